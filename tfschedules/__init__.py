@@ -1,0 +1,95 @@
+"""Learning-rate craft for Keras 3: find the rate, schedule it, watch it.
+
+The public names below are loaded when they are first used: importing
+``tfschedules`` imports neither Keras nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tfschedules.callbacks import (
+        CyclicalLearningRate,
+        HyperparameterScheduler,
+        OneCycle,
+        WarmRestarts,
+    )
+    from tfschedules.logger import TensorBoardLogger
+    from tfschedules.range_test import RangeTest, find_learning_rate
+    from tfschedules.recipes import cyclical, one_cycle, warm_restarts
+    from tfschedules.records import RangeTestResult
+    from tfschedules.schedules import (
+        Constant,
+        Cosine,
+        Exponential,
+        Join,
+        Linear,
+        PerCycle,
+        Repeat,
+        ScaleFunction,
+        Schedule,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "callbacks": (
+        "CyclicalLearningRate",
+        "HyperparameterScheduler",
+        "OneCycle",
+        "WarmRestarts",
+    ),
+    "logger": ("TensorBoardLogger",),
+    "range_test": ("RangeTest", "find_learning_rate"),
+    "recipes": ("cyclical", "one_cycle", "warm_restarts"),
+    "records": ("RangeTestResult",),
+    "schedules": (
+        "Constant",
+        "Cosine",
+        "Exponential",
+        "Join",
+        "Linear",
+        "PerCycle",
+        "Repeat",
+        "ScaleFunction",
+        "Schedule",
+    ),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "CyclicalLearningRate",
+    "Exponential",
+    "HyperparameterScheduler",
+    "Join",
+    "Linear",
+    "OneCycle",
+    "PerCycle",
+    "RangeTest",
+    "RangeTestResult",
+    "Repeat",
+    "ScaleFunction",
+    "Schedule",
+    "TensorBoardLogger",
+    "WarmRestarts",
+    "cyclical",
+    "find_learning_rate",
+    "one_cycle",
+    "warm_restarts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tfschedules' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"tfschedules.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,311 @@
+"""Schedules in `fit`: callbacks that drive the compiled optimizer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfschedules import checks
+from tfschedules.drive import Drive, Loan, hyperparameters_of, innermost, updates
+from tfschedules.recipes import cyclical, one_cycle, warm_restarts
+from tfschedules.schedules import Schedule
+
+
+class HyperparameterScheduler(keras.callbacks.Callback):
+    """Drives any hyperparameter of the compiled optimizer with a schedule.
+
+    The values are computed inside the compiled training step: exact to the step with
+    any `steps_per_execution`, `jit_compile`, mixed precision and gradient accumulation
+    (a step is an optimizer update), and nearly free. After the fit the learning rate
+    stays at its last value; every other hyperparameter has its Python value back.
+
+    The position is 0 at the start of a new `fit`. A resumed one (`BackupAndRestore`, or
+    a loaded model with `initial_epoch`) continues where it was.
+
+    Args:
+        learning_rate: A schedule for the learning rate.
+        start_step: The position of the first update of this fit, in steps; overrides
+            what is said above.
+        **hyperparameters: Schedules by name: `momentum`, `weight_decay`, `beta_2` … .
+            `momentum` means `beta_1` where the optimizer has no momentum.
+
+    Raises:
+        TypeError: If something given is not a `Schedule`.
+        ValueError: If nothing is given; when `fit` begins, if the optimizer lacks a
+            hyperparameter or its rate is a schedule already.
+
+    Example:
+        >>> import tfschedules as tfs
+        >>> callback = tfs.HyperparameterScheduler(
+        ...     learning_rate=tfs.Cosine(0.1, 0.0, steps=1000),
+        ...     weight_decay=tfs.Linear(1e-4, 1e-3, steps=1000),
+        ... )
+        >>> # model.fit(x, y, callbacks=[callback])
+    """
+
+    def __init__(
+        self,
+        learning_rate: Schedule | None = None,
+        *,
+        start_step: int | None = None,
+        **hyperparameters: Schedule,
+    ) -> None:
+        """Check the schedules; the optimizer is seen when `fit` begins."""
+        super().__init__()
+        schedules = dict(hyperparameters)
+        if learning_rate is not None:
+            schedules = {"learning_rate": learning_rate, **hyperparameters}
+        for name, schedule in schedules.items():
+            _check_schedule(name, schedule)
+        if not schedules and type(self) is HyperparameterScheduler:
+            raise ValueError(
+                "HyperparameterScheduler needs a schedule to follow. Received: none. "
+                "For instance learning_rate=tfs.Cosine(0.1, 0.0, steps=1000)."
+            )
+        if start_step is not None:
+            start_step = checks.whole("start_step", start_step, at_least=0)
+        self._schedules = schedules
+        self._start_step = start_step
+        self._loan: Loan | None = None
+        self._drives: list[Drive] = []
+        self._waiting = False
+
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """The schedules by hyperparameter, as far as they are known before the fit."""
+        return dict(self._schedules)
+
+    def schedules_for_fit(self) -> dict[str, Schedule]:
+        """The schedules of the fit that begins; may look at `self.params`."""
+        return self._schedules
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Take the hyperparameters over."""
+        schedules = self.schedules_for_fit()
+        self._give_back()
+        self._loan, self._waiting = Loan(self.model), True
+        with self._loan.closed_on_error():
+            self._drives = Drive.attach(self.model, self._loan, schedules)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Find the position before the first step: a resumed state is loaded by now."""
+        if not self._waiting:
+            return
+        self._waiting = False
+        made = updates(self.model, innermost(self.model.optimizer))
+        position = self._start_step
+        if position is None:
+            position = _resumed_position(self.model, epoch, made, updates_in(self, 1))
+        for drive in self._drives:
+            drive.start = made - position
+            drive.show(made)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Give the hyperparameters back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._loan is not None:
+            self._loan.close()
+        self._loan, self._drives = None, []
+
+
+def _check_schedule(name: str, schedule: Any) -> None:
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            f"Argument `{name}` must be a tfschedules.Schedule. Received: "
+            f"{name}={schedule!r}. For a fixed value use tfs.Constant(value); for a "
+            "dictionary of schedules, as one_cycle returns, unpack it with **."
+        )
+
+
+def updates_in(callback: keras.callbacks.Callback, epochs: int) -> int | None:
+    """The updates in so many epochs of this fit; None for data of unknown length."""
+    batches = callback.params.get("steps")
+    if batches is None:
+        return None
+    optimizer = innermost(callback.model.optimizer)
+    return epochs * batches // (optimizer.gradient_accumulation_steps or 1)
+
+
+def _resumed_position(
+    model: keras.Model, epoch: int, made: int, per_epoch: int | None
+) -> int:
+    """The position at the start of `epoch`, the first of this fit.
+
+    0 in a new fit. A fit that begins later, or one that `BackupAndRestore` has put
+    back, follows the optimizer's count where that lies in this epoch: an epoch that was
+    interrupted is begun anew, but its updates have been made. Where it does not (the
+    optimizer has a longer history than this run), the epoch tells.
+    """
+    restored = model._initial_epoch is not None
+    if epoch == 0 and not restored:
+        return 0
+    if per_epoch is None or epoch * per_epoch <= made < (epoch + 1) * per_epoch:
+        return made
+    return epoch * per_epoch
+
+
+class CyclicalLearningRate(HyperparameterScheduler):
+    """A rate that climbs and falls again and again (Smith 2015): see `tfs.cyclical`.
+
+    Args:
+        base_lr: The rate at the bottom.
+        max_lr: The rate at the top.
+        step_size: Half a cycle, in steps.
+        mode: "triangular", "triangular2" or "exp_range".
+        gamma: The factor of a step, for "exp_range".
+        scale_fn: Your own scale, a function of the cycle or of the step.
+        scale_mode: "cycle" or "iterations": what `scale_fn` is given.
+        start_step: See `HyperparameterScheduler`.
+
+    Example:
+        >>> import tfschedules as tfs
+        >>> callback = tfs.CyclicalLearningRate(1e-3, 6e-3, step_size=2000)
+        >>> # model.fit(x, y, callbacks=[callback])
+    """
+
+    def __init__(
+        self,
+        base_lr: float,
+        max_lr: float,
+        step_size: int,
+        mode: str = "triangular",
+        gamma: float = 1.0,
+        scale_fn: Callable[[Any], Any] | None = None,
+        scale_mode: str = "cycle",
+        *,
+        start_step: int | None = None,
+    ) -> None:
+        """Make the schedule, which checks the arguments."""
+        schedule = cyclical(
+            base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode
+        )
+        super().__init__(schedule, start_step=start_step)
+
+
+class WarmRestarts(HyperparameterScheduler):
+    """A cosine that restarts (Loshchilov & Hutter 2016): see `tfs.warm_restarts`.
+
+    Args:
+        max_lr: The rate at the first restart.
+        first_cycle: The length of the first cycle, in steps.
+        min_lr: The rate at the end of each cycle.
+        cycle_mult: How much longer each cycle is than the one before.
+        peak_decay: What the height is multiplied by at each restart.
+        start_step: See `HyperparameterScheduler`.
+
+    Example:
+        >>> import tfschedules as tfs
+        >>> callback = tfs.WarmRestarts(0.05, first_cycle=1000, cycle_mult=2)
+        >>> # model.fit(x, y, callbacks=[callback])
+    """
+
+    def __init__(
+        self,
+        max_lr: float,
+        first_cycle: int,
+        min_lr: float = 0.0,
+        cycle_mult: float = 1,
+        peak_decay: float = 1.0,
+        *,
+        start_step: int | None = None,
+    ) -> None:
+        """Make the schedule, which checks the arguments."""
+        schedule = warm_restarts(max_lr, first_cycle, min_lr, cycle_mult, peak_decay)
+        super().__init__(schedule, start_step=start_step)
+
+
+class OneCycle(HyperparameterScheduler):
+    """One cycle of the rate, and of momentum against it: see `tfs.one_cycle`.
+
+    Momentum (`beta_1` in Adam and its kin) is cycled where the optimizer has one; where
+    it has none the rate is driven alone.
+
+    Args:
+        max_lr: The peak.
+        total_steps: The length of the cycle in steps; by default that of the fit, which
+            needs data of known length.
+        pct_start: The share of the steps spent going up.
+        div_factor: The first rate is max_lr/div_factor.
+        final_div_factor: The last rate is the first one divided by this.
+        three_phase: Whether to come down symmetrically before a last phase.
+        anneal: "cosine" or "linear".
+        base_momentum: Momentum at the peak of the rate.
+        max_momentum: Momentum at the ends.
+        start_step: See `HyperparameterScheduler`.
+
+    Example:
+        >>> import tfschedules as tfs
+        >>> callback = tfs.OneCycle(max_lr=0.1)
+        >>> # model.fit(x, y, epochs=10, callbacks=[callback])
+    """
+
+    def __init__(
+        self,
+        max_lr: float,
+        total_steps: int | None = None,
+        pct_start: float = 0.3,
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+        three_phase: bool = False,
+        anneal: str = "cosine",
+        base_momentum: float = 0.85,
+        max_momentum: float = 0.95,
+        *,
+        start_step: int | None = None,
+    ) -> None:
+        """Check the arguments; a default length is found when `fit` begins."""
+        self._total_steps = total_steps
+        self._arguments = {
+            "max_lr": max_lr,
+            "pct_start": pct_start,
+            "div_factor": div_factor,
+            "final_div_factor": final_div_factor,
+            "three_phase": three_phase,
+            "anneal": anneal,
+            "base_momentum": base_momentum,
+            "max_momentum": max_momentum,
+        }
+        known = 1 if total_steps is None else total_steps
+        schedules = one_cycle(total_steps=known, **self._arguments)  # type: ignore[arg-type]
+        super().__init__(
+            start_step=start_step, **({} if total_steps is None else schedules)
+        )
+
+    def schedules_for_fit(self) -> dict[str, Schedule]:
+        """The cycle over the fit's length, with momentum where there is one."""
+        length = updates_in(self, self.params["epochs"])
+        total = self._total_steps
+        if total is None:
+            if length is None:
+                raise ValueError(
+                    "OneCycle must know how long the fit is, and the length of this "
+                    "data is unknown. Give total_steps= (in optimizer updates), or "
+                    "steps_per_epoch= to fit."
+                )
+            if length < 1:
+                raise ValueError(
+                    "OneCycle found no step to take in this fit. Received: "
+                    f"epochs={self.params['epochs']}, "
+                    f"steps per epoch={self.params['steps']}."
+                )
+            total = length
+        elif length is not None and length != total:
+            warnings.warn(
+                f"OneCycle is {total} steps long and this fit {length}: "
+                + (
+                    "the cycle will not be finished."
+                    if length < total
+                    else "the rate stays at its minimum after the cycle."
+                ),
+                stacklevel=2,
+            )
+        schedules = one_cycle(total_steps=total, **self._arguments)  # type: ignore[arg-type]
+        drivable = hyperparameters_of(self.model.optimizer)
+        if "momentum" not in drivable and "beta_1" not in drivable:
+            schedules.pop("momentum")
+        return schedules

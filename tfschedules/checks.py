@@ -1,0 +1,114 @@
+"""Checks of the user's arguments: the argument, the rule, the value received."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    hint: str = "",
+) -> float:
+    """Return `value` as a float, or say why it is not the number it must be.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What the user gave. Python and NumPy numbers pass; booleans,
+            strings, NaN and infinities do not.
+        above: The value must be greater than this.
+        at_least: The value must not be less than this.
+        at_most: The value must not be greater than this.
+        hint: A sentence that tells the way out.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If it is not finite, or out of its range.
+
+    Example:
+        >>> real("max_lr", 1)
+        1.0
+    """
+    hint = f" {hint}" if hint else ""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if getattr(value, "shape", None) == () and hasattr(value, "item"):
+            value = value.item()  # a NumPy scalar or 0-d array
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"Argument `{name}` must be a number. "
+            f"Received: {name}={value!r} (of type {type(value).__name__}).{hint}"
+        )
+    number = float(value)
+    rules = [
+        (math.isfinite(number), "finite"),
+        (above is None or number > above, f"> {above}"),
+        (at_least is None or number >= at_least, f">= {at_least}"),
+        (at_most is None or number <= at_most, f"<= {at_most}"),
+    ]
+    for holds, rule in rules:
+        if not holds:
+            raise ValueError(
+                f"Argument `{name}` must be {rule}. Received: {name}={value!r}.{hint}"
+            )
+    return number
+
+
+def whole(name: str, value: Any, *, at_least: int = 1, hint: str = "") -> int:
+    """Return `value` as an int, or say why it is not the whole number it must be.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If it is not a whole number, or less than `at_least`.
+
+    Example:
+        >>> whole("step_size", 2000.0)
+        2000
+    """
+    number = real(name, value, at_least=at_least, hint=hint)
+    if number != int(number):
+        raise ValueError(
+            f"Argument `{name}` must be a whole number. Received: {name}={value!r}."
+            + (f" {hint}" if hint else "")
+        )
+    return int(value)
+
+
+def choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of `choices`, or list them.
+
+    Raises:
+        ValueError: If `value` is not one of `choices`.
+
+    Example:
+        >>> choice("mode", "linear", ["exponential", "linear"])
+        'linear'
+    """
+    if not isinstance(value, str) or value not in choices:
+        listed = ", ".join(repr(option) for option in choices)
+        raise ValueError(
+            f"Argument `{name}` must be one of {listed}. Received: {name}={value!r}."
+        )
+    return value
+
+
+def ordered(low_name: str, low: float, high_name: str, high: float) -> None:
+    """Refuse a lower bound above its upper bound.
+
+    Raises:
+        ValueError: If `low` > `high`.
+
+    Example:
+        >>> ordered("min_lr", 1e-7, "max_lr", 10.0)
+    """
+    if low > high:
+        raise ValueError(
+            f"Argument `{low_name}` must be <= `{high_name}`. Received: "
+            f"{low_name}={low!r}, {high_name}={high!r}. Swap them?"
+        )

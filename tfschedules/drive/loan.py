@@ -1,0 +1,85 @@
+"""What a callback borrows of a model for one fit, and gives back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+
+class Loan:
+    """A list of what to undo when a fit is over, however it ends.
+
+    An exception in `fit` skips `on_train_end`. So a loan also watches for the next use
+    of the model: `fit` and `train_on_batch` begin with `make_train_function`, which
+    gives back whatever an interrupted fit has left and only then goes on.
+
+    The train function may be traced already, and tracing is when borrowed things are
+    seen: it is made anew after borrowing, and dropped after giving back.
+    """
+
+    def __init__(self, model: keras.Model, borrower: Any = None) -> None:
+        """Begin a loan on `model`, in `on_train_begin`; `borrower` can be asked for."""
+        self._model = model
+        self._borrower = borrower
+        self._undo: list[Callable[[], None]] = []
+        guard = vars(model).get("make_train_function")
+        if not isinstance(guard, _Guard):
+            guard = _Guard(model)
+            _set(model, "make_train_function", guard)
+        guard.loans.append(self)
+
+    @staticmethod
+    def borrowers(model: keras.Model) -> list[Any]:
+        """Who has something of `model` on loan now."""
+        guard = vars(model).get("make_train_function")
+        loans = guard.loans if isinstance(guard, _Guard) else []
+        return [loan._borrower for loan in loans]
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Give everything back if what follows raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def undo_with(self, action: Callable[[], None]) -> None:
+        """Add an action to be done at the end; the last added is done first."""
+        self._undo.append(action)
+
+    def retrace(self) -> None:
+        """Make the train function anew, so that it sees what was borrowed."""
+        type(self._model).make_train_function(self._model, force=True)
+
+    def close(self) -> None:
+        """Give everything back; a second time does nothing."""
+        while self._undo:
+            self._undo.pop()()
+        guard = vars(self._model).get("make_train_function")
+        if isinstance(guard, _Guard) and self in guard.loans:
+            guard.loans.remove(self)
+            self._model.train_function = None
+            if not guard.loans:
+                delattr(self._model, "make_train_function")
+
+
+class _Guard:
+    """In place of `model.make_train_function` while something is on loan."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.loans: list[Loan] = []
+
+    def __call__(self, force: bool = False) -> Any:
+        for loan in reversed(self.loans[:]):
+            loan.close()
+        return self.model.make_train_function(force)
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    """Set an attribute behind the back of Keras's and TensorFlow's tracking."""
+    object.__setattr__(owner, name, value)

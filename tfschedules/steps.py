@@ -1,0 +1,172 @@
+"""Where a schedule stands: integer steps first, floating point last.
+
+A float32 holds integers up to 2^24 only, so a position in a cycle is found with
+integers and turned into a float at the very end, when it is small or already a
+fraction. The same code serves NumPy in float64 and `keras.ops` in float32: the two
+name their functions alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import decimal
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+_HORIZON = 2**53  # cycles that grow are tabulated up to here, in steps
+_MOST_CYCLES = 100_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Time:
+    """The time since a schedule began: `whole` steps and a `part` of one.
+
+    Attributes:
+        whole: Integer array or tensor of any shape, >= 0, in steps.
+        part: A fraction of a step, in [0, 1): a schedule may begin between two steps.
+        ops: `numpy` or `keras.ops`.
+        limit: The greatest integer that `whole` can hold.
+    """
+
+    whole: Any
+    part: float
+    ops: Any
+    limit: int
+
+    @property
+    def step(self) -> Any:
+        """The time as a floating-point number of steps."""
+        return self.as_float(self.whole) + self.part
+
+    def as_float(self, integers: Any) -> Any:
+        """Turn integers into floats: float64 in NumPy, float32 in `keras.ops`."""
+        if self.ops is np:
+            return np.asarray(integers, np.float64)
+        return self.ops.cast(integers, "float32")
+
+    def constants(self, values: np.ndarray) -> Any:
+        """Turn a table of floats into this backend's floats."""
+        return values if self.ops is np else values.astype(np.float32)
+
+    def reached(self, moment: float) -> Any:
+        """Whether `moment` (a real number of steps) has come: a boolean mask."""
+        return self.whole >= min(math.ceil(moment - self.part), self.limit)
+
+    def since(self, moment: float) -> Time:
+        """The time since `moment`, for the steps that have reached it."""
+        first = math.ceil(moment - self.part)
+        whole = self.ops.maximum(self.whole - min(first, self.limit), 0)
+        return dataclasses.replace(self, whole=whole, part=first - moment + self.part)
+
+    def over(self, length: float) -> tuple[Any, Any]:
+        """The shares of `length` steps that are done and left; 1 and 0 past the end.
+
+        Both are counted in integers: `left` as 1 - done would lose its digits near
+        the end, where a cosine or a line to a tiny rate has the most to lose.
+        """
+        last = min(math.ceil(length - self.part), self.limit)
+        now = self.ops.minimum(self.whole, last)
+        done = (self.as_float(now) + self.part) / length
+        left = (self.as_float(last - now) + (length - self.part - last)) / length
+        return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
+
+    def cycle(self, steps: int) -> tuple[Any, Time]:
+        """Which cycle of `steps` this is (from 0), and the time since it began."""
+        steps = min(steps, self.limit)
+        index = self.ops.floor_divide(self.whole, steps)
+        return index, dataclasses.replace(self, whole=self.whole - index * steps)
+
+    def growing_cycle(self, steps: int, growth: float) -> tuple[Any, Any, Any]:
+        """Which cycle this is (from 0), and the shares of it that are done and left.
+
+        Cycle i lasts `steps` * `growth`^i steps.
+        """
+        table = cycle_table(steps, growth, self.part, self.limit)
+        ops, shape = self.ops, tuple(self.whole.shape)
+        flat = ops.reshape(self.whole, (-1,))
+        index = ops.searchsorted(table.first, flat, side="right") - 1
+        index = ops.reshape(index, shape)
+
+        def of_cycle(values: np.ndarray) -> Any:
+            return ops.take(values, index, axis=0)
+
+        length = of_cycle(self.constants(table.length))
+        since = self.as_float(self.whole - of_cycle(table.first))
+        until = self.as_float(of_cycle(table.last) - self.whole)
+        done = (since + of_cycle(self.constants(table.offset))) / length
+        left = (until + of_cycle(self.constants(table.rest))) / length
+        return index, ops.minimum(done, 1.0), ops.maximum(left, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CycleTable:
+    """Growing cycles, one row a cycle; boundaries may lie between two steps.
+
+    Attributes:
+        first: The first whole step in the cycle.
+        offset: How far into the cycle that step is, in [0, 1).
+        last: The first whole step after the cycle.
+        rest: The cycle's end less `last`, in (-1, 0].
+        length: The cycle's length, a real number of steps.
+    """
+
+    first: np.ndarray
+    offset: np.ndarray
+    last: np.ndarray
+    rest: np.ndarray
+    length: np.ndarray
+
+
+@functools.lru_cache(maxsize=64)
+def cycle_table(steps: int, growth: float, part: float, limit: int) -> CycleTable:
+    """Tabulate the cycles of `steps` * `growth`^i steps, as seen from time `part`.
+
+    Sums of powers are made in decimals, never with logarithms of the step: a
+    logarithm misses boundaries by rounding (Keras's `CosineDecayRestarts(10,
+    t_mul=2)` gives 0 in place of the peak at step 81,910).
+
+    Raises:
+        ValueError: If there are too many cycles to tabulate.
+    """
+    moments: list[decimal.Decimal] = [decimal.Decimal(0)]
+    with decimal.localcontext() as context:
+        context.prec = 60
+        length, factor = decimal.Decimal(steps), decimal.Decimal(repr(growth))
+        while moments[-1] < min(_HORIZON, limit):
+            moments.append(moments[-1] + length)
+            length *= factor
+            if len(moments) > _MOST_CYCLES:
+                raise ValueError(
+                    "Argument `growth` (or `cycle_mult`) must be 1, or far enough "
+                    f"above 1 for cycles to grow. Received: {growth!r}, which makes "
+                    f"more than {_MOST_CYCLES:,} cycles. Use 1 for equal cycles."
+                )
+    exact = np.array([float(moment) for moment in moments], np.float64)
+    whole: np.ndarray = np.ceil(exact - part)
+    dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
+    clipped = np.minimum(whole, float(min(_HORIZON, limit))).astype(dtype)
+    return CycleTable(
+        first=clipped[:-1],
+        offset=(whole - exact + part)[:-1],
+        last=clipped[1:],
+        rest=(exact - part - clipped)[1:],
+        length=np.diff(exact),
+    )
+
+
+def in_numpy(steps: np.ndarray) -> Time:
+    """Begin at integer `steps` of any shape, in NumPy."""
+    whole = np.maximum(steps.astype(np.int64), 0)
+    return Time(whole, 0.0, np, int(np.iinfo(np.int64).max))
+
+
+def in_graph(step: Any) -> Time:
+    """Begin at an integer tensor or variable `step`, in `keras.ops`."""
+    import keras
+
+    dtype = keras.backend.standardize_dtype("int")  # int64, or int32 on JAX
+    whole = keras.ops.maximum(keras.ops.cast(step, dtype), 0)
+    return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max))
