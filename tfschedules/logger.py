@@ -41,7 +41,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
     `schedule/<hyperparameter>` for others that are driven, and `schedule/loss`. Steps
     are the optimizer's updates. A second fit goes on in the same run; where the count
     was reset, a new run folder begins. Beside a `RangeTest` its result is written
-    instead, to `<log_dir>/range_test`.
+    instead, to `<log_dir>/range_test`. Put it last among the callbacks: a rate that
+    another one assigns from Python is recorded if that has been done by then.
 
     A killed process loses at most the last seconds. If the disk fails during training,
     there is a warning and training goes on unrecorded.
@@ -101,8 +102,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
         This is called in the main thread between two steps; `on_train_batch_end` would
         take Keras's asynchronous dispatch away, or be called beside a running step.
         """
-        if batch > 0:
-            self._record(_Recorder.tick)
+        self._record(_Recorder.start if batch == 0 else _Recorder.tick)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Write before validation, whose losses are not the training's."""
@@ -157,8 +157,12 @@ class _Recorder:
         """Record from here on: an epoch begins, or validation is over."""
         self.reader.skip()
         self.times: list[float] = []
-        self.rates = self._rate_now()
+        self.rates: list[float] = []
         self.written_at = time.time()
+
+    def start(self) -> None:
+        """The first batch begins, and callbacks have set what they set by the epoch."""
+        self.rates = self._rate_now()
 
     def tick(self) -> None:
         """A batch, or a block of them, is done."""

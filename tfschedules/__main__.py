@@ -1,0 +1,53 @@
+"""The command line: `tfschedules demo`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from tfschedules import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="tfschedules",
+        description="Find a learning rate, schedule it, and watch it.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser(
+        "demo",
+        help="the whole job on real data, offline, in about a minute",
+        description="Range test, four schedules compared, TensorBoard: on scikit-"
+        "learn's bundled digits, with a small convolutional network.",
+    )
+    demo.add_argument("--log-dir", default="logs", help="default: %(default)s")
+    demo.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
+    demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    chosen = parser.parse_args(arguments)
+    if chosen.epochs < 2:
+        parser.error(f"argument --epochs: must be at least 2, not {chosen.epochs}")
+    if not 0 <= chosen.seed < 2**32:
+        parser.error(f"argument --seed: must be in [0, 2**32), not {chosen.seed}")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        from tfschedules.demo import run
+    except ImportError as error:
+        print(
+            f"The demo needs {error.name}, which is not installed: "
+            'pip install "tfschedules[demo]"',
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        return run(chosen.log_dir, chosen.epochs, chosen.seed)
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""The schedule itself: a call, values, arithmetic, and its way to a file and back."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, TypeVar
+
+import keras
+import numpy as np
+
+from tfschedules import checks, steps as moments
+from tfschedules.steps import Time
+
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(cls: _Class) -> _Class:
+    """Make a schedule known to Keras's loader, under a path that stays the same."""
+    cls.__module__ = "tfschedules.schedules"
+    return keras.saving.register_keras_serializable("tfschedules")(cls)
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
+    """A value as a pure function of the step; immutable, composable, serializable.
+
+    To write one, make a frozen dataclass with one method, `equation`:
+
+    Example:
+        >>> import dataclasses, keras, tfschedules as tfs
+        >>> @keras.saving.register_keras_serializable("mine")
+        ... @dataclasses.dataclass(frozen=True)
+        ... class InverseTime(tfs.Schedule):
+        ...     start: float
+        ...     half_life: float
+        ...     def equation(self, time):
+        ...         return self.start / (1 + time.step / self.half_life)
+        >>> InverseTime(0.1, 100).values([0, 100]).tolist()
+        [0.1, 0.05]
+
+    Schedules multiply and add, with each other and with numbers, and may be clipped:
+
+        >>> (tfs.Linear(0.0, 1.0, 4) * 0.1).clip(0.05, 1.0).values(5).tolist()
+        [0.05, 0.05, 0.05, 0.07500000000000001, 0.1]
+    """
+
+    @abc.abstractmethod
+    def equation(self, time: Time) -> Any:
+        """The value at `time`; of the shape of `time.step`, through `time.ops`."""
+
+    def __call__(self, step: Any) -> Any:
+        """The value at `step`, an integer tensor, in float32; traceable."""
+        time = moments.in_graph(step)
+        value = keras.ops.cast(self.equation(time), "float32")
+        return keras.ops.broadcast_to(value, keras.ops.shape(time.whole))
+
+    def values(self, steps: Any) -> np.ndarray:
+        """The values at `steps`, computed in float64 without a backend.
+
+        Args:
+            steps: A count n, for the steps 0 … n-1, or an integer array of any shape.
+
+        Returns:
+            A float64 array of shape `(n,)`, or of the shape of `steps`.
+
+        Raises:
+            TypeError: If `steps` holds anything but integers.
+            ValueError: If `steps` is a negative count.
+
+        Example:
+            >>> import tfschedules as tfs
+            >>> tfs.Linear(1.0, 0.0, steps=4).values(6).tolist()
+            [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+        """
+        array = np.asarray(steps)
+        if array.size and not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(
+                "Argument `steps` must be a count or an array of integers. "
+                f"Received: steps={steps!r}. Round it first?"
+            )
+        if array.ndim == 0:
+            array = np.arange(checks.whole("steps", steps, at_least=0))
+        value = self.equation(moments.in_numpy(array))
+        return np.broadcast_to(np.asarray(value, np.float64), array.shape).copy()
+
+    def plot(self, steps: Any, ax: Any = None) -> Any:
+        """Draw the schedule over `steps` and return the matplotlib `Axes`.
+
+        Args:
+            steps: A count n, for the steps 0 … n-1, or an integer array `(n,)`.
+            ax: The `Axes` to draw on; a new figure's if not given.
+        """
+        from tfschedules import plots
+
+        if np.ndim(steps) == 0:
+            steps = np.arange(checks.whole("steps", steps))
+        return plots.plot_schedule(np.asarray(steps), self.values(steps), ax)
+
+    def clip(self, lower: float, upper: float) -> Schedule:
+        """This schedule, held between `lower` and `upper`."""
+        return Clip(self, lower, upper)
+
+    def __add__(self, other: Schedule | float) -> Schedule:
+        term = _as_term(other)
+        return NotImplemented if term is None else Sum(self, term)
+
+    def __mul__(self, other: Schedule | float) -> Schedule:
+        term = _as_term(other)
+        return NotImplemented if term is None else Product(self, term)
+
+    def __radd__(self, other: Schedule | float) -> Schedule:
+        return self + other
+
+    def __rmul__(self, other: Schedule | float) -> Schedule:
+        return self * other
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that rebuild this schedule, as plain Python objects."""
+        return {
+            field.name: _serialize(getattr(self, field.name))
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Schedule:
+        """Rebuild a schedule from `get_config`."""
+        return cls(**{name: _deserialize(value) for name, value in config.items()})
+
+
+def _as_term(value: Any) -> Schedule | None:
+    if isinstance(value, Schedule):
+        return value
+    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
+        return Constant(value)
+    return None
+
+
+def _serialize(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_serialize(item) for item in value]
+    if isinstance(value, Schedule):
+        return keras.saving.serialize_keras_object(value)
+    if callable(value):
+        if keras.saving.get_registered_name(value) == value.__name__:
+            raise ValueError(
+                f"The function {value.__name__!r} in this schedule cannot be saved: "
+                "it is not registered. Decorate it with "
+                "@keras.saving.register_keras_serializable('my_package')."
+            )
+        return keras.saving.serialize_keras_object(value)
+    return value
+
+
+def _deserialize(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_deserialize(item) for item in value)
+    if isinstance(value, dict):
+        return keras.saving.deserialize_keras_object(value)
+    return value
+
+
+def set_checked(schedule: Any, **checked: Any) -> None:
+    """Put checked values in place of a frozen dataclass's arguments."""
+    for name, value in checked.items():
+        object.__setattr__(schedule, name, value)
+
+
+def as_schedule(name: str, value: Any) -> Schedule:
+    """Return `value` if it is a schedule, or say what to give instead."""
+    if not isinstance(value, Schedule):
+        raise TypeError(
+            f"Argument `{name}` must be a tfschedules.Schedule. Received: "
+            f"{name}={value!r}. For a fixed value use tfs.Constant(value)."
+        )
+    return value
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Constant(Schedule):
+    """One value at every step: f(t) = value.
+
+    Args:
+        value: The value.
+
+    Example:
+        >>> Constant(0.1).values(2).tolist()
+        [0.1, 0.1]
+    """
+
+    value: float
+
+    def __post_init__(self) -> None:
+        set_checked(self, value=checks.real("value", self.value))
+
+    def equation(self, time: Time) -> Any:
+        return self.value
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Sum(Schedule):
+    """The sum of two schedules, written `first + second`."""
+
+    first: Schedule
+    second: Schedule
+
+    def equation(self, time: Time) -> Any:
+        return self.first.equation(time) + self.second.equation(time)
+
+    def __repr__(self) -> str:
+        return f"({self.first!r} + {self.second!r})"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Product(Schedule):
+    """The product of two schedules, written `first * second`."""
+
+    first: Schedule
+    second: Schedule
+
+    def equation(self, time: Time) -> Any:
+        return self.first.equation(time) * self.second.equation(time)
+
+    def __repr__(self) -> str:
+        return f"({self.first!r} * {self.second!r})"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Clip(Schedule):
+    """A schedule held between two values, written `schedule.clip(lower, upper)`."""
+
+    schedule: Schedule
+    lower: float
+    upper: float
+
+    def __post_init__(self) -> None:
+        as_schedule("schedule", self.schedule)
+        lower = checks.real("lower", self.lower)
+        upper = checks.real("upper", self.upper)
+        checks.ordered("lower", lower, "upper", upper)
+        set_checked(self, lower=lower, upper=upper)
+
+    def equation(self, time: Time) -> Any:
+        return time.ops.clip(self.schedule.equation(time), self.lower, self.upper)
+
+    def __repr__(self) -> str:
+        return f"{self.schedule!r}.clip({self.lower!r}, {self.upper!r})"

@@ -1,0 +1,196 @@
+"""Schedules made of schedules: one after another, again and again, cycle by cycle."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tfschedules import checks, steps as moments
+from tfschedules.schedules.base import Schedule, as_schedule, register, set_checked
+from tfschedules.schedules.shapes import Ramp
+from tfschedules.steps import Time
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Join(Schedule):
+    """Schedules one after another, each from its own step 0.
+
+    f(t) = schedules[i](t - boundaries[i-1]) for boundaries[i-1] <= t < boundaries[i].
+
+    Args:
+        schedules: At least one schedule.
+        boundaries: Where the second, third … schedule begins: increasing, in steps,
+            one fewer than `schedules`. Real numbers are kept as they are: a part that
+            begins at 2.5 is half a step old at step 3. A boundary at or before step 0
+            hides the parts before it.
+
+    Raises:
+        ValueError: If the counts do not fit or the boundaries do not increase.
+
+    Example:
+        >>> warm = Join([Linear(0.0, 1.0, 2), Constant(1.0)], boundaries=[2])
+        >>> warm.values(4).tolist()
+        [0.0, 0.5, 1.0, 1.0]
+    """
+
+    schedules: tuple[Schedule, ...]
+    boundaries: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("schedules", "boundaries"):
+            if not isinstance(getattr(self, name), (list, tuple, np.ndarray)):
+                raise TypeError(
+                    f"Argument `{name}` must be a list. "
+                    f"Received: {name}={getattr(self, name)!r}"
+                )
+        parts = tuple(as_schedule("schedules", part) for part in self.schedules)
+        edges = tuple(checks.real("boundaries", edge) for edge in self.boundaries)
+        if not parts or len(edges) != len(parts) - 1:
+            raise ValueError(
+                "Argument `boundaries` must have one entry fewer than `schedules`: "
+                f"one for each change. Received: {len(parts)} schedules and "
+                f"{len(edges)} boundaries, {list(edges)}."
+            )
+        if any(later <= sooner for sooner, later in itertools.pairwise(edges)):
+            raise ValueError(
+                "Argument `boundaries` must increase; they are steps since the "
+                f"beginning, not lengths. Received: boundaries={list(edges)}"
+            )
+        set_checked(self, schedules=parts, boundaries=edges)
+
+    def equation(self, time: Time) -> Any:
+        value = self.schedules[0].equation(time)
+        for part, edge in zip(self.schedules[1:], self.boundaries, strict=True):
+            later = part.equation(time.since(edge))
+            value = time.ops.where(time.reached(edge), later, value)
+        return value
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Repeat(Schedule):
+    """A schedule begun anew every `steps` steps: f(t) = schedule(t mod steps).
+
+    With `growth` each cycle is `growth` times as long as the one before, and the
+    schedule, a ramp over `steps`, is stretched with it. Cycles are found with integers:
+    they are right to the step at any age.
+
+    Args:
+        schedule: What to repeat.
+        steps: The length of the first cycle, a whole number of steps.
+        growth: Cycle i lasts steps·growth^i; >= 1. A fraction is fine: boundaries are
+            real numbers then, and not rounded.
+
+    Raises:
+        ValueError: If `growth` is not 1 and `schedule` is not a ramp over `steps`.
+
+    Example:
+        >>> Repeat(Linear(1.0, 0.0, 2), steps=2).values(5).tolist()
+        [1.0, 0.5, 1.0, 0.5, 1.0]
+        >>> Repeat(Linear(1.0, 0.0, 2), steps=2, growth=2.0).values(7).tolist()
+        [1.0, 0.5, 1.0, 0.75, 0.5, 0.25, 1.0]
+    """
+
+    schedule: Schedule
+    steps: int
+    growth: float = 1.0
+
+    def __post_init__(self) -> None:
+        as_schedule("schedule", self.schedule)
+        _check_cycles(self)
+        if self.growth != 1 and not (
+            isinstance(self.schedule, Ramp) and self.schedule.steps == self.steps
+        ):
+            raise ValueError(
+                "Argument `schedule` must be a ramp (Linear, Cosine, …) over "
+                f"`steps`={self.steps} steps, to be stretched by `growth`. Received: "
+                f"schedule={self.schedule!r}, growth={self.growth!r}"
+            )
+
+    def equation(self, time: Time) -> Any:
+        if self.growth == 1 or not isinstance(self.schedule, Ramp):
+            return self.schedule.equation(time.cycle(self.steps)[1])
+        _, done, left = time.growing_cycle(self.steps, self.growth)
+        return self.schedule.blend(done, left, time.ops)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class PerCycle(Schedule):
+    """A factor for each cycle: f(t) = factor^i in cycle i, counted from 0.
+
+    Args:
+        factor: What each cycle multiplies by, > 0.
+        steps: The length of the first cycle, a whole number of steps. With 1,
+            f(t) = factor^t.
+        growth: Cycle i lasts steps·growth^i; >= 1.
+
+    Example:
+        >>> PerCycle(0.5, steps=2).values(5).tolist()
+        [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+
+    factor: float
+    steps: int
+    growth: float = 1.0
+
+    def __post_init__(self) -> None:
+        set_checked(self, factor=checks.real("factor", self.factor, above=0))
+        _check_cycles(self)
+
+    def equation(self, time: Time) -> Any:
+        if self.growth == 1:
+            index = time.cycle(self.steps)[0]
+        else:
+            index = time.growing_cycle(self.steps, self.growth)[0]
+        # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
+        return time.ops.power(2.0, math.log2(self.factor) * time.as_float(index))
+
+
+def _check_cycles(schedule: Any) -> None:
+    growth = checks.real("growth", schedule.growth, at_least=1)
+    steps = checks.whole("steps", schedule.steps)
+    if growth != 1:
+        moments.cycle_table(steps, growth, 0.0, int(np.iinfo(np.int64).max))
+    set_checked(schedule, steps=steps, growth=growth)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class ScaleFunction(Schedule):
+    """A user's function of the cycle or of the step: f(t) = function(x).
+
+    Args:
+        function: Takes a float array or tensor x and returns one of its shape. To be
+            saved, it must be registered with
+            `keras.saving.register_keras_serializable`.
+        steps: The length of a cycle: x is the number of the cycle, 1 in the first. With
+            `None`, x is the step itself, 0 in the first.
+
+    Example:
+        >>> ScaleFunction(lambda cycle: 1 / cycle, steps=2).values(4).tolist()
+        [1.0, 1.0, 0.5, 0.5]
+    """
+
+    function: Callable[[Any], Any]
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(
+                "Argument `function` (or `scale_fn`) must be a function of one number. "
+                f"Received: {self.function!r}"
+            )
+        if self.steps is not None:
+            set_checked(self, steps=checks.whole("steps", self.steps))
+
+    def equation(self, time: Time) -> Any:
+        if self.steps is None:
+            return self.function(time.step)
+        return self.function(1 + time.as_float(time.cycle(self.steps)[0]))
