@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from tfschedules import checks
-from tfschedules.schedules.base import Schedule, register
+from tfschedules.schedules.base import Schedule, register, set_checked
 from tfschedules.steps import Time
 
 

@@ -1,0 +1,104 @@
+"""The parts of `.ci/run` as nox sessions: `nox -l` lists them, `nox -s lint` runs one.
+
+Environments are kept between runs (`nox -R` does not even look at their packages);
+`.ci/run` makes its own from empty.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "layers", "docs", "tests"]
+
+NOTEBOOKS = sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
+
+
+def install(session: nox.Session, extras: str, pins: str = "tensorflow") -> None:
+    """Install the package with `extras` at the versions that `.ci/run` uses."""
+    session.install(
+        f"--constraint=.ci/constraints-{pins}.txt", "--editable", f".[{extras}]"
+    )
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff's rules and format, and notebooks without outputs."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    if NOTEBOOKS:
+        session.run("nbstripout", "--verify", *NOTEBOOKS)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """The type checker."""
+    install(session, "lint")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Which module may import which."""
+    install(session, "lint")
+    session.run("lint-imports", "--no-logo", "--no-cache")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the site; `nox -s docs -- serve` shows it while it is written."""
+    install(session, "docs")
+    session.run("mkdocs", *(session.posargs or ["build", "--strict"]))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The tests, on TensorFlow."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """The tests, and what they do not reach."""
+    install(session, "test")
+    session.install("coverage")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session
+def jax(session: nox.Session) -> None:
+    """The tests on JAX, without TensorFlow."""
+    install(session, "jax,test-tools", pins="jax")
+    session.run(
+        "pytest",
+        "-m",
+        "not tensorflow",
+        "--doctest-ignore-import-errors",
+        *session.posargs,
+        env={"KERAS_BACKEND": "jax"},
+    )
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The demo; its event files are left in a temporary folder."""
+    install(session, "demo")
+    logs = Path(session.create_tmp(), "logs")
+    session.run("tfschedules", "demo", "--log-dir", str(logs), *session.posargs)
+
+
+@nox.session
+def notebooks(session: nox.Session) -> None:
+    """Execute the notebooks; the results are left in a temporary folder."""
+    install(session, "demo,notebooks")
+    session.run(
+        "jupyter",
+        "nbconvert",
+        "--execute",
+        "--to=notebook",
+        f"--output-dir={session.create_tmp()}",
+        *(session.posargs or NOTEBOOKS),
+    )

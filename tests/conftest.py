@@ -1,0 +1,26 @@
+"""What every test needs before Keras, TensorFlow or matplotlib is imported."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The networks of the tests are small: more threads only wait for one another.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "2")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import importlib.util
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip TensorFlow's own tests where another backend is used or it is missing."""
+    backend = os.environ["KERAS_BACKEND"]
+    if backend == "tensorflow" and importlib.util.find_spec("tensorflow") is not None:
+        return
+    skip = pytest.mark.skip(reason=f"needs TensorFlow; KERAS_BACKEND={backend}")
+    for item in items:
+        if item.get_closest_marker("tensorflow"):
+            item.add_marker(skip)
