@@ -150,6 +150,7 @@ class _Recorder:
     ) -> None:
         self.model, self.reader, self.writer = model, reader, writer
         self.optimizer = innermost(model.optimizer)
+        self.hyperparameters = hyperparameters_of(self.optimizer)[1:]
         # A scaled loss may skip updates; which, is known from one read to the next.
         self.every_step = model.optimizer is not self.optimizer
 
@@ -209,7 +210,7 @@ class _Recorder:
 
     def _hyperparameters(self, steps: np.ndarray) -> dict[str, np.ndarray]:
         columns = {"schedule/learning_rate": self._learning_rates(steps)}
-        for attribute in hyperparameters_of(self.optimizer)[1:]:
+        for attribute in self.hyperparameters:
             drive = drive_of(self.optimizer, attribute)
             name = attribute
             if attribute == "beta_1" and not hasattr(self.optimizer, "momentum"):

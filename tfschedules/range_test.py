@@ -20,7 +20,7 @@ from tfschedules import checks
 from tfschedules.callbacks import updates_in
 from tfschedules.drive import Drive, Loan, Snapshot, StepReader, innermost, updates
 from tfschedules.records import RangeTestResult
-from tfschedules.reports import write_range_test
+from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule
 from tfschedules.suggestions import RULES
 
@@ -91,7 +91,8 @@ class RangeTest(keras.callbacks.Callback):
         self.stop_factor = stop_factor
         self.schedule: Schedule = _SWEEPS[mode](low, high, self.steps - 1)
         self.result: RangeTestResult | None = None
-        self._log_dirs = [] if log_dir is None else [os.fspath(log_dir)]
+        self._log_dir = None if log_dir is None else os.fspath(log_dir)
+        self._run_dirs: dict[str, str] = {}
         self._snapshot: Snapshot | None = None
         self._loan: Loan | None = None
 
@@ -107,6 +108,9 @@ class RangeTest(keras.callbacks.Callback):
         self.result, self._stop_reason = None, "out of data"
         self._losses: list[float] = []
         self._times: list[float] = []
+        self._run_dirs = {}
+        if self._log_dir is not None:
+            self.also_log_to(self._log_dir)
         self._loan = Loan(self.model, borrower=self)
         with self._loan.closed_on_error():
             sweep = {"learning_rate": self.schedule}
@@ -157,8 +161,8 @@ class RangeTest(keras.callbacks.Callback):
 
     def also_log_to(self, log_dir: str) -> None:
         """Write the result to another folder, too: a logger stands beside the test."""
-        if log_dir not in self._log_dirs:
-            self._log_dirs.append(log_dir)
+        if log_dir not in self._run_dirs:  # made now: an error must come before a sweep
+            self._run_dirs[log_dir] = new_range_test_run(log_dir)
 
     def restore(self) -> None:
         """Put the model back after a fit that raised; at other times, do nothing.
@@ -183,8 +187,8 @@ class RangeTest(keras.callbacks.Callback):
             mode=self.mode,
             rule=self.rule,
         )
-        for log_dir in self._log_dirs:
-            write_range_test(self.result, log_dir, self._times)
+        for run_dir in self._run_dirs.values():
+            write_range_test(self.result, run_dir, self._times)
 
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self._losses[-1]):
@@ -223,8 +227,10 @@ def find_learning_rate(
     steps: int = 100,
     mode: str = "exponential",
     batch_size: int | None = None,
+    sample_weight: Any = None,
     stop_factor: float | None = 4.0,
     rule: str = "descent",
+    repeats: int = 1,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     log_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
@@ -244,13 +250,17 @@ def find_learning_rate(
         steps: The length of the sweep in optimizer updates, >= 2.
         mode: "exponential" or "linear".
         batch_size: As in `fit`. Use the one you will train with.
+        sample_weight: As in `fit`.
         stop_factor: See `RangeTest`.
         rule: See `RangeTest`.
+        repeats: How many sweeps to make from the same weights, the data in another
+            order each time (a `tf.data.Dataset` or a `PyDataset` shuffles itself). The
+            result is about their mean, as far as all of them got.
         callbacks: More callbacks for the fit.
         log_dir: Where to write a TensorBoard run `range_test`.
         verbose: 1 shows a progress bar, 0 nothing.
-        **fit_arguments: More arguments of `fit`: `sample_weight`, `class_weight`,
-            `shuffle`, `steps_per_epoch` … .
+        **fit_arguments: More arguments of `fit`: `class_weight`, `shuffle`,
+            `steps_per_epoch` … .
 
     Returns:
         A `RangeTestResult`: print it, or take `.suggestion`.
@@ -288,34 +298,62 @@ def find_learning_rate(
         raise ValueError(
             f"Argument `x` must hold data. Received: an array of shape {x.shape}"
         )
-    test = RangeTest(
-        min_lr, max_lr, steps, mode, stop_factor, rule=rule, log_dir=log_dir
-    )
+    repeats = checks.whole("repeats", repeats)
+    tests = [
+        RangeTest(min_lr, max_lr, steps, mode, stop_factor, rule=rule)
+        for _ in range(repeats)
+    ]
+    run_dir = None if log_dir is None else new_range_test_run(log_dir)
     history = getattr(model, "history", None)
-    progress = [_Progress(test)] if verbose else []
+    accumulation = innermost(model.optimizer).gradient_accumulation_steps or 1
     try:
-        # An epoch has at least one step, so this is enough; the test ends the fit.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*input ran out of data.*")
-            model.fit(
-                x,
-                y,
-                batch_size=batch_size,
-                epochs=steps
-                * (innermost(model.optimizer).gradient_accumulation_steps or 1),
-                verbose=0,
-                callbacks=[test, *progress, *callbacks],
-                **fit_arguments,
-            )
+        for i, test in enumerate(tests):
+            data = {"x": x, "y": y, "sample_weight": sample_weight}
+            progress = [_Progress(test)] if verbose else []
+            # Data that end before the sweep does are gone through again, on purpose.
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*input ran out of data.*")
+                model.fit(
+                    **(_reordered(data, seed=i) if i else data),
+                    batch_size=batch_size,
+                    epochs=steps * accumulation,  # each has a batch; the test ends them
+                    verbose=0,
+                    callbacks=[test, *progress, *callbacks],
+                    **fit_arguments,
+                )
     finally:
-        test.restore()
+        for test in tests:
+            test.restore()
         model.history = history
-    result = test.result
-    if result is None or not len(result.losses):
+    results = [test.result for test in tests if test.result is not None]
+    if not results or not min(len(result.losses) for result in results):
         raise ValueError(
             "Argument `x` must hold data. Received: a data set without a batch in it"
         )
+    shortest = min(results, key=lambda result: len(result.losses))
+    count = len(shortest.losses)
+    result = RangeTestResult.from_sweep(
+        shortest.learning_rates,
+        [result.losses[:count] for result in results],
+        steps=steps,
+        stop_reason=shortest.stop_reason,
+        mode=mode,
+        rule=rule,
+    )
+    if run_dir is not None:
+        write_range_test(result, run_dir)
     return result
+
+
+def _reordered(data: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The samples of arrays in another order; other sources shuffle themselves."""
+    arrays = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
+    if not all(hasattr(array, "shape") and len(array.shape) for array in arrays):
+        return data
+    order = np.random.default_rng(seed).permutation(arrays[0].shape[0])
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else np.asarray(leaf)[order], data
+    )
 
 
 class _Progress(keras.callbacks.Callback):

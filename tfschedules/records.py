@@ -25,7 +25,7 @@ class RangeTestResult:
     Attributes:
         learning_rates: The rate of each update, float64 `(n,)`, increasing.
         losses: Each update's own batch loss, raw, float64 `(n,)`; NaN and infinities
-            as they came.
+            as they came. The mean of the sweeps where there were several.
         smoothed_losses: The same without noise and without lag, `(n,)`.
         stop_reason: "finished", "diverged", "non-finite loss", "out of data" or
             "interrupted".
@@ -36,6 +36,7 @@ class RangeTestResult:
         mode: "exponential" or "linear": how the rate was swept.
         steps: The length the sweep would have had.
         rule: The rule that `suggestion` follows.
+        sweeps: The losses of each sweep, `(repeats, n)`, as far as all of them got.
 
     Example:
         >>> rates = np.geomspace(1e-4, 1, 50)
@@ -56,6 +57,7 @@ class RangeTestResult:
     mode: str
     steps: int
     rule: str
+    sweeps: np.ndarray
 
     @classmethod
     def from_sweep(
@@ -72,7 +74,7 @@ class RangeTestResult:
 
         Args:
             learning_rates: Increasing rates `(n,)`.
-            losses: Raw batch losses `(n,)`.
+            losses: Raw batch losses `(n,)`, or `(repeats, n)` of several sweeps.
             steps: The length the sweep would have had.
             stop_reason: Why it ended.
             mode: How the rate was swept.
@@ -83,7 +85,8 @@ class RangeTestResult:
             ValueError: If the rates do not increase, or the rule is unknown.
         """
         rates = np.asarray(learning_rates, np.float64)
-        curve = np.asarray(losses, np.float64)
+        sweeps = np.atleast_2d(np.asarray(losses, np.float64))
+        curve = sweeps.mean(axis=0)
         found = suggest(rates, curve, rule=rule)
         return cls(
             learning_rates=rates,
@@ -97,6 +100,7 @@ class RangeTestResult:
             mode=mode,
             steps=steps,
             rule=rule,
+            sweeps=sweeps,
         )
 
     def __str__(self) -> str:
@@ -169,9 +173,9 @@ class RangeTestResult:
             stored = json.loads(text)
             if stored.pop("format") != _FORMAT or stored.pop("version") > _VERSION:
                 raise ValueError("of another format or a later version")
-            arrays = ("learning_rates", "losses", "smoothed_losses")
+            arrays = ("learning_rates", "losses", "smoothed_losses", "sweeps")
             stored |= {name: _array(stored[name]) for name in arrays}
-            if len({len(stored[name]) for name in arrays}) != 1:
+            if len({stored[name].shape[-1] for name in arrays}) != 1:
                 raise ValueError("its arrays differ in length")
             if stored["bounds"] is not None:
                 stored["bounds"] = Bounds(*stored["bounds"])
@@ -185,10 +189,14 @@ class RangeTestResult:
 
 def _plain(value: Any) -> Any:
     """JSON has no NaN and no infinities: they are written as strings."""
+    if isinstance(value, np.ndarray) and value.ndim > 1:
+        return [_plain(row) for row in value]
     if isinstance(value, np.ndarray):
         return [x if math.isfinite(x) else str(x) for x in value.tolist()]
     return list(value) if isinstance(value, Bounds) else value
 
 
 def _array(values: Any) -> np.ndarray:
+    if values and isinstance(values[0], list):
+        return np.stack([_array(row) for row in values])
     return np.array([float(value) for value in values], np.float64)

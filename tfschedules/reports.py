@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections.abc import Sequence
 
@@ -13,10 +14,19 @@ from tfschedules.records import RangeTestResult
 from tfschedules.tensorboard import EventWriter, new_run
 
 
+def new_range_test_run(log_dir: str | os.PathLike[str]) -> str:
+    """Make `<log_dir>/range_test`, or `range_test_1`, … if that is there.
+
+    Raises:
+        OSError: If the folder cannot be made.
+    """
+    return new_run(log_dir, "range_test")
+
+
 def write_range_test(
-    result: RangeTestResult, log_dir: str, wall_times: Sequence[float] | None = None
-) -> str:
-    """Write a result to `<log_dir>/range_test`, or `range_test_1`, … if it is there.
+    result: RangeTestResult, run_dir: str, wall_times: Sequence[float] | None = None
+) -> None:
+    """Write a result into a run's folder.
 
     Scalars are written at the sweep's steps 0 … n-1 under `range_test/loss`,
     `range_test/smoothed_loss` and `range_test/learning_rate`. The picture,
@@ -24,19 +34,15 @@ def write_range_test(
 
     Args:
         result: What to write.
-        log_dir: The folder that TensorBoard is started on.
+        run_dir: The run's folder.
         wall_times: When the updates were made, seconds since 1970, `(n,)`.
-
-    Returns:
-        The run's folder.
 
     Raises:
         OSError: If it cannot be written.
     """
     count = len(result.losses)
     times = np.full(count, time.time()) if wall_times is None else wall_times
-    folder = new_run(log_dir, "range_test")
-    with EventWriter(folder) as writer:
+    with EventWriter(run_dir) as writer:
         writer.scalars(
             np.arange(count),
             times,
@@ -50,7 +56,6 @@ def write_range_test(
             picture, width, height = plots.range_test_png(result)
             writer.image("range_test/curve", picture, width, height, step=0)
         writer.text("range_test/report", report(result), step=0)
-    return folder
 
 
 def report(result: RangeTestResult) -> str:

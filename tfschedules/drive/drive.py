@@ -10,6 +10,7 @@ no Python at all. Variables, config and Python attributes stay as they were.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 import keras
@@ -18,11 +19,12 @@ from tfschedules.drive.loan import Loan, _set
 from tfschedules.drive.traced_float import TracedFloat
 from tfschedules.schedules import Schedule
 
-# Numbers that shape the program rather than the update: they cannot follow the step.
+# Numbers that shape the program rather than the update, and the rate, a variable.
 _STRUCTURAL = {
     "ema_overwrite_frequency",
     "gradient_accumulation_steps",
     "loss_scale_factor",
+    "learning_rate",
     "ns_steps",
 }
 
@@ -37,18 +39,24 @@ def innermost(optimizer: Any) -> Any:
 def hyperparameters_of(optimizer: Any) -> list[str]:
     """The hyperparameters of `optimizer` that a schedule can drive."""
     optimizer = innermost(optimizer)
-    numeric = [
+    numbers = [
         name
-        for name, value in vars(optimizer).items()
-        if not name.startswith("_")
-        and name not in _STRUCTURAL
-        and isinstance(value, (int, float))
-        and type(value) is not bool
-        and (name != "ema_momentum" or optimizer.use_ema)
-        and name in optimizer.get_config()
-        and not (name == "momentum" and value == 0)
+        for name in _arguments_of(type(optimizer))
+        if type(getattr(optimizer, name, None)) in (int, float, TracedFloat)
+        and not (name == "momentum" and optimizer.momentum == 0)
+        and not (name == "ema_momentum" and not optimizer.use_ema)
     ]
-    return ["learning_rate", *sorted(numeric)]
+    return ["learning_rate", *numbers]
+
+
+def _arguments_of(kind: type) -> list[str]:
+    """A class's arguments; `get_config` would read variables that JAX has taken."""
+    names = {
+        name
+        for base in kind.__mro__
+        for name in inspect.signature(base.__init__).parameters
+    }
+    return sorted(names - _STRUCTURAL)
 
 
 def attribute_of(optimizer: Any, hyperparameter: str) -> str:
@@ -73,23 +81,16 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
         )
     if hyperparameter in drivable:
         return hyperparameter
-    if (
-        hyperparameter == "momentum"
-        and not hasattr(optimizer, "momentum")
-        and "beta_1" in drivable
-    ):
-        return "beta_1"
-    config = optimizer.get_config()
-    if hyperparameter in config and hyperparameter not in _STRUCTURAL:
+    if hyperparameter in _arguments_of(type(optimizer)):
+        now = getattr(optimizer, hyperparameter, None)
+        example = 0.9 if hyperparameter == "momentum" else 0.01
         raise ValueError(
-            f"{kind} was compiled with {hyperparameter}={config[hyperparameter]!r}, "
-            f"and so has no {hyperparameter} to drive. Compile it with a value, for "
-            f"instance {kind}({hyperparameter}=0.9)."
-            if hyperparameter == "momentum"
-            else f"{kind} was compiled with {hyperparameter}="
-            f"{config[hyperparameter]!r}, and so has none to drive. Compile it with a "
-            f"number, for instance {kind}({hyperparameter}=0.01)."
+            f"{kind} was compiled with {hyperparameter}={now!r}, and so has none to "
+            f"drive. Compile it with one, for instance "
+            f"{kind}({hyperparameter}={example}). It has: {', '.join(drivable)}."
         )
+    if hyperparameter == "momentum" and "beta_1" in drivable:
+        return "beta_1"
     raise ValueError(
         f"{kind} has no hyperparameter {hyperparameter!r} that a schedule can drive. "
         f"It has: {', '.join(drivable)}."

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from tfschedules.drive.drive import innermost
+from tfschedules.drive.state import value_of
 
 
 class Snapshot:
@@ -27,7 +28,7 @@ class Snapshot:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._values = {
-            id(variable): (variable, np.array(_numpy(variable)))
+            id(variable): (variable, value_of(variable))
             for variable in _variables(model)
         }
         self._stop_training = model.stop_training
@@ -50,10 +51,6 @@ class Snapshot:
         np.random.set_state(self._numpy)
         if self._tensorflow:
             self._tensorflow.setstate(self._tensorflow_state)
-
-
-def _numpy(variable: Any) -> np.ndarray:
-    return np.asarray(keras.ops.convert_to_numpy(variable))
 
 
 def _variables(model: keras.Model) -> list[Any]:

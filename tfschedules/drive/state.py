@@ -24,10 +24,15 @@ def read(model: keras.Model, variable: Any) -> np.ndarray:
             ):
                 if candidate is variable:
                     return np.asarray(array)
-    # `.numpy()` also reads a mirrored variable, of which int() raises.
-    if hasattr(variable, "numpy"):
-        return np.asarray(variable.numpy())
-    return np.asarray(keras.ops.convert_to_numpy(variable))
+    return value_of(variable)
+
+
+def value_of(variable: keras.Variable) -> np.ndarray:
+    """A copy of a variable's value."""
+    value = variable.value
+    if keras.backend.backend() == "tensorflow":
+        return np.array(value.numpy())  # also of a mirrored one, where int() raises
+    return np.array(keras.ops.convert_to_numpy(value))
 
 
 def updates(model: keras.Model, optimizer: Any) -> int:
