@@ -18,7 +18,15 @@ import numpy as np
 
 from tfschedules import checks
 from tfschedules.callbacks import updates_in
-from tfschedules.drive import Drive, Loan, Snapshot, StepReader, innermost, updates
+from tfschedules.drive import (
+    Drive,
+    Generators,
+    Loan,
+    Snapshot,
+    StepReader,
+    innermost,
+    updates,
+)
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule
@@ -104,6 +112,12 @@ class RangeTest(keras.callbacks.Callback):
             raise ValueError(
                 "A range test needs data to sweep over. Received: an empty data set "
                 f"(epochs={self.params['epochs']}, steps={self.params['steps']})."
+            )
+        if not self.model.built:
+            raise ValueError(
+                "A range test puts weights back, and this model has none before its "
+                "first step. Give it an Input layer or call model.build(shape); "
+                "find_learning_rate does it for you."
             )
         self.result, self._stop_reason = None, "out of data"
         self._losses: list[float] = []
@@ -303,28 +317,38 @@ def find_learning_rate(
         RangeTest(min_lr, max_lr, steps, mode, stop_factor, rule=rule)
         for _ in range(repeats)
     ]
+    generators = Generators()
     run_dir = None if log_dir is None else new_range_test_run(log_dir)
     history = getattr(model, "history", None)
     accumulation = innermost(model.optimizer).gradient_accumulation_steps or 1
+    data = {"x": x, "y": y, "sample_weight": sample_weight}
     try:
-        for i, test in enumerate(tests):
-            data = {"x": x, "y": y, "sample_weight": sample_weight}
-            progress = [_Progress(test)] if verbose else []
-            # Data that end before the sweep does are gone through again, on purpose.
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*input ran out of data.*")
+        with warnings.catch_warnings():
+            # Data that end before the sweep does are gone through again, on purpose;
+            # and `shuffle` is Keras's default, not a wish.
+            warnings.filterwarnings("ignore", ".*input ran out of data.*")
+            if "shuffle" not in fit_arguments:
+                warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
+            if not model.built:
+                model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
+            for i, test in enumerate(tests):
                 model.fit(
                     **(_reordered(data, seed=i) if i else data),
                     batch_size=batch_size,
                     epochs=steps * accumulation,  # each has a batch; the test ends them
                     verbose=0,
-                    callbacks=[test, *progress, *callbacks],
+                    callbacks=[
+                        test,
+                        *([_Progress(test)] if verbose else []),
+                        *callbacks,
+                    ],
                     **fit_arguments,
                 )
     finally:
         for test in tests:
             test.restore()
         model.history = history
+        generators.restore()
     results = [test.result for test in tests if test.result is not None]
     if not results or not min(len(result.losses) for result in results):
         raise ValueError(

@@ -8,11 +8,12 @@ to the bit; `loan` gives back what was borrowed, also after an interrupted fit.
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, innermost
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.losses import StepReader
-from tfschedules.drive.snapshot import Snapshot
+from tfschedules.drive.snapshot import Generators, Snapshot
 from tfschedules.drive.state import read, updates
 
 __all__ = [
     "Drive",
+    "Generators",
     "Loan",
     "Snapshot",
     "StepReader",

@@ -51,10 +51,12 @@ def hyperparameters_of(optimizer: Any) -> list[str]:
 
 def _arguments_of(kind: type) -> list[str]:
     """A class's arguments; `get_config` would read variables that JAX has taken."""
+    constructors = [vars(base).get("__init__") for base in kind.__mro__]
     names = {
         name
-        for base in kind.__mro__
-        for name in inspect.signature(base.__init__).parameters
+        for constructor in constructors
+        if constructor is not None
+        for name in inspect.signature(constructor).parameters
     }
     return sorted(names - _STRUCTURAL)
 

@@ -7,23 +7,63 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 from tfschedules.drive.drive import innermost
 from tfschedules.drive.state import value_of
 
+_KERAS_GENERATOR = "global_seed_generator"  # made when it is first drawn from
+
+
+class Generators:
+    """The states of the random generators that a fit draws from.
+
+    Python's, NumPy's, Keras's own for layers without a seed, and the one from which
+    TensorFlow's eager context draws the seeds of seeded operations.
+    """
+
+    def __init__(self) -> None:
+        """Note the states as they are now."""
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()  # Keras shuffles with it
+        self._keras = global_state.get_global_attribute(_KERAS_GENERATOR)
+        if self._keras is not None:
+            self._keras_state = value_of(self._keras.state)
+        self._tensorflow = _tensorflow_generator()
+        if self._tensorflow is not None:
+            self._tensorflow_state = self._tensorflow.getstate()
+
+    def restore(self) -> None:
+        """Put the states back; a generator made since is forgotten."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)
+        global_state.set_global_attribute(_KERAS_GENERATOR, self._keras)
+        if self._keras is not None:
+            self._keras.state.assign(self._keras_state)
+        if self._tensorflow is not None:
+            self._tensorflow.setstate(self._tensorflow_state)
+
+
+def _tensorflow_generator() -> random.Random | None:
+    if keras.backend.backend() != "tensorflow":
+        return None
+    from tensorflow.python.eager import context
+
+    return getattr(context.context(), "_rng", None)
+
 
 class Snapshot:
-    """Everything that training changes, copied to memory.
+    """Everything of a model that training changes, copied to memory.
 
-    That is: all model variables, with BatchNorm statistics and seed generators; the
-    optimizer's variables, also those that it does not track itself (Nadam's product);
-    metrics; `stop_training` and `history`; the state of the random generators of
-    Python, NumPy, Keras and TensorFlow's eager context. An optimizer that is not built
-    yet is built first, so that there are slots to put back.
+    That is: all variables, with BatchNorm statistics and seed generators; the
+    optimizer's, also those that it does not track itself (Nadam's product); metrics;
+    `stop_training`; and the random generators. An optimizer that is not built yet is
+    built first, so that there are slots to put back.
     """
 
     def __init__(self, model: keras.Model) -> None:
         """Copy the state of a compiled and built model."""
+        self._generators = Generators()
         self._model = model
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
@@ -32,32 +72,22 @@ class Snapshot:
             for variable in _variables(model)
         }
         self._stop_training = model.stop_training
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()
-        self._tensorflow = _tensorflow_generator()
-        if self._tensorflow:
-            self._tensorflow_state = self._tensorflow.getstate()
 
     def restore(self) -> None:
         """Put everything back; metrics made since are reset."""
-        known = self._values
-        for variable, value in known.values():
+        for variable, value in self._values.values():
             variable.assign(value)
         for metric in self._model.metrics:
-            if any(id(variable) not in known for variable in metric.variables):
+            if any(id(variable) not in self._values for variable in metric.variables):
                 metric.reset_state()
         self._model.stop_training = self._stop_training
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        if self._tensorflow:
-            self._tensorflow.setstate(self._tensorflow_state)
+        self._generators.restore()
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    optimizer = innermost(model.optimizer)
     untracked = [
         value
-        for attribute in vars(optimizer).values()
+        for attribute in vars(innermost(model.optimizer)).values()
         for value in (attribute if isinstance(attribute, list) else [attribute])
         if isinstance(value, keras.Variable)
     ]
@@ -66,14 +96,4 @@ def _variables(model: keras.Model) -> list[Any]:
         *model.metrics_variables,
         *model.optimizer.variables,
         *untracked,
-        keras.src.random.seed_generator.global_seed_generator().state,
     ]
-
-
-def _tensorflow_generator() -> random.Random | None:
-    """The generator from which TensorFlow draws the seeds of seeded operations."""
-    if keras.backend.backend() != "tensorflow":
-        return None
-    from tensorflow.python.eager import context
-
-    return getattr(context.context(), "_rng", None)

@@ -1,0 +1,436 @@
+"""The range test on real fits: true losses, where it stops, what it leaves behind."""
+
+import random
+
+import keras
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import tfschedules as tfs
+from tfschedules.drive import innermost
+
+X, Y = load_digits(return_X_y=True)
+X = (X[:640] / 16).astype("float32")
+Y = Y[:640]
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def linear_model(optimizer=None, **compile_arguments):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    optimizer = optimizer or keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, LOSS, **compile_arguments)
+    return model
+
+
+def full_model():
+    """Everything that training changes: BatchNorm, Dropout's seeds, Adam's slots."""
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dense(16, "relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.3),
+            keras.layers.Dense(10),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(0.01), LOSS, metrics=["accuracy"])
+    return model
+
+
+def numpy_sweep(model, rates, batch_size=32, accumulate=1, momentum=0.9):
+    """Softmax regression in float64: the loss of each update, before it is made."""
+    weights, bias = (value.astype("float64") for value in model.get_weights())
+    speed_w, speed_b = np.zeros_like(weights), np.zeros_like(bias)
+    batches = [slice(i, i + batch_size) for i in range(0, len(X), batch_size)]
+    losses, at = [], 0
+    for rate in rates:
+        micro, grad_w, grad_b = [], 0.0, 0.0
+        for _ in range(accumulate):
+            x, y = X[batches[at % len(batches)]], Y[batches[at % len(batches)]]
+            at += 1
+            z = x @ weights + bias
+            z = z - z.max(axis=1, keepdims=True)
+            p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+            micro.append(-np.log(p[np.arange(len(y)), y]).mean())
+            p[np.arange(len(y)), y] -= 1
+            grad_w = grad_w + x.T @ p / len(y) / accumulate
+            grad_b = grad_b + p.mean(axis=0) / accumulate
+        losses.append(np.mean(micro))
+        speed_w = momentum * speed_w - rate * grad_w
+        speed_b = momentum * speed_b - rate * grad_b
+        weights, bias = weights + speed_w, bias + speed_b
+    return np.array(losses)
+
+
+def state_of(model):
+    # A test of its own of what to compare: not the package's list of variables.
+    groups = [model.variables, model.optimizer.variables]
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for g in groups for v in g]
+
+
+def assert_equal(before, after):
+    assert len(before) == len(after)
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("block", [1, 4, 7])
+def test_losses_are_the_batches_own_at_their_own_rates(block):
+    model = linear_model(steps_per_execution=block)
+    rates = np.geomspace(1e-4, 1.0, 60)
+    expected = numpy_sweep(model, rates)
+    result = tfs.find_learning_rate(
+        model, X, Y, min_lr=1e-4, max_lr=1.0, steps=60, batch_size=32, shuffle=False,
+        verbose=0,
+    )  # fmt: skip
+    assert result.stop_reason == "finished"
+    np.testing.assert_allclose(result.learning_rates, rates, rtol=1e-12)
+    np.testing.assert_allclose(result.losses, expected, rtol=1e-5)
+
+
+def test_the_linear_sweep_is_smiths():
+    model = linear_model()
+    result = tfs.find_learning_rate(
+        model, X, Y, min_lr=0.01, max_lr=0.5, steps=25, mode="linear", shuffle=False,
+        verbose=0,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.learning_rates, np.linspace(0.01, 0.5, 25))
+    expected = numpy_sweep(model, np.linspace(0.01, 0.5, 25))
+    np.testing.assert_allclose(result.losses, expected, rtol=1e-5)
+
+
+def test_with_gradient_accumulation_a_rate_is_an_update():
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=4)
+    model = linear_model(optimizer)
+    result = tfs.find_learning_rate(
+        model, X, Y, min_lr=1e-3, max_lr=1.0, steps=20, shuffle=False, verbose=0
+    )
+    expected = numpy_sweep(model, np.geomspace(1e-3, 1.0, 20), accumulate=4)
+    np.testing.assert_allclose(result.losses, expected, rtol=1e-5)
+
+
+def test_sample_weights_count():
+    weights = np.random.default_rng(0).uniform(0, 2, len(X)).astype("float32")
+    model = linear_model(keras.optimizers.SGD(0.1))
+    result = tfs.find_learning_rate(
+        model, X, Y, sample_weight=weights, min_lr=1e-12, max_lr=1e-11, steps=20,
+        shuffle=False, verbose=0,
+    )  # fmt: skip
+    z = X @ model.get_weights()[0] + model.get_weights()[1]
+    each = np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(Y)), Y]
+    expected = (weights * each).reshape(20, 32).mean(axis=1)
+    np.testing.assert_allclose(result.losses, expected, rtol=1e-5)
+
+
+def scripted_model(losses):
+    """A model whose loss at batch i is losses[i], whatever its weight does."""
+    script = keras.ops.convert_to_tensor(np.array(losses, "float32"))
+
+    def loss(y_true, y_pred):
+        index = keras.ops.cast(keras.ops.reshape(y_true, (-1,))[0], "int32")
+        return keras.ops.take(script, index) + 0 * keras.ops.sum(y_pred)
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    x = np.ones((len(losses), 1), "float32")
+    return model, x, np.arange(len(losses))
+
+
+def sweep_script(losses, **arguments):
+    model, x, y = scripted_model(losses)
+    return tfs.find_learning_rate(
+        model, x, y, steps=len(losses), batch_size=1, shuffle=False, verbose=0,
+        **arguments,
+    )  # fmt: skip
+
+
+def test_it_stops_where_the_loss_has_diverged():
+    falling = [*np.linspace(2.0, 1.0, 17), 1.0, 1.0, 1.0]
+    result = sweep_script([*falling, *np.linspace(1.2, 9, 30)])
+    assert result.stop_reason == "diverged"
+    # The median of three passes 4.0 one batch after the loss itself does.
+    first = next(i for i, loss in enumerate(np.linspace(1.2, 9, 30)) if loss > 4)
+    assert len(result.losses) == 20 + first + 2
+
+
+def test_one_odd_batch_does_not_stop_it():
+    losses = [2.0] * 10 + [1.0] * 10 + [50.0] + [1.0] * 10
+    assert sweep_script(losses).stop_reason == "finished"
+
+
+def test_a_negative_loss_is_no_divergence():
+    losses = list(np.linspace(1.0, -3.0, 40))
+    result = sweep_script(losses)
+    assert result.stop_reason == "finished"
+    rising = [*np.linspace(-1.0, -3.0, 20), *np.linspace(-2.0, 40.0, 20)]
+    assert sweep_script(rising).stop_reason == "diverged"
+
+
+def test_without_a_stop_factor_it_goes_to_the_end():
+    losses = [1.0] * 5 + [1000.0] * 15
+    assert sweep_script(losses, stop_factor=None).stop_reason == "finished"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_it_stops_at_a_loss_that_is_not_finite(bad):
+    result = sweep_script([2.0, 1.9, 1.8, bad, 1.0, 1.0])
+    assert result.stop_reason == "non-finite loss"
+    assert len(result.losses) == 4
+    np.testing.assert_equal(result.losses[-1], bad)
+    assert result.suggestion is None
+
+
+@pytest.mark.parametrize("seed_of_data", [None, 7])
+def test_training_goes_on_to_the_bit_as_if_it_had_not_run(seed_of_data):
+    def train(with_test):
+        model = full_model()
+        model.fit(X, Y, epochs=1, verbose=0)  # slots and statistics that are not zero
+        if with_test:
+            tfs.find_learning_rate(model, X, Y, steps=30, max_lr=1.0, verbose=0)
+        # Shuffled: the generators of Python, NumPy and TensorFlow are seen here too.
+        history = model.fit(X, Y, epochs=2, verbose=0).history
+        return state_of(model), history, random.random(), np.random.rand()
+
+    expected, actual = train(False), train(True)
+    assert_equal(expected[0], actual[0])
+    assert expected[1:] == actual[1:]
+
+
+def test_everything_is_put_back_from_an_optimizer_not_yet_built():
+    model = full_model()
+    before = state_of(model)
+    test = tfs.RangeTest(steps=20)
+    model.fit(X, Y, epochs=1, verbose=0, callbacks=[test])
+    after = state_of(model)
+    assert int(model.optimizer.iterations.numpy()) == 0
+    assert float(model.optimizer.learning_rate.numpy()) == np.float32(0.01)
+    assert model.stop_training is False
+    # Building adds slots of zeros; what was there before is as it was.
+    assert_equal(before, after[: len(before)])
+    assert all(not slot.any() for slot in after[len(before) :])
+    assert len(test.result.losses) == 20
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError, ValueError])
+def test_it_restores_whatever_happens(error):
+    class Raises(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 9:
+                raise error("here")
+
+    model = full_model()
+    model.fit(X, Y, verbose=0)
+    before, history = state_of(model), model.history
+    with pytest.raises(error, match="here"):
+        tfs.find_learning_rate(model, X, Y, callbacks=[Raises()], verbose=0)
+    assert_equal(before, state_of(model))
+    assert model.history is history
+    assert "apply" not in vars(innermost(model.optimizer))
+    assert "make_train_function" not in vars(model)
+
+
+def test_the_callback_restores_when_asked_after_an_exception():
+    class Raises(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 9:
+                raise RuntimeError("here")
+
+    model = full_model()
+    test = tfs.RangeTest(steps=20)
+    model.optimizer.build(model.trainable_variables)
+    before = state_of(model)
+    with pytest.raises(RuntimeError, match="here"):
+        model.fit(X, Y, verbose=0, callbacks=[test, Raises()])
+    test.restore()
+    assert_equal(before, state_of(model))
+    assert test.result.stop_reason == "interrupted"
+    assert len(test.result.losses) == 10
+    test.restore()  # nothing more to do
+    assert test.result.stop_reason == "interrupted"
+
+
+def test_a_fit_that_is_too_short_says_how_many_epochs_it_takes():
+    model = linear_model()
+    test = tfs.RangeTest(steps=100)
+    with pytest.warns(
+        UserWarning, match="100 steps long and this fit only 20: it needs epochs=5"
+    ):
+        model.fit(X, Y, verbose=0, callbacks=[test])
+    assert test.result.stop_reason == "out of data"
+    assert len(test.result.losses) == 20
+
+
+def test_a_fit_that_is_too_long_is_ended():
+    model = linear_model()
+    test = tfs.RangeTest(max_lr=1.0, steps=30)
+    history = model.fit(X, Y, epochs=50, verbose=0, callbacks=[test])
+    assert len(history.epoch) == 2
+    assert len(test.result.losses) == 30
+
+
+def test_data_of_every_kind():
+    def generator():
+        for i in range(0, len(X), 32):
+            yield X[i : i + 32], Y[i : i + 32]
+
+    class Sequence(keras.utils.PyDataset):
+        def __len__(self):
+            return 20
+
+        def __getitem__(self, i):
+            return X[32 * i : 32 * i + 32], Y[32 * i : 32 * i + 32]
+
+    arrays = tfs.find_learning_rate(
+        linear_model(), X, Y, steps=20, shuffle=False, verbose=0
+    )
+    for data in (generator(), Sequence()):
+        other = tfs.find_learning_rate(
+            linear_model(), data, steps=20, shuffle=False, verbose=0
+        )
+        np.testing.assert_allclose(other.losses, arrays.losses, rtol=1e-6)
+    short = tfs.find_learning_rate(
+        linear_model(), generator(), max_lr=1e-3, steps=30, verbose=0
+    )
+    assert short.stop_reason == "out of data"
+    assert len(short.losses) == 20
+
+
+def test_repeats_take_other_batches_from_the_same_weights():
+    model = linear_model()
+    before = state_of(model)
+    result = tfs.find_learning_rate(model, X, Y, steps=40, repeats=3, verbose=0)
+    assert result.sweeps.shape == (3, len(result.losses))
+    np.testing.assert_allclose(result.losses, result.sweeps.mean(axis=0))
+    # All begin at the same weights; no two see the same first batch.
+    assert len({round(float(loss), 6) for loss in result.sweeps[:, 0]}) == 3
+    assert_equal(before, state_of(model)[: len(before)])
+
+
+def test_an_unbuilt_model_will_do():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(10)])
+    model.compile("sgd", LOSS)
+    result = tfs.find_learning_rate(model, X, Y, steps=20, verbose=0)
+    assert len(result.losses) == 20
+
+
+def test_validation_losses_are_not_recorded():
+    plain, watched = linear_model(), linear_model()
+    tests = [tfs.RangeTest(max_lr=1.0, steps=50) for _ in range(2)]
+    plain.fit(X, Y, epochs=3, shuffle=False, verbose=0, callbacks=[tests[0]])
+    watched.fit(
+        X, Y, epochs=3, shuffle=False, verbose=0, callbacks=[tests[1]],
+        validation_data=(X[:100], Y[:100]),
+    )  # fmt: skip
+    np.testing.assert_array_equal(tests[0].result.losses, tests[1].result.losses)
+
+
+def test_through_a_scaled_loss():
+    scaled = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.1, momentum=0.9), initial_scale=1024.0
+    )
+    model = linear_model(scaled)
+    rates = np.geomspace(1e-4, 1.0, 40)
+    expected = numpy_sweep(model, rates)
+    result = tfs.find_learning_rate(
+        model, X, Y, min_lr=1e-4, max_lr=1.0, steps=40, shuffle=False, verbose=0
+    )
+    np.testing.assert_allclose(result.losses, expected, rtol=1e-5)
+
+
+def test_a_train_step_of_ones_own_reports_its_loss_in_the_logs():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(10)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def compute_metrics(self, x, y, y_pred, sample_weight=None):
+            return {"loss": self.compute_loss(x=x, y=y, y_pred=y_pred)}
+
+    keras.utils.set_random_seed(3)
+    model = Own()
+    model.compile(keras.optimizers.SGD(0.1), LOSS)
+    result = tfs.find_learning_rate(model, X, Y, steps=10, shuffle=False, verbose=0)
+    assert np.isfinite(result.losses).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ({"min_lr": 0.0}, ValueError, r"`min_lr` must be > 0\. Received: min_lr=0\.0"),
+        ({"min_lr": -1.0}, ValueError, "`min_lr` must be > 0"),
+        ({"min_lr": "a"}, TypeError, "`min_lr` must be a number.*'a'"),
+        ({"max_lr": np.nan}, ValueError, "`max_lr` must be finite"),
+        ({"max_lr": np.inf}, ValueError, "`max_lr` must be finite"),
+        ({"max_lr": True}, TypeError, "`max_lr` must be a number.*True"),
+        ({"min_lr": 1.0, "max_lr": 0.1}, ValueError, "`min_lr` must be < `max_lr`"),
+        ({"min_lr": 1.0, "max_lr": 1.0}, ValueError, "`min_lr` must be < `max_lr`"),
+        ({"steps": 1}, ValueError, "`steps` must be >= 2.*steps=1"),
+        ({"steps": 10.5}, ValueError, "`steps` must be a whole number"),
+        ({"mode": "log"}, ValueError, "`mode` must be one of 'exponential', 'linear'"),
+        ({"stop_factor": 1.0}, ValueError, "`stop_factor` must be > 1.*None"),
+        ({"rule": "best"}, ValueError, "`rule` must be one of .*'minimum'"),
+    ],
+)
+def test_bad_arguments(arguments, error, match):
+    with pytest.raises(error, match=match):
+        tfs.RangeTest(**arguments)
+    model = linear_model()
+    before = state_of(model)
+    with pytest.raises(error, match=match):
+        tfs.find_learning_rate(model, X, Y, verbose=0, **arguments)
+    assert_equal(before, state_of(model))
+
+
+def test_bad_models_and_data(tmp_path):
+    model = linear_model()
+    before = state_of(model)
+    uncompiled = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    with pytest.raises(
+        ValueError, match=r"`model` must be compiled.*Call model\.compile"
+    ):
+        tfs.find_learning_rate(uncompiled, X, Y)
+    with pytest.raises(TypeError, match=r"`model` must be a keras\.Model.*NoneType"):
+        tfs.find_learning_rate(None, X, Y)
+    with pytest.raises(ValueError, match=r"`x` must hold data.*\(0, 64\)"):
+        tfs.find_learning_rate(model, X[:0], Y[:0])
+    with pytest.raises(ValueError, match="`repeats` must be >= 1"):
+        tfs.find_learning_rate(model, X, Y, repeats=0)
+    for name in ("epochs", "validation_data"):
+        with pytest.raises(ValueError, match=f"`{name}` has no place in a range test"):
+            tfs.find_learning_rate(model, X, Y, **{name: 3})
+    scheduled = linear_model(keras.optimizers.SGD(tfs.Constant(0.1)))
+    with pytest.raises(ValueError, match="learning rate must be a number"):
+        tfs.find_learning_rate(scheduled, X, Y, verbose=0)
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("x")
+    with pytest.raises(OSError, match="file"):
+        tfs.find_learning_rate(model, X, Y, verbose=0, log_dir=in_the_way)
+    assert_equal(before, state_of(model))
+
+
+@pytest.mark.tensorflow
+def test_an_empty_dataset_is_refused():
+    import tensorflow as tf
+
+    model = linear_model()
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    unknown = data.filter(lambda x, y: False)
+    for empty in (data.take(0), unknown):
+        before = state_of(model)
+        with pytest.raises(ValueError, match="data"):
+            tfs.find_learning_rate(model, empty, verbose=0)
+        assert_equal(before, state_of(model)[: len(before)])
+
+
+def test_the_progress_bar_says_what_it_tries(capsys):
+    tfs.find_learning_rate(linear_model(), X, Y, steps=20, max_lr=1.0)
+    printed = capsys.readouterr().out
+    assert "20/20" in printed
+    assert "learning_rate" in printed

@@ -1,0 +1,226 @@
+"""Run folders: which one is written next, how far it got, and who writes there.
+
+Left out: locks on remote file systems and on Windows, which have none that vanish
+with a killed process. There, two processes may continue the same run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import itertools
+import os
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+
+from tensorboard.compat.tensorflow_stub.io import gfile
+
+from tfschedules import checks
+from tfschedules.tensorboard.wire import whole_events
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+def next_run(log_dir: str | os.PathLike[str], name: str, first_step: int) -> str:
+    """The run folder for steps from `first_step` on: one goes on where it can.
+
+    Among `name`, `name_1`, `name_2`, … it is the first that does not exist or whose
+    last step is below `first_step`, so that steps never go back inside a run; one that
+    is being written is passed over. It is made, and kept from other processes until
+    its writer is closed; without a writer, until this process ends.
+
+    Args:
+        log_dir: The folder of all runs: a path, or a URL.
+        name: The run's name, such as `"schedules"`.
+        first_step: The first step that will be written.
+
+    Raises:
+        OSError: If a folder cannot be made or read.
+
+    Example:
+        >>> import tempfile
+        >>> from tfschedules.tensorboard import EventWriter, next_run
+        >>> folder = tempfile.mkdtemp()
+        >>> with EventWriter(next_run(folder, "schedules", 0)) as writer:
+        ...     writer.scalars([0, 1], [1.7e9, 1.7e9], {"schedule/loss": [2.5, 2.0]})
+        >>> next_run(folder, "schedules", 2) == f"{folder}/schedules"
+        True
+        >>> next_run(folder, "schedules", 1) == f"{folder}/schedules_1"
+        True
+    """
+    first_step = checks.whole("first_step", first_step, at_least=0)
+    for run_dir in _candidates(log_dir, name):
+        with file_errors("write event files to", run_dir):
+            gfile.makedirs(run_dir)
+            folder = _identity(run_dir)
+            ours = folder in _locks
+            free = folder not in _written and _lock(run_dir, folder)
+        if not free:
+            continue
+        last = last_step(run_dir)
+        if last is None or last < first_step:
+            return run_dir
+        if not ours:
+            _unlock(folder)
+    raise AssertionError("unreachable: there is always another name")
+
+
+def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
+    """The first folder among `name`, `name_1`, … that does not exist; it is made.
+
+    Args:
+        log_dir: The folder of all runs: a path, or a URL.
+        name: The run's name, such as `"range_test"`.
+
+    Raises:
+        OSError: If the folder cannot be made.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> [Path(new_run(folder, "range_test")).name for _ in range(3)]
+        ['range_test', 'range_test_1', 'range_test_2']
+    """
+    for run_dir in _candidates(log_dir, name):
+        with file_errors("write event files to", run_dir):
+            if is_local(run_dir):
+                Path(run_dir).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    Path(run_dir).mkdir()  # atomic: one of two processes gets it
+                except FileExistsError:
+                    continue
+            elif gfile.exists(run_dir):
+                continue
+            else:
+                gfile.makedirs(run_dir)
+        return run_dir
+    raise AssertionError("unreachable: there is always another name")
+
+
+def last_step(run_dir: str | os.PathLike[str]) -> int | None:
+    """The greatest step in a run folder's event files, or None where there is none.
+
+    What a killed run left half-written at the end of a file is passed over.
+
+    Raises:
+        OSError: If a file is there and cannot be read.
+    """
+    run_dir = folder_path("run_dir", run_dir)
+    greatest = None
+    with file_errors("read event files in", run_dir):
+        names = gfile.listdir(run_dir) if gfile.isdir(run_dir) else []
+        for name in names:
+            if "tfevents" not in name:
+                continue
+            with gfile.GFile(f"{run_dir}/{name}", "rb") as file:
+                data = file.read()
+            for event in whole_events(data):
+                if event.HasField("summary"):
+                    greatest = max(event.step, -1 if greatest is None else greatest)
+    return greatest
+
+
+def folder_path(argument: str, path: str | os.PathLike[str]) -> str:
+    """The path as text, without a slash at its end, or an error."""
+    path = os.fsdecode(path)
+    if not path:
+        raise ValueError(f"Argument `{argument}` must name a folder. Received: ''.")
+    return path.rstrip("/") or "/"
+
+
+def is_local(path: str) -> bool:
+    """Whether it is a path of the operating system, not a URL."""
+    return "://" not in path
+
+
+def _candidates(log_dir: str | os.PathLike[str], name: str) -> Iterator[str]:
+    base = f"{folder_path('log_dir', log_dir)}/{name}"
+    return itertools.chain([base], (f"{base}_{n}" for n in itertools.count(1)))
+
+
+@contextlib.contextmanager
+def file_errors(doing: str, path: str) -> Iterator[None]:
+    """Say what failed, where and the way out; whatever it was, as an `OSError`."""
+    try:
+        yield
+    except Exception as error:  # S3 and fsspec have exception classes of their own
+        if isinstance(error, BlockingIOError):
+            cure = "Close it, or take another folder, as `next_run` does."
+        elif is_local(path):
+            cure = "Give a `log_dir` that can be read and written, with space left."
+        else:
+            cure = "Remote folders need `pip install fsspec` with the driver of theirs."
+        cause = getattr(error, "strerror", None) or error
+        code = getattr(error, "errno", None) or errno.EIO
+        raise OSError(code, f"Cannot {doing} {path!r}: {cause}. {cure}") from error
+
+
+# ---------------------------------------------------------------------- who writes
+
+_locks: dict[Hashable, int] = {}  # from folders to the descriptors that lock them
+_written: set[Hashable] = set()  # folders with an open writer of this process
+
+
+def take(run_dir: str) -> Callable[[], None]:
+    """Keep a folder that exists to one writer, until what is returned is called.
+
+    Raises:
+        BlockingIOError: If another writer has it, here or in another process.
+    """
+    folder = _identity(run_dir)
+    if folder in _written:
+        cause = "another writer of this process writes there"
+        raise BlockingIOError(errno.EAGAIN, cause)
+    if not _lock(run_dir, folder):
+        raise BlockingIOError(errno.EAGAIN, "another process writes there")
+    _written.add(folder)
+    return functools.partial(_give_back, folder)
+
+
+def _give_back(folder: Hashable) -> None:
+    _written.discard(folder)
+    _unlock(folder)
+
+
+def _identity(run_dir: str) -> Hashable:
+    """What tells folders apart, however their paths are spelled."""
+    if not is_local(run_dir):
+        return run_dir
+    found = Path(run_dir).stat()
+    return found.st_dev, found.st_ino
+
+
+def _lock(run_dir: str, folder: Hashable) -> bool:
+    """Lock a local folder for this process; False if another process has it.
+
+    The lock is the kernel's: a killed process leaves none behind.
+    """
+    if fcntl is None or not is_local(run_dir) or folder in _locks:
+        return True
+    descriptor = os.open(run_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return False
+    except OSError:  # a file system without locks: go on without
+        os.close(descriptor)
+        return True
+    _locks[folder] = descriptor
+    return True
+
+
+def _unlock(folder: Hashable) -> None:
+    descriptor = _locks.pop(folder, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+# A forked worker must not hold its parent's locks. The writers that it inherits stay
+# in `_written`, so that giving back for one of them never frees what another has.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [*map(_unlock, [*_locks])])
