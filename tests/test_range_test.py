@@ -40,12 +40,12 @@ def full_model():
     return model
 
 
-def numpy_sweep(model, rates, batch_size=32, accumulate=1, momentum=0.9):
+def numpy_sweep(model, rates, batch_size=32, accumulate=1, momentum=0.9, first=0):
     """Softmax regression in float64: the loss of each update, before it is made."""
     weights, bias = (value.astype("float64") for value in model.get_weights())
     speed_w, speed_b = np.zeros_like(weights), np.zeros_like(bias)
     batches = [slice(i, i + batch_size) for i in range(0, len(X), batch_size)]
-    losses, at = [], 0
+    losses, at = [], first
     for rate in rates:
         micro, grad_w, grad_b = [], 0.0, 0.0
         for _ in range(accumulate):

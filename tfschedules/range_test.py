@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+import types
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -321,6 +322,10 @@ def find_learning_rate(
     run_dir = None if log_dir is None else new_range_test_run(log_dir)
     history = getattr(model, "history", None)
     accumulation = innermost(model.optimizer).gradient_accumulation_steps or 1
+    # An epoch has a batch at least, and the test ends them. A generator has one epoch:
+    # it cannot be rewound, and Keras on JAX would repeat the batch it peeked at.
+    rewinds = not isinstance(x, types.GeneratorType)
+    epochs = steps * accumulation if rewinds else 1
     data = {"x": x, "y": y, "sample_weight": sample_weight}
     try:
         with warnings.catch_warnings():
@@ -335,7 +340,7 @@ def find_learning_rate(
                 model.fit(
                     **(_reordered(data, seed=i) if i else data),
                     batch_size=batch_size,
-                    epochs=steps * accumulation,  # each has a batch; the test ends them
+                    epochs=epochs,
                     verbose=0,
                     callbacks=[
                         test,
