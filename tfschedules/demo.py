@@ -186,7 +186,7 @@ def draw(result: tfs.RangeTestResult, runs: list[Run], steps_per_epoch: int) -> 
         curve.set_title("find: the range test")
         for this in runs:
             steps = np.arange(len(this.accuracy) * steps_per_epoch)
-            rates.plot(steps, this.schedule.values(steps), label=this.name)
+            this.schedule.plot(steps, rates).lines[-1].set_label(this.name)
             ends = np.arange(1, len(this.accuracy) + 1) * steps_per_epoch
             accuracy.plot(ends, this.accuracy, ".-", label=this.name)
         rates.set(title="schedule", xlabel="step", ylabel="learning rate")

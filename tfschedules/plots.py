@@ -42,13 +42,13 @@ def _axes(ax: Any, figure: Any = None) -> Iterator[Any]:
 
 
 def plot_schedule(steps: np.ndarray, values: np.ndarray, ax: Any = None) -> Any:
-    """Draw a schedule's values `(n,)` over its steps `(n,)`."""
+    """Draw a schedule's values `(n,)` over its steps `(n,)`, in the Axes' next colour."""
     with _axes(ax) as ax:
-        ax.plot(steps, values, color=_CURVE, linewidth=1.8)
+        ax.plot(steps, values, linewidth=1.8)
         ax.set_xlabel("step")
         ax.set_ylabel("value")
         if len(values):
-            ax.set_ylim(bottom=min(0.0, float(np.min(values))))
+            ax.set_ylim(bottom=min(0.0, float(np.min(values)), ax.get_ylim()[0]))
     return ax
 
 
