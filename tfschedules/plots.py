@@ -42,7 +42,7 @@ def _axes(ax: Any, figure: Any = None) -> Iterator[Any]:
 
 
 def plot_schedule(steps: np.ndarray, values: np.ndarray, ax: Any = None) -> Any:
-    """Draw a schedule's values `(n,)` over its steps `(n,)`, in the Axes' next colour."""
+    """Draw values `(n,)` over steps `(n,)`, in the Axes' next colour."""
     with _axes(ax) as ax:
         ax.plot(steps, values, linewidth=1.8)
         ax.set_xlabel("step")

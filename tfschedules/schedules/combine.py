@@ -21,7 +21,8 @@ from tfschedules.steps import Time
 class Join(Schedule):
     """Schedules one after another, each from its own step 0.
 
-    f(t) = schedules[i](t - boundaries[i-1]) for boundaries[i-1] <= t < boundaries[i].
+    `f(t) = schedules[i](t - boundaries[i-1])` where
+    `boundaries[i-1] <= t < boundaries[i]`.
 
     Args:
         schedules: At least one schedule.
