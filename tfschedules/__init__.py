@@ -18,19 +18,31 @@ if TYPE_CHECKING:
     )
     from tfschedules.logger import TensorBoardLogger
     from tfschedules.range_test import RangeTest, find_learning_rate
-    from tfschedules.recipes import cyclical, one_cycle, warm_restarts
+    from tfschedules.recipes import (
+        cyclical,
+        flat_cosine,
+        one_cycle,
+        warm_restarts,
+        warmup,
+        warmup_stable_decay,
+    )
     from tfschedules.records import RangeTestResult
     from tfschedules.schedules import (
         Constant,
         Cosine,
         Exponential,
+        InverseSqrt,
         Join,
         Linear,
         PerCycle,
+        Piecewise,
+        Polynomial,
         Repeat,
         ScaleFunction,
         Schedule,
+        SquareRoot,
     )
+    from tfschedules.units import epochs
 
 __version__ = "0.1.0"
 
@@ -43,19 +55,31 @@ _HOMES = {
     ),
     "logger": ("TensorBoardLogger",),
     "range_test": ("RangeTest", "find_learning_rate"),
-    "recipes": ("cyclical", "one_cycle", "warm_restarts"),
+    "recipes": (
+        "cyclical",
+        "flat_cosine",
+        "one_cycle",
+        "warm_restarts",
+        "warmup",
+        "warmup_stable_decay",
+    ),
     "records": ("RangeTestResult",),
     "schedules": (
         "Constant",
         "Cosine",
         "Exponential",
+        "InverseSqrt",
         "Join",
         "Linear",
         "PerCycle",
+        "Piecewise",
+        "Polynomial",
         "Repeat",
         "ScaleFunction",
         "Schedule",
+        "SquareRoot",
     ),
+    "units": ("epochs",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -65,21 +89,29 @@ __all__ = [
     "CyclicalLearningRate",
     "Exponential",
     "HyperparameterScheduler",
+    "InverseSqrt",
     "Join",
     "Linear",
     "OneCycle",
     "PerCycle",
+    "Piecewise",
+    "Polynomial",
     "RangeTest",
     "RangeTestResult",
     "Repeat",
     "ScaleFunction",
     "Schedule",
+    "SquareRoot",
     "TensorBoardLogger",
     "WarmRestarts",
     "cyclical",
+    "epochs",
     "find_learning_rate",
+    "flat_cosine",
     "one_cycle",
     "warm_restarts",
+    "warmup",
+    "warmup_stable_decay",
 ]
 
 

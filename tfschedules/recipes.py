@@ -2,8 +2,10 @@
 
 Smith, Cyclical Learning Rates for Training Neural Networks, 2015 (arXiv:1506.01186);
 Loshchilov & Hutter, SGDR, 2016 (arXiv:1608.03983); Smith, A Disciplined Approach to
-Neural Network Hyper-Parameters, 2018 (arXiv:1803.09820). Each recipe is a function that
-returns a composition; none is a class.
+Neural Network Hyper-Parameters, 2018 (arXiv:1803.09820); Hu et al., MiniCPM, 2024
+(arXiv:2404.06395) and Hägele et al. 2024 (arXiv:2405.18392). Each recipe is a function
+that returns a composition; none is a class. Every length is in steps or
+`tfs.epochs(…)`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from tfschedules import checks
 from tfschedules.schedules import (
     Constant,
     Cosine,
+    Exponential,
     Join,
     Linear,
     PerCycle,
@@ -23,19 +26,31 @@ from tfschedules.schedules import (
     Repeat,
     ScaleFunction,
     Schedule,
+    SquareRoot,
 )
+from tfschedules.units import Epochs
+from tfschedules.waiting import recipe
 
 _ANNEALS: dict[str, type[Ramp]] = {"cosine": Cosine, "linear": Linear}
+_DECAYS: dict[str, type[Ramp]] = {
+    "linear": Linear,
+    "cosine": Cosine,
+    "exponential": Exponential,
+    "1-sqrt": SquareRoot,
+}
+_WINDOWS = ["triangular", "welch", "hann"]
 
 
+@recipe
 def cyclical(
     base_lr: float,
     max_lr: float,
-    step_size: int,
+    step_size: int | Epochs,
     mode: str = "triangular",
     gamma: float = 1.0,
     scale_fn: Callable[[Any], Any] | None = None,
     scale_mode: str = "cycle",
+    window: str = "triangular",
 ) -> Schedule:
     """A rate that climbs and falls again and again (Smith 2015, section 3.1).
 
@@ -55,6 +70,9 @@ def cyclical(
         gamma: The factor of a step, for "exp_range".
         scale_fn: Your own scale in place of the mode's: a function of c, or of t.
         scale_mode: "cycle" or "iterations": what `scale_fn` is given.
+        window: The shape of a cycle: "triangular", or the paper's other two, "welch"
+            (a parabola, 1 - (2t/T - 1)²) and "hann" (a sine, sin²(π·t/T)), over a cycle
+            of T steps. Smith found them equivalent in result.
 
     Raises:
         TypeError: If an argument is not a number.
@@ -78,23 +96,30 @@ def cyclical(
             f"Received: mode={mode!r}, scale_fn={scale_fn!r}"
         )
 
-    def triangle(bottom: float, top: float) -> Schedule:
-        rise, fall = Linear(bottom, top, half), Linear(top, bottom, half)
+    checks.choice("window", window, _WINDOWS)
+
+    def cycle(bottom: float, top: float) -> Schedule:
+        if window == "welch":  # 4·t/T·(1 - t/T)
+            arch = Linear(0.0, 2.0, 2 * half) * Linear(2.0, 0.0, 2 * half)
+            return Repeat(arch * (top - bottom) + bottom, 2 * half)
+        shape = Linear if window == "triangular" else Cosine
+        rise, fall = shape(bottom, top, half), shape(top, bottom, half)
         return Repeat(Join((rise, fall), (half,)), 2 * half)
 
     if scale_fn is not None:
         steps = 2 * half if scale_mode == "cycle" else None
-        return triangle(0.0, high - low) * ScaleFunction(scale_fn, steps) + low
+        return cycle(0.0, high - low) * ScaleFunction(scale_fn, steps) + low
     if mode == "triangular2":
-        return triangle(0.0, high - low) * PerCycle(0.5, 2 * half) + low
+        return cycle(0.0, high - low) * PerCycle(0.5, 2 * half) + low
     if mode == "exp_range":
-        return triangle(0.0, high - low) * PerCycle(gamma, 1) + low
-    return triangle(low, high)
+        return cycle(0.0, high - low) * PerCycle(gamma, 1) + low
+    return cycle(low, high)
 
 
+@recipe
 def warm_restarts(
     max_lr: float,
-    first_cycle: int,
+    first_cycle: int | Epochs,
     min_lr: float = 0.0,
     cycle_mult: float = 1,
     peak_decay: float = 1.0,
@@ -126,9 +151,7 @@ def warm_restarts(
         >>> warm_restarts(1.0, first_cycle=2).values(5).round(6).tolist()
         [1.0, 0.5, 1.0, 0.5, 1.0]
     """
-    high = checks.real("max_lr", max_lr, above=0)
-    low = checks.real("min_lr", min_lr, at_least=0)
-    checks.ordered("min_lr", low, "max_lr", high)
+    high, low = _high_and_low(max_lr, min_lr)
     steps = checks.whole("first_cycle", first_cycle)
     growth = checks.real("cycle_mult", cycle_mult, at_least=1)
     decay = checks.real("peak_decay", peak_decay, above=0, at_most=1)
@@ -138,9 +161,10 @@ def warm_restarts(
     return cycles * PerCycle(decay, steps, growth) + low
 
 
+@recipe
 def one_cycle(
     max_lr: float,
-    total_steps: int,
+    total_steps: int | Epochs,
     pct_start: float = 0.3,
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
@@ -232,3 +256,127 @@ def _through(shape: type[Ramp], moments: list[float], values: list[float]) -> Sc
     if edges[0] == 0:
         return Join(parts, edges[1:]) if len(parts) > 1 else parts[0]
     return Join([Constant(values[0]), *parts], edges)
+
+
+@recipe
+def warmup(schedule: Schedule, steps: float | Epochs, start: float = 0.0) -> Schedule:
+    """A line from `start` to where a schedule begins, then the schedule.
+
+    Goyal et al. 2017 (arXiv:1706.02677), section 2.2. The schedule begins at its own
+    step 0 after `steps` steps, so that nothing of it is lost and there is no jump.
+
+    Args:
+        schedule: Any schedule.
+        steps: The length of the warm-up, > 0.
+        start: The value at step 0.
+
+    Raises:
+        TypeError: If `schedule` is not a schedule, or an argument not a number.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> warmup(Constant(1.0), steps=4).values(6).tolist()
+        [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    if not isinstance(schedule, Schedule):
+        raise TypeError(
+            "Argument `schedule` must be a tfschedules.Schedule. Received: "
+            f"schedule={schedule!r}. For a fixed value use tfs.Constant(value)."
+        )
+    first = checks.real("start", start)
+    rise = Linear(first, float(schedule.values([0])[0]), steps)
+    return Join((rise, schedule), (rise.steps,))
+
+
+@recipe
+def flat_cosine(
+    max_lr: float,
+    total_steps: int | Epochs,
+    pct_flat: float = 0.75,
+    min_lr: float = 0.0,
+) -> Schedule:
+    """Flat, then half a cosine down, as fastai's `fit_flat_cos`.
+
+    f(t) = max_lr up to pct_flat·total_steps, then a cosine to `min_lr` at step
+    `total_steps`.
+
+    Args:
+        max_lr: The rate of the flat part, > 0.
+        total_steps: The length of the whole, in steps.
+        pct_flat: The share of the steps before the descent, in [0, 1).
+        min_lr: The rate at the end, in [0, max_lr].
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If one is out of range.
+
+    Example:
+        >>> flat_cosine(1.0, total_steps=8, pct_flat=0.5).values(9).round(3).tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
+    """
+    high, low = _high_and_low(max_lr, min_lr)
+    total = checks.whole("total_steps", total_steps)
+    share = checks.real("pct_flat", pct_flat, at_least=0)
+    if share >= 1:
+        raise ValueError(
+            "Argument `pct_flat` must be < 1, to leave steps for the descent. "
+            f"Received: pct_flat={pct_flat!r}"
+        )
+    return _through(Cosine, [0.0, share * total, total], [high, high, low])
+
+
+@recipe
+def warmup_stable_decay(
+    max_lr: float,
+    warmup_steps: int | Epochs,
+    stable_steps: int | Epochs,
+    decay_steps: int | Epochs,
+    min_lr: float = 0.0,
+    decay: str = "linear",
+) -> Schedule:
+    """Up, level, down: a schedule that need not know its length in advance.
+
+    Hu et al. 2024 (MiniCPM), section 4; Hägele et al. 2024, section 4: train at the
+    stable rate for as long as you like, and decay when you want a model.
+
+    Args:
+        max_lr: The stable rate, > 0.
+        warmup_steps: The length of the line from 0 to it, >= 0.
+        stable_steps: How long it stays, >= 0.
+        decay_steps: The length of the way down, >= 1.
+        min_lr: The rate at the end, in [0, max_lr]; > 0 for an exponential decay.
+        decay: "linear", "cosine", "exponential" or "1-sqrt".
+
+    Raises:
+        TypeError: If an argument is not a number.
+        ValueError: If one is out of range.
+
+    Example:
+        >>> warmup_stable_decay(1.0, 2, 2, 4).values(9).tolist()
+        [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    high, low = _high_and_low(max_lr, min_lr)
+    rise = checks.whole("warmup_steps", warmup_steps, at_least=0)
+    level = checks.whole("stable_steps", stable_steps, at_least=0)
+    fall = checks.whole("decay_steps", decay_steps)
+    shape = _DECAYS[checks.choice("decay", decay, list(_DECAYS))]
+    if shape is Exponential:
+        hint = "An exponential decay never reaches 0."
+        checks.real("min_lr", min_lr, above=0, hint=hint)
+    parts: list[Schedule] = []
+    edges: list[float] = []
+    if rise:
+        parts.append(Linear(0.0, high, rise))
+        edges.append(rise)
+    if level:
+        parts.append(Constant(high))
+        edges.append(rise + level)
+    parts.append(shape(high, low, fall))
+    return Join(parts, edges) if edges else parts[0]
+
+
+def _high_and_low(max_lr: float, min_lr: float) -> tuple[float, float]:
+    high = checks.real("max_lr", max_lr, above=0)
+    low = checks.real("min_lr", min_lr, at_least=0)
+    checks.ordered("min_lr", low, "max_lr", high)
+    return high, low

@@ -53,13 +53,19 @@ class Time:
 
     def reached(self, moment: float) -> Any:
         """Whether `moment` (a real number of steps) has come: a boolean mask."""
-        return self.whole >= min(math.ceil(moment - self.part), self.limit)
+        return self.whole >= self._within(math.ceil(moment - self.part))
 
     def since(self, moment: float) -> Time:
         """The time since `moment`, for the steps that have reached it."""
         first = math.ceil(moment - self.part)
-        whole = self.ops.maximum(self.whole - min(first, self.limit), 0)
+        shift = self._within(first)
+        now = self.ops.minimum(self.whole, self.limit + min(shift, 0))
+        whole = self.ops.maximum(now - shift, 0)
         return dataclasses.replace(self, whole=whole, part=first - moment + self.part)
+
+    def _within(self, steps: int) -> int:
+        """An integer that the backend's integers can hold."""
+        return min(max(steps, -self.limit), self.limit)
 
     def over(self, length: float) -> tuple[Any, Any]:
         """The shares of `length` steps that are done and left; 1 and 0 past the end.

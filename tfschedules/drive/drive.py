@@ -16,7 +16,7 @@ from typing import Any
 import keras
 
 from tfschedules.drive.loan import Loan, _set
-from tfschedules.drive.traced_float import TracedFloat
+from tfschedules.drive.traced import Traced, traced
 from tfschedules.schedules import Schedule
 
 # Numbers that shape the program rather than the update, and the rate, a variable.
@@ -42,11 +42,15 @@ def hyperparameters_of(optimizer: Any) -> list[str]:
     numbers = [
         name
         for name in _arguments_of(type(optimizer))
-        if type(getattr(optimizer, name, None)) in (int, float, TracedFloat)
+        if _is_number(getattr(optimizer, name, None))
         and not (name == "momentum" and optimizer.momentum == 0)
         and not (name == "ema_momentum" and not optimizer.use_ema)
     ]
     return ["learning_rate", *numbers]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, Traced)) and type(value) is not bool
 
 
 def _arguments_of(kind: type) -> list[str]:
@@ -83,8 +87,9 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
         )
     if hyperparameter in drivable:
         return hyperparameter
-    if hyperparameter in _arguments_of(type(optimizer)):
-        now = getattr(optimizer, hyperparameter, None)
+    now = getattr(optimizer, hyperparameter, None)
+    known = hyperparameter in _arguments_of(type(optimizer))
+    if known and (now is None or _is_number(now)):
         example = 0.9 if hyperparameter == "momentum" else 0.01
         raise ValueError(
             f"{kind} was compiled with {hyperparameter}={now!r}, and so has none to "
@@ -203,10 +208,10 @@ class _Wheel:
                     rate.assign(keras.ops.cast(value, rate.dtype))
                     continue
                 now = getattr(optimizer, drive.attribute)
-                if not isinstance(now, TracedFloat):
+                if not isinstance(now, Traced):
                     python_values[drive.attribute] = now
                 like = python_values[drive.attribute]
-                _set(optimizer, drive.attribute, TracedFloat(like, value))
+                _set(optimizer, drive.attribute, traced(like, value))
             self.apply(grads, trainable_variables)
         finally:
             for attribute, value in python_values.items():

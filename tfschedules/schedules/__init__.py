@@ -6,21 +6,39 @@ papers call a schedule is a composition of these; see `tfschedules.recipes`.
 """
 
 from tfschedules.schedules.base import Clip, Constant, Product, Schedule, Sum
-from tfschedules.schedules.combine import Join, PerCycle, Repeat, ScaleFunction
-from tfschedules.schedules.shapes import Cosine, Exponential, Linear, Ramp
+from tfschedules.schedules.combine import (
+    Join,
+    PerCycle,
+    Piecewise,
+    Repeat,
+    ScaleFunction,
+)
+from tfschedules.schedules.shapes import (
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Linear,
+    Polynomial,
+    Ramp,
+    SquareRoot,
+)
 
 __all__ = [
     "Clip",
     "Constant",
     "Cosine",
     "Exponential",
+    "InverseSqrt",
     "Join",
     "Linear",
     "PerCycle",
+    "Piecewise",
+    "Polynomial",
     "Product",
     "Ramp",
     "Repeat",
     "ScaleFunction",
     "Schedule",
+    "SquareRoot",
     "Sum",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfschedules import checks, steps as moments
 from tfschedules.steps import Time
+from tfschedules.units import Epochs
 
 _Class = TypeVar("_Class", bound=type)
 
@@ -49,7 +50,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         """The value at `time`; of the shape of `time.step`, through `time.ops`."""
 
     def __call__(self, step: Any) -> Any:
-        """The value at `step`, an integer tensor, in float32; traceable."""
+        """The value at `step`, an integer tensor, in float32; traceable.
+
+        Raises:
+            ValueError: If a length is in epochs still.
+        """
+        self._check_resolved()
         time = moments.in_graph(step)
         value = keras.ops.cast(self.equation(time), "float32")
         return keras.ops.broadcast_to(value, keras.ops.shape(time.whole))
@@ -65,13 +71,14 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
 
         Raises:
             TypeError: If `steps` holds anything but integers.
-            ValueError: If `steps` is a negative count.
+            ValueError: If `steps` is a negative count, or a length is in epochs still.
 
         Example:
             >>> import tfschedules as tfs
             >>> tfs.Linear(1.0, 0.0, steps=4).values(6).tolist()
             [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
         """
+        self._check_resolved()
         array = np.asarray(steps)
         if array.size and not np.issubdtype(array.dtype, np.integer):
             raise TypeError(
@@ -82,6 +89,34 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
             array = np.arange(checks.whole("steps", steps, at_least=0))
         value = self.equation(moments.in_numpy(array))
         return np.broadcast_to(np.asarray(value, np.float64), array.shape).copy()
+
+    @property
+    def in_epochs(self) -> bool:
+        """Whether a length is in epochs still, and has to be resolved."""
+        return any(waits(value) for value in self._fields().values())
+
+    def resolve(self, steps_per_epoch: float) -> Schedule:
+        """This schedule with every length in steps.
+
+        Args:
+            steps_per_epoch: The optimizer updates in an epoch, > 0; with gradient
+                accumulation not a whole number, perhaps.
+
+        Example:
+            >>> import tfschedules as tfs
+            >>> tfs.Cosine(0.1, 0.0, tfs.epochs(3)).resolve(steps_per_epoch=50).steps
+            150
+        """
+        per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
+        if not self.in_epochs:
+            return self
+        fields = self._fields().items()
+        return type(self)(**{name: in_steps(v, per_epoch) for name, v in fields})
+
+    @property
+    def length(self) -> float | None:
+        """The step from which on the value stays the same; `None` if it goes on."""
+        return None
 
     def plot(self, steps: Any, ax: Any = None) -> Any:
         """Draw the schedule over `steps` and return the matplotlib `Axes`.
@@ -116,15 +151,42 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this schedule, as plain Python objects."""
-        return {
-            field.name: _serialize(getattr(self, field.name))
-            for field in dataclasses.fields(self)  # type: ignore[arg-type]
-        }
+        return {name: _serialize(value) for name, value in self._fields().items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """Rebuild a schedule from `get_config`."""
         return cls(**{name: _deserialize(value) for name, value in config.items()})
+
+    def _fields(self) -> dict[str, Any]:
+        names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
+        return {name: getattr(self, name) for name in names}
+
+    def _check_resolved(self) -> None:
+        if self.in_epochs:
+            raise ValueError(
+                "This schedule has lengths in epochs, and no callback has told how "
+                "many steps an epoch has. Call schedule.resolve(steps_per_epoch) "
+                f"first. Received: {self!r}"
+            )
+
+
+def waits(value: Any) -> bool:
+    """Whether a value, or something in it, is in epochs."""
+    if isinstance(value, tuple):
+        return any(waits(item) for item in value)
+    return isinstance(value, Epochs) or (
+        isinstance(value, Schedule) and value.in_epochs
+    )
+
+
+def in_steps(value: Any, per_epoch: float) -> Any:
+    """Put steps in place of epochs, in whatever a schedule is made of."""
+    if isinstance(value, tuple):
+        return tuple(in_steps(item, per_epoch) for item in value)
+    if isinstance(value, Epochs):
+        return value.in_steps(per_epoch)
+    return value.resolve(per_epoch) if isinstance(value, Schedule) else value
 
 
 def _as_term(value: Any) -> Schedule | None:
@@ -138,12 +200,15 @@ def _as_term(value: Any) -> Schedule | None:
 def _serialize(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_serialize(item) for item in value]
+    if isinstance(value, Epochs):
+        return {"epochs": value.count}
     if isinstance(value, Schedule):
         return keras.saving.serialize_keras_object(value)
     if callable(value):
-        if keras.saving.get_registered_name(value) == value.__name__:
+        name = getattr(value, "__name__", None)
+        if name is None or keras.saving.get_registered_name(value) == name:
             raise ValueError(
-                f"The function {value.__name__!r} in this schedule cannot be saved: "
+                f"The function {value!r} in this schedule cannot be saved: "
                 "it is not registered. Decorate it with "
                 "@keras.saving.register_keras_serializable('my_package')."
             )
@@ -154,6 +219,8 @@ def _serialize(value: Any) -> Any:
 def _deserialize(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_deserialize(item) for item in value)
+    if isinstance(value, dict) and set(value) == {"epochs"}:
+        return Epochs(value["epochs"])
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value)
     return value
@@ -194,7 +261,11 @@ class Constant(Schedule):
         set_checked(self, value=checks.real("value", self.value))
 
     def equation(self, time: Time) -> Any:
-        return self.value
+        return time.as_float(self.value)
+
+
+def _longer(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else max(first, second)
 
 
 @register
@@ -205,8 +276,16 @@ class Sum(Schedule):
     first: Schedule
     second: Schedule
 
+    def __post_init__(self) -> None:
+        as_schedule("first", self.first)
+        as_schedule("second", self.second)
+
     def equation(self, time: Time) -> Any:
         return self.first.equation(time) + self.second.equation(time)
+
+    @property
+    def length(self) -> float | None:
+        return _longer(self.first.length, self.second.length)
 
     def __repr__(self) -> str:
         return f"({self.first!r} + {self.second!r})"
@@ -220,8 +299,16 @@ class Product(Schedule):
     first: Schedule
     second: Schedule
 
+    def __post_init__(self) -> None:
+        as_schedule("first", self.first)
+        as_schedule("second", self.second)
+
     def equation(self, time: Time) -> Any:
         return self.first.equation(time) * self.second.equation(time)
+
+    @property
+    def length(self) -> float | None:
+        return _longer(self.first.length, self.second.length)
 
     def __repr__(self) -> str:
         return f"({self.first!r} * {self.second!r})"
@@ -245,6 +332,10 @@ class Clip(Schedule):
 
     def equation(self, time: Time) -> Any:
         return time.ops.clip(self.schedule.equation(time), self.lower, self.upper)
+
+    @property
+    def length(self) -> float | None:
+        return self.schedule.length
 
     def __repr__(self) -> str:
         return f"{self.schedule!r}.clip({self.lower!r}, {self.upper!r})"

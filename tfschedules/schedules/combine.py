@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tfschedules import checks, steps as moments
-from tfschedules.schedules.base import Schedule, as_schedule, register, set_checked
+from tfschedules import checks, steps as moments, units
+from tfschedules.schedules.base import (
+    Constant,
+    Schedule,
+    as_schedule,
+    register,
+    set_checked,
+)
 from tfschedules.schedules.shapes import Ramp
 from tfschedules.steps import Time
+from tfschedules.units import Epochs
 
 
 @register
@@ -26,10 +33,10 @@ class Join(Schedule):
 
     Args:
         schedules: At least one schedule.
-        boundaries: Where the second, third … schedule begins: increasing, in steps,
-            one fewer than `schedules`. Real numbers are kept as they are: a part that
-            begins at 2.5 is half a step old at step 3. A boundary at or before step 0
-            hides the parts before it.
+        boundaries: Where the second, third … schedule begins: increasing, in steps or
+            `tfs.epochs(…)`, one fewer than `schedules`. Real numbers are kept as they
+            are: a part that begins at 2.5 is half a step old at step 3. A boundary at
+            or before step 0 hides the parts before it.
 
     Raises:
         ValueError: If the counts do not fit or the boundaries do not increase.
@@ -41,7 +48,7 @@ class Join(Schedule):
     """
 
     schedules: tuple[Schedule, ...]
-    boundaries: tuple[float, ...]
+    boundaries: tuple[float | Epochs, ...]
 
     def __post_init__(self) -> None:
         for name in ("schedules", "boundaries"):
@@ -51,26 +58,83 @@ class Join(Schedule):
                     f"Received: {name}={getattr(self, name)!r}"
                 )
         parts = tuple(as_schedule("schedules", part) for part in self.schedules)
-        edges = tuple(checks.real("boundaries", edge) for edge in self.boundaries)
+        edges = tuple(_edge(edge) for edge in self.boundaries)
         if not parts or len(edges) != len(parts) - 1:
             raise ValueError(
                 "Argument `boundaries` must have one entry fewer than `schedules`: "
                 f"one for each change. Received: {len(parts)} schedules and "
                 f"{len(edges)} boundaries, {list(edges)}."
             )
-        if any(later <= sooner for sooner, later in itertools.pairwise(edges)):
-            raise ValueError(
-                "Argument `boundaries` must increase; they are steps since the "
-                f"beginning, not lengths. Received: boundaries={list(edges)}"
-            )
+        # Steps and epochs cannot be compared yet; `resolve` comes by here again.
+        for sooner, later in itertools.pairwise(edges):
+            if isinstance(sooner, Epochs) != isinstance(later, Epochs):
+                continue
+            if _number(later) <= _number(sooner):
+                raise ValueError(
+                    "Argument `boundaries` must increase; they are counted from the "
+                    f"beginning and are no lengths. Received: boundaries={list(edges)}"
+                )
         set_checked(self, schedules=parts, boundaries=edges)
+
+    @property
+    def length(self) -> float | None:
+        if self.in_epochs or not self.boundaries:
+            return self.schedules[0].length if not self.boundaries else None
+        last = self.schedules[-1].length
+        return None if last is None else _number(self.boundaries[-1]) + last
 
     def equation(self, time: Time) -> Any:
         value = self.schedules[0].equation(time)
-        for part, edge in zip(self.schedules[1:], self.boundaries, strict=True):
+        for part, at in zip(self.schedules[1:], self.boundaries, strict=True):
+            edge: Any = at
             later = part.equation(time.since(edge))
             value = time.ops.where(time.reached(edge), later, value)
         return value
+
+
+def _edge(value: Any) -> float | Epochs:
+    if isinstance(value, Epochs):
+        return value
+    edge = checks.real("boundaries", value, hint="Or give tfs.epochs(…).")
+    return int(edge) if edge == int(edge) else edge
+
+
+def _number(edge: float | Epochs) -> float:
+    return edge.count if isinstance(edge, Epochs) else edge
+
+
+def Piecewise(boundaries: Sequence[Any], values: Sequence[float]) -> Schedule:
+    """Constant pieces: f(t) is `values[i]` from `boundaries[i-1]` to `boundaries[i]`.
+
+    A boundary belongs to the value that begins there. (In Keras's
+    `PiecewiseConstantDecay` it belongs to the one before.)
+
+    Args:
+        boundaries: Where the value changes: increasing, in steps or `tfs.epochs(…)`.
+        values: One more than `boundaries`.
+
+    Returns:
+        A `Join` of `Constant`s.
+
+    Raises:
+        TypeError: If something is not a number.
+        ValueError: If the counts do not fit or the boundaries do not increase.
+
+    Example:
+        >>> Piecewise([2, 3], [1.0, 0.1, 0.01]).values(5).tolist()
+        [1.0, 1.0, 0.1, 0.01, 0.01]
+    """
+    if not isinstance(values, (list, tuple, np.ndarray)):
+        raise TypeError(
+            f"Argument `values` must be a list. Received: values={values!r}"
+        )
+    if len(values) != len(boundaries) + 1:
+        raise ValueError(
+            "Argument `values` must have one entry more than `boundaries`. Received: "
+            f"{len(values)} values and {len(boundaries)} boundaries."
+        )
+    parts = [Constant(checks.real("values", value)) for value in values]
+    return Join(tuple(parts), tuple(boundaries))
 
 
 @register
@@ -84,7 +148,8 @@ class Repeat(Schedule):
 
     Args:
         schedule: What to repeat.
-        steps: The length of the first cycle, a whole number of steps.
+        steps: The length of the first cycle, a whole number of steps; or
+            `tfs.epochs(…)`.
         growth: Cycle i lasts steps·growth^i; >= 1. A fraction is fine: boundaries are
             real numbers then, and not rounded.
 
@@ -99,7 +164,7 @@ class Repeat(Schedule):
     """
 
     schedule: Schedule
-    steps: int
+    steps: int | Epochs
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -115,9 +180,10 @@ class Repeat(Schedule):
             )
 
     def equation(self, time: Time) -> Any:
+        steps: Any = self.steps
         if self.growth == 1 or not isinstance(self.schedule, Ramp):
-            return self.schedule.equation(time.cycle(self.steps)[1])
-        _, done, left = time.growing_cycle(self.steps, self.growth)
+            return self.schedule.equation(time.cycle(steps)[1])
+        _, done, left = time.growing_cycle(steps, self.growth)
         return self.schedule.blend(done, left, time.ops)
 
 
@@ -138,7 +204,7 @@ class PerCycle(Schedule):
     """
 
     factor: float
-    steps: int
+    steps: int | Epochs
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -146,18 +212,19 @@ class PerCycle(Schedule):
         _check_cycles(self)
 
     def equation(self, time: Time) -> Any:
+        steps: Any = self.steps
         if self.growth == 1:
-            index = time.cycle(self.steps)[0]
+            index = time.cycle(steps)[0]
         else:
-            index = time.growing_cycle(self.steps, self.growth)[0]
+            index = time.growing_cycle(steps, self.growth)[0]
         # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
         return time.ops.power(2.0, math.log2(self.factor) * time.as_float(index))
 
 
 def _check_cycles(schedule: Any) -> None:
     growth = checks.real("growth", schedule.growth, at_least=1)
-    steps = checks.whole("steps", schedule.steps)
-    if growth != 1:
+    steps = units.whole_length("steps", schedule.steps)
+    if growth != 1 and isinstance(steps, int):
         moments.cycle_table(steps, growth, 0.0, int(np.iinfo(np.int64).max))
     set_checked(schedule, steps=steps, growth=growth)
 
@@ -180,7 +247,7 @@ class ScaleFunction(Schedule):
     """
 
     function: Callable[[Any], Any]
-    steps: int | None = None
+    steps: int | Epochs | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -189,9 +256,9 @@ class ScaleFunction(Schedule):
                 f"Received: {self.function!r}"
             )
         if self.steps is not None:
-            set_checked(self, steps=checks.whole("steps", self.steps))
+            set_checked(self, steps=units.whole_length("steps", self.steps))
 
     def equation(self, time: Time) -> Any:
-        if self.steps is None:
-            return self.function(time.step)
-        return self.function(1 + time.as_float(time.cycle(self.steps)[0]))
+        steps: Any = self.steps
+        x = time.step if steps is None else 1 + time.as_float(time.cycle(steps)[0])
+        return time.as_float(self.function(x))

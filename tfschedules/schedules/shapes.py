@@ -1,4 +1,4 @@
-"""Shapes: one equation each, over a length in steps."""
+"""Shapes: one equation each, over a length in steps or epochs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import dataclasses
 import math
 from typing import Any
 
-from tfschedules import checks
+from tfschedules import checks, units
 from tfschedules.schedules.base import Schedule, register, set_checked
 from tfschedules.steps import Time
+from tfschedules.units import Epochs
 
 
 class Ramp(Schedule):
@@ -21,18 +22,22 @@ class Ramp(Schedule):
 
     start: float
     end: float
-    steps: float
+    steps: float | Epochs
 
     def __post_init__(self) -> None:
         set_checked(
             self,
             start=checks.real("start", self.start),
             end=checks.real("end", self.end),
-            steps=checks.real("steps", self.steps, above=0),
+            steps=units.length("steps", self.steps),
         )
 
     def equation(self, time: Time) -> Any:
-        return self.blend(*time.over(self.steps), time.ops)
+        return self.blend(*time.over(self.steps), time.ops)  # type: ignore[arg-type]
+
+    @property
+    def length(self) -> float | None:
+        return None if isinstance(self.steps, Epochs) else self.steps
 
     @abc.abstractmethod
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
@@ -47,7 +52,7 @@ class Linear(Ramp):
     Args:
         start: The value at step 0.
         end: The value at step `steps` and after.
-        steps: The length in steps, a real number > 0.
+        steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
 
     Example:
         >>> Linear(0.0, 1.0, steps=4).values(6).tolist()
@@ -56,7 +61,7 @@ class Linear(Ramp):
 
     start: float
     end: float
-    steps: float
+    steps: float | Epochs
 
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
         return self.start * left + self.end * done
@@ -76,7 +81,7 @@ class Cosine(Ramp):
     Args:
         start: The value at step 0.
         end: The value at step `steps` and after.
-        steps: The length in steps, a real number > 0.
+        steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
 
     Example:
         >>> Cosine(1.0, 0.0, steps=2).values(4).round(6).tolist()
@@ -85,7 +90,7 @@ class Cosine(Ramp):
 
     start: float
     end: float
-    steps: float
+    steps: float | Epochs
 
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
         falling = ops.square(ops.sin(math.pi / 2 * left))
@@ -103,7 +108,7 @@ class Exponential(Ramp):
     Args:
         start: The value at step 0, > 0.
         end: The value at step `steps` and after, > 0.
-        steps: The length in steps, a real number > 0.
+        steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
 
     Example:
         >>> Exponential(1.0, 100.0, steps=2).values(4).round(6).tolist()
@@ -112,7 +117,7 @@ class Exponential(Ramp):
 
     start: float
     end: float
-    steps: float
+    steps: float | Epochs
 
     def __post_init__(self) -> None:
         hint = "A geometric sweep cannot reach 0; use Linear or Cosine for that."
@@ -127,3 +132,100 @@ class Exponential(Ramp):
             self.start * ops.exp(ratio * done),
             self.end * ops.exp(-ratio * left),
         )
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Polynomial(Ramp):
+    """A power of what is left: f(t) = end + (start - end)·(1 - t/steps)^power.
+
+    With `power` > 1 it falls fast first and lands softly; with 2, on half a parabola.
+
+    Args:
+        start: The value at step 0.
+        end: The value at step `steps` and after.
+        steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
+        power: > 0; 1 is a line.
+
+    Example:
+        >>> Polynomial(1.0, 0.0, steps=2, power=2).values(4).tolist()
+        [1.0, 0.25, 0.0, 0.0]
+    """
+
+    start: float
+    end: float
+    steps: float | Epochs
+    power: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_checked(self, power=checks.real("power", self.power, above=0))
+
+    def blend(self, done: Any, left: Any, ops: Any) -> Any:
+        falling = ops.power(left, self.power)
+        # 1 - (1 - t)^p, with all its digits where t is small.
+        near = -ops.expm1(self.power * ops.log1p(-ops.minimum(done, 0.5)))
+        rising = ops.where(done < 0.5, near, 1 - falling)
+        return self.start * falling + self.end * rising
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class SquareRoot(Ramp):
+    """The root of what is done: f(t) = start + (end - start)·√(t/steps).
+
+    The decay 1 - √t, found best for a cooldown by Hägele et al. 2024
+    (arXiv:2405.18392), section 4.1.
+
+    Args:
+        start: The value at step 0.
+        end: The value at step `steps` and after.
+        steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
+
+    Example:
+        >>> SquareRoot(1.0, 0.0, steps=4).values(6).round(4).tolist()
+        [1.0, 0.5, 0.2929, 0.134, 0.0, 0.0]
+    """
+
+    start: float
+    end: float
+    steps: float | Epochs
+
+    def blend(self, done: Any, left: Any, ops: Any) -> Any:
+        root = ops.sqrt(done)
+        # 1 - √t = (1 - t)/(1 + √t), with all its digits near the end.
+        return self.start * (left / (1 + root)) + self.end * root
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class InverseSqrt(Schedule):
+    """Up in a line, down with the root of the step.
+
+    f(t) = peak·min(t/warmup_steps, √(warmup_steps/t)). Vaswani et al. 2017
+    (arXiv:1706.03762), section 5.3, equation 3, with `peak` in place of the width.
+
+    Args:
+        peak: The value at step `warmup_steps`, > 0.
+        warmup_steps: The length of the way up in steps, > 0; or `tfs.epochs(…)`.
+
+    Example:
+        >>> InverseSqrt(1.0, warmup_steps=4).values([0, 2, 4, 16]).tolist()
+        [0.0, 0.5, 1.0, 0.5]
+    """
+
+    peak: float
+    warmup_steps: float | Epochs
+
+    def __post_init__(self) -> None:
+        set_checked(
+            self,
+            peak=checks.real("peak", self.peak, above=0),
+            warmup_steps=units.length("warmup_steps", self.warmup_steps),
+        )
+
+    def equation(self, time: Time) -> Any:
+        warmup: Any = self.warmup_steps
+        rise, _ = time.over(warmup)
+        fall = time.ops.sqrt(warmup / time.ops.maximum(time.step, warmup))
+        return self.peak * time.ops.where(time.reached(warmup), fall, rise)

@@ -1,0 +1,240 @@
+"""Every kind of schedule, once: the shared tests run over this table.
+
+`SCHEDULES` maps a name to a `Case`. `exact` evaluates any schedule at a step in
+rational numbers, written from the equations in the docstrings and sharing nothing with
+the package's arithmetic: positions are `Fraction`s, only the curve itself is a float.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfschedules.recipes import cyclical, one_cycle, warm_restarts
+from tfschedules.schedules import (
+    Clip,
+    Constant,
+    Cosine,
+    Exponential,
+    Join,
+    Linear,
+    PerCycle,
+    Product,
+    Ramp,
+    Repeat,
+    ScaleFunction,
+    Schedule,
+    Sum,
+)
+
+
+@keras.saving.register_keras_serializable("tfschedules_tests", "harmonic")
+def harmonic(x):
+    """A scale that works on floats, arrays and tensors alike."""
+    return 1.0 / (1.0 + 0.25 * x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A schedule and the moments at which it may go wrong, in steps.
+
+    Attributes:
+        schedule: The schedule.
+        edges: Where a part or a cycle begins or ends; may lie between two steps.
+        end: From when on its value stays the same; None if it never does.
+    """
+
+    schedule: Schedule
+    edges: tuple[float, ...] = ()
+    end: float | None = None
+
+
+_WARM = Join([Linear(0.0, 0.1, 20), Cosine(0.1, 1e-3, 180)], [20])
+_BETWEEN = Join(
+    [Linear(0.01, 1.0, 4.5), Constant(1.0), Exponential(1.0, 1e-3, 20.75)],
+    [4.5, 10.25],
+)
+_RESTARTS = Repeat(Cosine(0.1, 1e-3, 10), 10, 2)
+_TRIANGLE = Repeat(Join([Linear(0.1, 1.0, 7), Linear(1.0, 0.1, 7)], [7]), 14)
+
+SCHEDULES: dict[str, Case] = {
+    "constant": Case(Constant(0.3), end=0),
+    "linear": Case(Linear(0.1, 0.9, 50), (50,), 50),
+    "linear, down to 0": Case(Linear(0.1, 0.0, 50), (50,), 50),
+    "linear, fraction of a step": Case(Linear(0.1, 0.9, 12.5), (12.5,), 12.5),
+    "linear, less than a step": Case(Linear(0.1, 0.9, 0.25), (0.25,), 0.25),
+    "linear, a billion steps": Case(Linear(0.1, 0.9, 10**9), (10**9,), 10**9),
+    "cosine": Case(Cosine(1.0, 1e-3, 50), (50,), 50),
+    "cosine, up from 0": Case(Cosine(0.0, 1.0, 7), (7,), 7),
+    "exponential": Case(Exponential(1e-7, 10.0, 99), (99,), 99),
+    "exponential, down": Case(Exponential(1.0, 1e-4, 30.5), (30.5,), 30.5),
+    "join": Case(_WARM, (20, 200), 200),
+    "join, between steps": Case(_BETWEEN, (4.5, 10.25, 31.0), 31),
+    "join, of one": Case(Join([Linear(0.1, 0.9, 5)], []), (5,), 5),
+    "join, part hidden": Case(
+        Join([Constant(9.0), Linear(0.1, 0.9, 10)], [-2.5]), (7.5,), 7.5
+    ),
+    "join, of constants": Case(
+        Join([Constant(0.1), Constant(0.01), Constant(0.001)], [5, 9]), (5, 9), 9
+    ),
+    "join, of joins": Case(
+        Join([Constant(0.5), _BETWEEN, _WARM], [3.25, 40.5]),
+        (3.25, 7.75, 13.5, 34.25, 40.5, 60.5, 240.5),
+        240.5,
+    ),
+    "join, then restarts": Case(
+        Join([Linear(0.0, 0.1, 5), _RESTARTS], [5]), (5, 15, 35, 75)
+    ),
+    "join, then restarts between steps": Case(
+        Join([Linear(0.0, 0.1, 4.5), Repeat(Cosine(1.0, 0.1, 10), 10, 1.5)], [4.5]),
+        (4.5, 14.5, 29.5, 52.0, 85.75),
+    ),
+    "repeat": Case(Repeat(Linear(0.9, 0.1, 10), 10), (10, 20, 30)),
+    "repeat, every step": Case(Repeat(Linear(0.9, 0.1, 10), 1), (1, 2)),
+    "repeat, triangle": Case(_TRIANGLE, (7, 14, 21, 28)),
+    "repeat, twice as long": Case(_RESTARTS, (10, 30, 70, 150, 81910)),
+    "repeat, 1.5 times as long": Case(
+        Repeat(Linear(1.0, 0.25, 10), 10, 1.5), (10, 25, 47.5, 81.25)
+    ),
+    "repeat, 1.1 times as long": Case(
+        Repeat(Exponential(1.0, 0.01, 10), 10, 1.1), (10, 21, 33.1, 46.41)
+    ),
+    "per cycle": Case(PerCycle(0.8, 10), (10, 20)),
+    "per cycle, every step": Case(PerCycle(0.9999, 1), (1, 2)),
+    "per cycle, growing": Case(PerCycle(0.8, 10, 2.0), (10, 30, 70)),
+    "function of the cycle": Case(ScaleFunction(harmonic, 10), (10, 20)),
+    "function of the step": Case(ScaleFunction(harmonic)),
+    "sum": Case(_WARM + _TRIANGLE, (7, 14, 20, 200)),
+    "sum with a number": Case(0.5 + _WARM, (20, 200), 200),
+    "product": Case(_WARM * _RESTARTS, (10, 20, 30, 200)),
+    "product with a number": Case(0.5 * _RESTARTS, (10, 30)),
+    "clip": Case(_TRIANGLE.clip(0.25, 0.75), (7, 14)),
+    "clip, of a constant": Case(Constant(0.3).clip(0.4, 0.5), end=0),
+    "clip, of an expression": Case(
+        (_WARM * 2 + _TRIANGLE * 0.5).clip(0.1, 0.6), (7, 14, 20, 200)
+    ),
+    "cyclical": Case(cyclical(1e-3, 6e-3, 2000), (2000, 4000)),
+    "cyclical, every step": Case(cyclical(0.1, 1.0, 1), (1, 2)),
+    "cyclical, triangular2": Case(
+        cyclical(0.1, 1.0, 40, "triangular2"), (40, 80, 120, 160)
+    ),
+    "cyclical, exp_range": Case(
+        cyclical(0.1, 1.0, 40, "exp_range", gamma=0.9994), (40, 80, 120)
+    ),
+    "cyclical, scale_fn of the cycle": Case(
+        cyclical(0.1, 1.0, 40, scale_fn=harmonic), (40, 80, 120)
+    ),
+    "cyclical, scale_fn of the step": Case(
+        cyclical(0.1, 1.0, 40, scale_fn=harmonic, scale_mode="iterations"),
+        (40, 80, 120),
+    ),
+    "warm_restarts": Case(warm_restarts(0.05, 10), (10, 20)),
+    "warm_restarts, growing": Case(
+        warm_restarts(0.1, 10, min_lr=1e-4, cycle_mult=2), (10, 30, 70, 81910)
+    ),
+    "warm_restarts, fractional": Case(
+        warm_restarts(0.1, 10, min_lr=1e-4, cycle_mult=1.5), (10, 25, 47.5)
+    ),
+    "warm_restarts, decaying": Case(
+        warm_restarts(0.1, 10, min_lr=1e-3, cycle_mult=2, peak_decay=0.8), (10, 30)
+    ),
+    "warm_restarts, decaying, equal": Case(
+        warm_restarts(0.1, 20, min_lr=0.01, peak_decay=0.5), (20, 40)
+    ),
+}
+for _anneal in ("cosine", "linear"):
+    for _three in (False, True):
+        _edges = (29, 58, 99) if _three else (29, 99)
+        _cycle = one_cycle(0.1, 100, three_phase=_three, anneal=_anneal)
+        for _name, _schedule in _cycle.items():
+            SCHEDULES[f"one_cycle, {_anneal}, {len(_edges)} phases, {_name}"] = Case(
+                _schedule, _edges, 99
+            )
+
+
+def exact(schedule: Schedule, t: Fraction | float) -> float:
+    """The value of `schedule` at `t` steps, from the equations in the docstrings."""
+    t = max(Fraction(t), Fraction(0))
+    match schedule:
+        case Constant(value):
+            return value
+        case Ramp():
+            return _ramp(schedule, min(t / Fraction(schedule.steps), Fraction(1)))
+        case Join(parts, edges):
+            begun = [i for i, edge in enumerate(edges, 1) if t >= Fraction(edge)]
+            if not begun:
+                return exact(parts[0], t)
+            return exact(parts[begun[-1]], t - Fraction(edges[begun[-1] - 1]))
+        case Repeat(part, steps, growth):
+            _, since, length = cycle_of(t, steps, growth)
+            return exact(part, since * steps / length)
+        case PerCycle(factor, steps, growth):
+            return factor ** cycle_of(t, steps, growth)[0]
+        case ScaleFunction(function, None):
+            return function(float(t))
+        case ScaleFunction(function, steps):
+            return function(float(1 + t // steps))
+        case Sum(first, second):
+            return exact(first, t) + exact(second, t)
+        case Product(first, second):
+            return exact(first, t) * exact(second, t)
+        case Clip(part, lower, upper):
+            return min(max(exact(part, t), lower), upper)
+    raise NotImplementedError(schedule)
+
+
+def _ramp(ramp: Schedule, share: Fraction) -> float:
+    done, left = float(share), float(1 - share)
+    match ramp:
+        case Linear(start, end):
+            return start * left + end * done
+        case Cosine(start, end):
+            # (1 + cos x)/2 = cos²(x/2), and cos²(π/2·done) = sin²(π/2·left).
+            return (
+                start * math.sin(math.pi / 2 * left) ** 2
+                + end * math.sin(math.pi / 2 * done) ** 2
+            )
+        case Exponential(start, end):
+            return start**left * end**done
+    raise NotImplementedError(ramp)
+
+
+def cycle_of(t, steps, growth) -> tuple[int, Fraction, Fraction]:
+    """Which cycle of `steps`·`growth`^i steps holds `t`, the time in it, its length.
+
+    `growth` is what was typed: 1.1 is eleven tenths, not the float nearest to it.
+    """
+    begin, length, i = Fraction(0), Fraction(steps), 0
+    if growth == 1:
+        return int(t // steps), t % steps, length
+    while t >= begin + length:
+        begin, length, i = begin + length, length * Fraction(str(growth)), i + 1
+    return i, t - begin, length
+
+
+def moments_of(case: Case) -> list[int]:
+    """Whole steps at and around every edge, and far beyond the last."""
+    steps = {-1, 0, 1, 2, 10**6, 10**6 + 1, 10**9 - 1, 10**9}
+    for edge in case.edges:
+        steps |= {math.floor(edge) + i for i in (-1, 0, 1, 2)}
+    return sorted(steps)
+
+
+def compiled(schedule: Schedule, **options: Any) -> Callable[[Any], np.ndarray]:
+    """The schedule inside a compiled function of this backend, for whole steps."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jitted = jax.jit(lambda steps: schedule(steps))
+        return lambda steps: np.asarray(jitted(np.asarray(steps, np.int32)))
+
+    import tensorflow as tf
+
+    function = tf.function(lambda steps: schedule(steps), **options)
+    return lambda steps: function(tf.constant(steps, tf.int64)).numpy()
