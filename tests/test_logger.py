@@ -11,6 +11,9 @@ from test_range_test import LOSS, X, Y, linear_model, numpy_sweep
 import tfschedules as tfs
 from tfschedules.drive import innermost
 
+# Many schedules here are longer or shorter than their fit, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
+
 
 def read(run):
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0})

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfschedules import checks
 from tfschedules.drive import Drive, Loan, hyperparameters_of, innermost, updates
 from tfschedules.recipes import cyclical, one_cycle, warm_restarts
-from tfschedules.schedules import Schedule
+from tfschedules.schedules import ScaleFunction, Schedule
+from tfschedules.units import Epochs, epochs
 
 
 class HyperparameterScheduler(keras.callbacks.Callback):
@@ -25,22 +28,34 @@ class HyperparameterScheduler(keras.callbacks.Callback):
     The position is 0 at the start of a new `fit`. A resumed one (`BackupAndRestore`, or
     a loaded model with `initial_epoch`) continues where it was.
 
+    Lengths in epochs are resolved when `fit` begins. Where the data's length is not
+    known before the first epoch is over, that is possible if the first epoch does not
+    depend on it, as for `Piecewise([epochs(1)], …)`.
+
+    A rate that another callback sets between epochs scales the schedule from there on:
+    beside `ReduceLROnPlateau(factor=0.5)` it goes on at half its height. There is a
+    warning, because a callback that sets a rate of its own, as `LearningRateScheduler`
+    does, is a mistake here.
+
     Args:
-        learning_rate: A schedule for the learning rate.
+        learning_rate: A schedule for the learning rate: a `Schedule`, another Keras
+            `LearningRateSchedule`, or a function of the step in `keras.ops` (which
+            takes a float tensor and cannot be saved).
         start_step: The position of the first update of this fit, in steps; overrides
             what is said above.
         **hyperparameters: Schedules by name: `momentum`, `weight_decay`, `beta_2` … .
             `momentum` means `beta_1` where the optimizer has no momentum.
 
     Raises:
-        TypeError: If something given is not a `Schedule`.
+        TypeError: If something given is not a schedule.
         ValueError: If nothing is given; when `fit` begins, if the optimizer lacks a
-            hyperparameter or its rate is a schedule already.
+            hyperparameter or its rate is a schedule already, or if a length in epochs
+            cannot be resolved.
 
     Example:
         >>> import tfschedules as tfs
         >>> callback = tfs.HyperparameterScheduler(
-        ...     learning_rate=tfs.Cosine(0.1, 0.0, steps=1000),
+        ...     learning_rate=tfs.warmup(tfs.Cosine(0.1, 0.0, tfs.epochs(9)), 500),
         ...     weight_decay=tfs.Linear(1e-4, 1e-3, steps=1000),
         ... )
         >>> # model.fit(x, y, callbacks=[callback])
@@ -48,18 +63,16 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def __init__(
         self,
-        learning_rate: Schedule | None = None,
+        learning_rate: Schedule | Callable[[Any], Any] | None = None,
         *,
         start_step: int | None = None,
-        **hyperparameters: Schedule,
+        **hyperparameters: Schedule | Callable[[Any], Any],
     ) -> None:
         """Check the schedules; the optimizer is seen when `fit` begins."""
         super().__init__()
         schedules = dict(hyperparameters)
         if learning_rate is not None:
             schedules = {"learning_rate": learning_rate, **hyperparameters}
-        for name, schedule in schedules.items():
-            _check_schedule(name, schedule)
         if not schedules and type(self) is HyperparameterScheduler:
             raise ValueError(
                 "HyperparameterScheduler needs a schedule to follow. Received: none. "
@@ -67,11 +80,12 @@ class HyperparameterScheduler(keras.callbacks.Callback):
             )
         if start_step is not None:
             start_step = checks.whole("start_step", start_step, at_least=0)
-        self._schedules = schedules
+        self._schedules = {n: _as_schedule(n, given) for n, given in schedules.items()}
         self._start_step = start_step
         self._loan: Loan | None = None
         self._drives: list[Drive] = []
         self._waiting = False
+        self._to_resolve: dict[str, Schedule] = {}
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -84,11 +98,17 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the hyperparameters over."""
-        schedules = self.schedules_for_fit()
+        given = self.schedules_for_fit()
+        known = updates_in_epoch(self)
+        resolved = {n: _resolved(n, schedule, known) for n, schedule in given.items()}
         self._give_back()
         self._loan, self._waiting = Loan(self.model), True
         with self._loan.closed_on_error():
-            self._drives = Drive.attach(self.model, self._loan, schedules)
+            self._drives = Drive.attach(self.model, self._loan, resolved)
+        if known is None:
+            self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
+        else:
+            self._compare_lengths(resolved)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find the position before the first step: a resumed state is loaded by now."""
@@ -98,10 +118,40 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         made = updates(self.model, innermost(self.model.optimizer))
         position = self._start_step
         if position is None:
-            position = _resumed_position(self.model, epoch, made, updates_in(self, 1))
+            per_epoch = updates_in_epoch(self)
+            position = _resumed_position(self.model, epoch, made, per_epoch)
+        self._began = made
         for drive in self._drives:
             drive.start = made - position
             drive.show(made)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Look, once an epoch, whether another callback has set the rate."""
+        if batch == 0 and self._loan is not None:
+            for drive in self._drives:
+                if factor := drive.factor_from_outside(self.model):
+                    warnings.warn(
+                        "Something else has set the learning rate while "
+                        f"{type(self).__name__} drives it: the schedule goes on at "
+                        f"{factor:.6g} times its height. (ReduceLROnPlateau may do "
+                        "that; take a LearningRateScheduler away.)",
+                        stacklevel=2,
+                    )
+                    drive.schedule = drive.schedule * factor
+                    self._loan.retrace()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Resolve what had to wait for the length of an epoch."""
+        if not self._to_resolve or self._loan is None:
+            return
+        made = updates(self.model, innermost(self.model.optimizer)) - self._began
+        if made < 1:
+            return
+        resolved = {n: s.resolve(made) for n, s in self._to_resolve.items()}
+        self._to_resolve = {}
+        for drive, name in zip(self._drives, self.schedules_for_fit(), strict=True):
+            drive.schedule = resolved.get(name, drive.schedule)
+        self._loan.retrace()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
@@ -110,29 +160,76 @@ class HyperparameterScheduler(keras.callbacks.Callback):
     def _give_back(self) -> None:
         if self._loan is not None:
             self._loan.close()
-        self._loan, self._drives = None, []
+        self._loan, self._drives, self._to_resolve = None, [], {}
+
+    def _compare_lengths(self, schedules: dict[str, Schedule]) -> None:
+        """Warn of schedules that the fit cuts off, or that end before the fit."""
+        fit = updates_in(self, self.params["epochs"])
+        names: dict[float, list[str]] = {}
+        for name, schedule in schedules.items():
+            length = schedule.length
+            # One that is made for the fit reaches its end with the last step, or would
+            # with one more.
+            if fit is None or length is None or fit - 1 <= length <= fit:
+                continue
+            names.setdefault(length, []).append(name)
+        for length, those in names.items():
+            what = "stays as it is after that"
+            if length > (fit or 0):
+                what = "will not be finished"
+            warnings.warn(
+                f"The schedule of {' and '.join(those)} reaches its end at step "
+                f"{length:g}, and this fit has {fit} steps: it {what}.",
+                stacklevel=2,
+            )
 
 
-def _check_schedule(name: str, schedule: Any) -> None:
-    if not isinstance(schedule, Schedule):
-        raise TypeError(
-            f"Argument `{name}` must be a tfschedules.Schedule. Received: "
-            f"{name}={schedule!r}. For a fixed value use tfs.Constant(value); for a "
-            "dictionary of schedules, as one_cycle returns, unpack it with **."
-        )
+def _as_schedule(name: str, given: Any) -> Schedule:
+    if isinstance(given, Schedule):
+        return given
+    if callable(given) and not isinstance(given, type):
+        return ScaleFunction(given)
+    raise TypeError(
+        f"Argument `{name}` must be a tfschedules.Schedule. Received: "
+        f"{name}={given!r}. For a fixed value use tfs.Constant(value); for a "
+        "dictionary of schedules, as one_cycle returns, unpack it with **."
+    )
 
 
-def updates_in(callback: keras.callbacks.Callback, epochs: int) -> int | None:
-    """The updates in so many epochs of this fit; None for data of unknown length."""
+def _resolved(name: str, schedule: Schedule, per_epoch: float | None) -> Schedule:
+    """A schedule in steps; one that may wait is good for the first epoch only."""
+    if not schedule.in_epochs:
+        return schedule
+    if per_epoch is not None:
+        return schedule.resolve(per_epoch)
+    # Whether the first epoch depends on the length: try two.
+    short, long = schedule.resolve(1_000), schedule.resolve(1_000_000_000)
+    if np.array_equal(short.values(1_000), long.values(1_000)):
+        return long
+    raise ValueError(
+        f"The schedule of {name} has lengths in epochs, and how many steps an epoch of "
+        "this data has is not known before the first is over. Give steps_per_epoch= "
+        f"to fit, or lengths in steps (total_steps=…). Received: {schedule!r}"
+    )
+
+
+def updates_in_epoch(callback: keras.callbacks.Callback) -> float | None:
+    """The updates in an epoch of this fit; None for data of unknown length."""
     batches = callback.params.get("steps")
     if batches is None:
         return None
     optimizer = innermost(callback.model.optimizer)
-    return epochs * batches // (optimizer.gradient_accumulation_steps or 1)
+    return batches / (optimizer.gradient_accumulation_steps or 1)
+
+
+def updates_in(callback: keras.callbacks.Callback, epochs: int) -> int | None:
+    """The updates in so many epochs of this fit; None for data of unknown length."""
+    per_epoch = updates_in_epoch(callback)
+    return None if per_epoch is None else math.floor(epochs * per_epoch + 1e-9)
 
 
 def _resumed_position(
-    model: keras.Model, epoch: int, made: int, per_epoch: int | None
+    model: keras.Model, epoch: int, made: int, per_epoch: float | None
 ) -> int:
     """The position at the start of `epoch`, the first of this fit.
 
@@ -144,9 +241,10 @@ def _resumed_position(
     restored = model._initial_epoch is not None
     if epoch == 0 and not restored:
         return 0
-    if per_epoch is None or epoch * per_epoch <= made < (epoch + 1) * per_epoch:
+    if per_epoch is None:
         return made
-    return epoch * per_epoch
+    begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
+    return made if begin <= made < end else begin
 
 
 class CyclicalLearningRate(HyperparameterScheduler):
@@ -155,11 +253,12 @@ class CyclicalLearningRate(HyperparameterScheduler):
     Args:
         base_lr: The rate at the bottom.
         max_lr: The rate at the top.
-        step_size: Half a cycle, in steps.
+        step_size: Half a cycle, in steps or `tfs.epochs(…)`.
         mode: "triangular", "triangular2" or "exp_range".
         gamma: The factor of a step, for "exp_range".
         scale_fn: Your own scale, a function of the cycle or of the step.
         scale_mode: "cycle" or "iterations": what `scale_fn` is given.
+        window: "triangular", "welch" or "hann": the shape of a cycle.
         start_step: See `HyperparameterScheduler`.
 
     Example:
@@ -172,17 +271,18 @@ class CyclicalLearningRate(HyperparameterScheduler):
         self,
         base_lr: float,
         max_lr: float,
-        step_size: int,
+        step_size: int | Epochs,
         mode: str = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[Any], Any] | None = None,
         scale_mode: str = "cycle",
+        window: str = "triangular",
         *,
         start_step: int | None = None,
     ) -> None:
         """Make the schedule, which checks the arguments."""
         schedule = cyclical(
-            base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode
+            base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode, window
         )
         super().__init__(schedule, start_step=start_step)
 
@@ -192,7 +292,7 @@ class WarmRestarts(HyperparameterScheduler):
 
     Args:
         max_lr: The rate at the first restart.
-        first_cycle: The length of the first cycle, in steps.
+        first_cycle: The length of the first cycle, in steps or `tfs.epochs(…)`.
         min_lr: The rate at the end of each cycle.
         cycle_mult: How much longer each cycle is than the one before.
         peak_decay: What the height is multiplied by at each restart.
@@ -207,7 +307,7 @@ class WarmRestarts(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        first_cycle: int,
+        first_cycle: int | Epochs,
         min_lr: float = 0.0,
         cycle_mult: float = 1,
         peak_decay: float = 1.0,
@@ -227,8 +327,8 @@ class OneCycle(HyperparameterScheduler):
 
     Args:
         max_lr: The peak.
-        total_steps: The length of the cycle in steps; by default that of the fit, which
-            needs data of known length.
+        total_steps: The length of the cycle, in steps or `tfs.epochs(…)`; by default
+            that of the fit, which needs data of known length.
         pct_start: The share of the steps spent going up.
         div_factor: The first rate is max_lr/div_factor.
         final_div_factor: The last rate is the first one divided by this.
@@ -247,7 +347,7 @@ class OneCycle(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        total_steps: int | None = None,
+        total_steps: int | Epochs | None = None,
         pct_start: float = 0.3,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
@@ -278,34 +378,11 @@ class OneCycle(HyperparameterScheduler):
 
     def schedules_for_fit(self) -> dict[str, Schedule]:
         """The cycle over the fit's length, with momentum where there is one."""
-        length = updates_in(self, self.params["epochs"])
-        total = self._total_steps
-        if total is None:
-            if length is None:
-                raise ValueError(
-                    "OneCycle must know how long the fit is, and the length of this "
-                    "data is unknown. Give total_steps= (in optimizer updates), or "
-                    "steps_per_epoch= to fit."
-                )
-            if length < 1:
-                raise ValueError(
-                    "OneCycle found no step to take in this fit. Received: "
-                    f"epochs={self.params['epochs']}, "
-                    f"steps per epoch={self.params['steps']}."
-                )
-            total = length
-        elif length is not None and length != total:
-            warnings.warn(
-                f"OneCycle is {total} steps long and this fit {length}: "
-                + (
-                    "the cycle will not be finished."
-                    if length < total
-                    else "the rate stays at its minimum after the cycle."
-                ),
-                stacklevel=2,
-            )
-        schedules = one_cycle(total_steps=total, **self._arguments)  # type: ignore[arg-type]
+        schedules = self._schedules
+        if self._total_steps is None:
+            total = epochs(self.params["epochs"])
+            schedules = one_cycle(total_steps=total, **self._arguments)  # type: ignore[arg-type]
         drivable = hyperparameters_of(self.model.optimizer)
         if "momentum" not in drivable and "beta_1" not in drivable:
-            schedules.pop("momentum")
+            return {"learning_rate": schedules["learning_rate"]}
         return schedules

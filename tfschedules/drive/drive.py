@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.state import updates, value_of
 from tfschedules.drive.traced import Traced, traced
 from tfschedules.schedules import Schedule
 
@@ -120,6 +121,7 @@ class Drive:
     attribute: str
     schedule: Schedule
     start: int = 0
+    _shown: int = -1
 
     @classmethod
     def attach(
@@ -161,11 +163,28 @@ class Drive:
             if not wheel.drives:
                 wheel.take_off()
 
-    def show(self, updates: int) -> None:
+    def factor_from_outside(self, model: keras.Model) -> float | None:
+        """By what something else has scaled the rate that the last update has left.
+
+        `None` if nothing has, or nothing can be told. To be asked before an epoch's
+        first step, when the variables hold the state on every backend.
+        """
+        if self.attribute != "learning_rate":
+            return None
+        made = updates(model, self.optimizer)
+        last = made if made == self._shown else made - 1
+        left = self.schedule.values([last - self.start])[0]
+        now = float(value_of(self.optimizer._learning_rate))
+        if left == 0 or abs(now - left) <= 1e-4 * abs(left):
+            return None
+        return now / left
+
+    def show(self, made: int) -> None:
         """Let readers of the live rate see what the next update will use."""
         if self.attribute == "learning_rate":
-            value = self.schedule.values([updates - self.start])[0]
+            value = self.schedule.values([made - self.start])[0]
             self.optimizer.learning_rate = float(value)
+            self._shown = made
 
 
 def drive_of(optimizer: Any, attribute: str) -> Drive | None:
@@ -198,11 +217,11 @@ class _Wheel:
 
     def __call__(self, grads: Any, trainable_variables: Any = None) -> None:
         optimizer = self.optimizer
-        updates = keras.ops.convert_to_tensor(optimizer.iterations)
+        made = keras.ops.convert_to_tensor(optimizer.iterations)
         python_values = self.python_values
         try:
             for drive in self.drives:
-                value = drive.schedule(updates - drive.start)
+                value = drive.schedule(made - drive.start)
                 if drive.attribute == "learning_rate":
                     rate = optimizer._learning_rate
                     rate.assign(keras.ops.cast(value, rate.dtype))

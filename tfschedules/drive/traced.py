@@ -112,5 +112,9 @@ def _on_jax() -> type[_TracedNumber]:
 def traced(like: float, tensor: Any) -> Any:
     """A number that compares as `like` and computes as `tensor`, on this backend."""
     like = float(like)  # of an int, comparisons with floats are NotImplemented
-    kind = _on_jax() if keras.backend.backend() == "jax" else _TracedFloat
-    return kind(like, tensor)
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _TracedFloat(like, tensor)
+    if backend == "jax":
+        return _on_jax()(like, tensor)
+    return float(tensor)  # an eager backend: the step is Python's

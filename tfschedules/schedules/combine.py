@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfschedules import checks, steps as moments, units
@@ -21,6 +22,8 @@ from tfschedules.schedules.base import (
 from tfschedules.schedules.shapes import Ramp
 from tfschedules.steps import Time
 from tfschedules.units import Epochs
+
+_KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 
 @register
@@ -261,4 +264,7 @@ class ScaleFunction(Schedule):
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
         x = time.step if steps is None else 1 + time.as_float(time.cycle(steps)[0])
+        if time.ops is np and isinstance(self.function, _KerasSchedule):
+            each = [float(self.function(int(step))) for step in np.ravel(x)]
+            return np.reshape(each, np.shape(x))  # they take one step at a time
         return time.as_float(self.function(x))
