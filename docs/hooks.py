@@ -3,10 +3,13 @@
 - The front page is the README; CONTRIBUTING and CHANGELOG are pages as well.
 - Each module that is the home of public names has a reference page, read from the
   source without importing it.
+- The gallery is drawn from the schedules themselves: docs/gallery.py. This alone
+  imports the package.
 - Every other Markdown file under docs/ is in the navigation by its name.
 
 A public class, function or method without a docstring, its own or inherited, is a
-warning, and the build is strict: it fails.
+warning, and so is a public schedule that is not in the gallery; the build is strict:
+it fails.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gallery
 import griffe
 from mkdocs.structure.files import File
 
@@ -39,7 +43,7 @@ def on_config(config: Any) -> Any:
     records = sorted(page.name for page in docs.glob("design/[0-9]*.md"))
     config.nav = [
         {"Home": "index.md"},
-        *([{"Guides": guides}] if guides else []),
+        {"Guides": [*guides, "gallery.md"]},
         {"Reference": [{name: _reference(name)} for name in _public_names()]},
         {"Design": ["design/README.md", *(f"design/{name}" for name in records)]},
         {"Project": ["contributing.md", "changelog.md"]},
@@ -49,10 +53,15 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made."""
-    made = {
+    made: dict[str, str | bytes] = {
         page: _relink((ROOT / name).read_text("utf-8")) for name, page in PAGES.items()
     }
-    for module, names in _public_names().items():
+    homes = _public_names()
+    schedules = {*homes["schedules"], *homes["recipes"]} - {"Schedule"}
+    for name in gallery.missing(schedules):
+        log.warning("Public schedules and the gallery's table differ in: %s", name)
+    made |= gallery.pages()
+    for module, names in homes.items():
         options = "".join(f"\n        - {name}" for name in names)
         made[_reference(module)] = (
             f"# `tfschedules.{module}`\n\n::: tfschedules.{module}\n"

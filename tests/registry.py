@@ -8,6 +8,7 @@ the package's arithmetic: positions are `Fraction`s, only the curve itself is a 
 from __future__ import annotations
 
 import dataclasses
+import decimal
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -16,20 +17,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.recipes import cyclical, one_cycle, warm_restarts
+from tfschedules.recipes import (
+    cyclical,
+    flat_cosine,
+    one_cycle,
+    warm_restarts,
+    warmup,
+    warmup_stable_decay,
+)
 from tfschedules.schedules import (
     Clip,
     Constant,
     Cosine,
     Exponential,
+    InverseSqrt,
     Join,
     Linear,
     PerCycle,
+    Piecewise,
+    Polynomial,
     Product,
     Ramp,
     Repeat,
     ScaleFunction,
     Schedule,
+    SquareRoot,
     Sum,
 )
 
@@ -74,6 +86,15 @@ SCHEDULES: dict[str, Case] = {
     "cosine, up from 0": Case(Cosine(0.0, 1.0, 7), (7,), 7),
     "exponential": Case(Exponential(1e-7, 10.0, 99), (99,), 99),
     "exponential, down": Case(Exponential(1.0, 1e-4, 30.5), (30.5,), 30.5),
+    "polynomial": Case(Polynomial(1.0, 1e-3, 50, 2), (50,), 50),
+    "polynomial, up from 0": Case(Polynomial(0.0, 1.0, 50, 3.5), (50,), 50),
+    "polynomial, down to 0": Case(Polynomial(0.3, 0.0, 12.5, 0.5), (12.5,), 12.5),
+    "square root": Case(SquareRoot(1.0, 1e-3, 50), (50,), 50),
+    "square root, up from 0": Case(SquareRoot(0.0, 1.0, 30.5), (30.5,), 30.5),
+    "square root, down to 0": Case(SquareRoot(0.3, 0.0, 1000), (1000,), 1000),
+    "inverse square root": Case(InverseSqrt(0.3, 40), (40,)),
+    "inverse square root, between steps": Case(InverseSqrt(0.3, 4.5), (4.5,)),
+    "inverse square root, less than a step": Case(InverseSqrt(0.3, 0.25), (0.25,)),
     "join": Case(_WARM, (20, 200), 200),
     "join, between steps": Case(_BETWEEN, (4.5, 10.25, 31.0), 31),
     "join, of one": Case(Join([Linear(0.1, 0.9, 5)], []), (5,), 5),
@@ -83,6 +104,7 @@ SCHEDULES: dict[str, Case] = {
     "join, of constants": Case(
         Join([Constant(0.1), Constant(0.01), Constant(0.001)], [5, 9]), (5, 9), 9
     ),
+    "piecewise": Case(Piecewise([5, 9.5, 40], [0.1, 0.02, 0.3, 0.0]), (5, 9.5, 40), 40),
     "join, of joins": Case(
         Join([Constant(0.5), _BETWEEN, _WARM], [3.25, 40.5]),
         (3.25, 7.75, 13.5, 34.25, 40.5, 60.5, 240.5),
@@ -134,6 +156,17 @@ SCHEDULES: dict[str, Case] = {
         cyclical(0.1, 1.0, 40, scale_fn=harmonic, scale_mode="iterations"),
         (40, 80, 120),
     ),
+    "cyclical, welch": Case(cyclical(0.1, 1.0, 40, window="welch"), (40, 80, 120)),
+    "cyclical, welch from 0, triangular2": Case(
+        cyclical(0.0, 1.0, 7, "triangular2", window="welch"), (7, 14, 21, 28)
+    ),
+    "cyclical, hann": Case(cyclical(0.1, 1.0, 40, window="hann"), (40, 80, 120)),
+    "cyclical, hann, exp_range": Case(
+        cyclical(0.0, 1.0, 7, "exp_range", gamma=0.999, window="hann"), (7, 14, 21)
+    ),
+    "cyclical, hann, scale_fn": Case(
+        cyclical(0.1, 1.0, 7, scale_fn=harmonic, window="hann"), (7, 14, 21)
+    ),
     "warm_restarts": Case(warm_restarts(0.05, 10), (10, 20)),
     "warm_restarts, growing": Case(
         warm_restarts(0.1, 10, min_lr=1e-4, cycle_mult=2), (10, 30, 70, 81910)
@@ -148,6 +181,34 @@ SCHEDULES: dict[str, Case] = {
         warm_restarts(0.1, 20, min_lr=0.01, peak_decay=0.5), (20, 40)
     ),
 }
+SCHEDULES |= {
+    "flat_cosine": Case(flat_cosine(0.3, 100), (75, 100), 100),
+    "flat_cosine, between steps": Case(
+        flat_cosine(0.3, 99, pct_flat=0.123, min_lr=0.01), (12.177, 99), 99
+    ),
+    "flat_cosine, never flat": Case(flat_cosine(0.3, 50, pct_flat=0), (50,), 50),
+    "warmup, of a cosine": Case(warmup(Cosine(0.1, 1e-3, 80), 20), (20, 100), 100),
+    "warmup, between steps": Case(
+        warmup(InverseSqrt(0.3, 4) + 0.1, 2.5, start=0.01), (2.5, 6.5)
+    ),
+    "warmup, of restarts": Case(
+        warmup(warm_restarts(0.1, 10, cycle_mult=2), 5), (5, 15, 35, 75)
+    ),
+    "warmup, of a cycle": Case(
+        warmup(cyclical(0.1, 1.0, 7, "triangular2"), 4), (4, 11, 18, 25)
+    ),
+    "warmup, of a warmup": Case(
+        warmup(warmup(Constant(0.5), 4, start=0.1), 3), (3, 7), 7
+    ),
+}
+for _decay in ("linear", "cosine", "exponential", "1-sqrt"):
+    for _up, _level in ((10, 30), (0, 30), (10, 0), (0, 0)):
+        _stable = _up + _level
+        SCHEDULES[f"warmup_stable_decay, {_decay}, {_up} and {_level}"] = Case(
+            warmup_stable_decay(0.3, _up, _level, 20, min_lr=1e-3, decay=_decay),
+            (_up, _stable, _stable + 20),
+            _stable + 20,
+        )
 for _anneal in ("cosine", "linear"):
     for _three in (False, True):
         _edges = (29, 58, 99) if _three else (29, 99)
@@ -171,6 +232,9 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             if not begun:
                 return exact(parts[0], t)
             return exact(parts[begun[-1]], t - Fraction(edges[begun[-1] - 1]))
+        case InverseSqrt(peak, warmup_steps):
+            rise = t / Fraction(warmup_steps)
+            return peak * float(rise if rise <= 1 else _root(1 / rise))
         case Repeat(part, steps, growth):
             _, since, length = cycle_of(t, steps, growth)
             return exact(part, since * steps / length)
@@ -202,7 +266,25 @@ def _ramp(ramp: Schedule, share: Fraction) -> float:
             )
         case Exponential(start, end):
             return start**left * end**done
+        case Polynomial(start, end, _, power):
+            # In decimals: 1 - left^power cancels at the beginning.
+            left = (1 - share).numerator / decimal.Decimal((1 - share).denominator)
+            height = left ** decimal.Decimal(power) if left else decimal.Decimal(0)
+            return float(_blend(start, end, height))
+        case SquareRoot(start, end):
+            return float(_blend(start, end, 1 - _root(share)))
     raise NotImplementedError(ramp)
+
+
+def _root(number: Fraction) -> decimal.Decimal:
+    return (number.numerator / decimal.Decimal(number.denominator)).sqrt()
+
+
+def _blend(start: float, end: float, height: decimal.Decimal) -> decimal.Decimal:
+    """`start` at height 1, `end` at height 0, in 28 digits."""
+    return (
+        decimal.Decimal(end) + (decimal.Decimal(start) - decimal.Decimal(end)) * height
+    )
 
 
 def cycle_of(t, steps, growth) -> tuple[int, Fraction, Fraction]:

@@ -672,3 +672,54 @@ def test_refuses_a_model_that_is_not_compiled() -> None:
     with pytest.raises(ValueError, match=r"compile\(\)"):
         model.fit(X, Y, verbose=0, callbacks=[tfs.OneCycle(0.5)])
     assert "make_train_function" not in vars(model)
+
+
+def test_a_train_function_made_anew_inside_a_fit_is_driven_on() -> None:
+    class Remake(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                self.model.make_train_function(force=True)
+
+    model = momentum_model()
+    rates = fit(model, tfs.HyperparameterScheduler(SLOPE), Remake(), epochs=3)
+    same(rates, SLOPE.values(18))
+    assert "make_train_function" not in vars(model)
+
+
+def test_a_remainder_of_accumulated_batches_is_no_plateau() -> None:
+    optimizer = optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=4)
+    model = softmax_regression(optimizer)
+    slope = tfs.Linear(0.1, 0.0, 10)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Another callback has set")
+        rates = fit(model, tfs.HyperparameterScheduler(slope), epochs=4)
+    same(rates, slope.values(np.arange(24) // 4))
+
+
+def test_an_optimizer_left_driven_by_an_interrupted_fit_serves_another_model() -> None:
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt("here")
+
+    optimizer = optimizers.SGD(0.1, momentum=0.9)
+    first = softmax_regression(optimizer)
+    with pytest.raises(KeyboardInterrupt, match="here"):
+        fit(first, tfs.HyperparameterScheduler(SLOPE), Stop())
+    second = keras.Model(first.inputs, first.outputs)
+    second.compile(optimizer, first.loss)
+    rates = fit(second, tfs.HyperparameterScheduler(tfs.Constant(0.25)))
+    same(rates, np.full(6, 0.25))
+    assert "apply" not in vars(optimizer)
+
+
+def test_a_model_with_another_optimizer_of_its_own_is_warned_of() -> None:
+    model = momentum_model()
+
+    class Frozen(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if keras.backend.backend() == "jax":
+                self.model.jax_state_sync()
+            self.model.optimizer.iterations.assign(0)
+
+    with pytest.warns(UserWarning, match="has made no update in this epoch"):
+        fit(model, Frozen(), tfs.HyperparameterScheduler(SLOPE))

@@ -123,9 +123,10 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any], float, str | None]] = {
     "Lion": (optimizers.Lion, {}, 0.005, "beta_1"),
     "Lamb": (optimizers.Lamb, {}, 0.02, "beta_1"),
     "Adafactor": (optimizers.Adafactor, {}, 0.1, None),
-    "Muon": (optimizers.Muon, {}, 0.02, "momentum"),
     "Ftrl": (optimizers.Ftrl, {}, 0.5, None),
 }
+if hasattr(optimizers, "Muon"):  # since Keras 3.10
+    OPTIMIZERS["Muon"] = (optimizers.Muon, {}, 0.02, "momentum")
 STEPS = 6
 
 

@@ -1,6 +1,7 @@
 """Event files of real fits, read back with TensorBoard and compared to an oracle."""
 
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -341,3 +342,42 @@ def test_several_outputs(tmp_path):
     )  # fmt: skip
     losses = read(tmp_path / "schedules")["schedule/loss"][1]
     assert losses[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_evaluation_in_the_middle_of_an_epoch_is_not_recorded(tmp_path):
+    class Evaluate(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch % 7 == 3:
+                if keras.backend.backend() == "jax":
+                    self.model.jax_state_sync()
+                self.model.evaluate(100 * X[:64], Y[:64], verbose=0)
+
+    model = linear_model()
+    expected = numpy_sweep(model, np.full(60, 0.1))
+    fit(model, Evaluate(), tfs.TensorBoardLogger(tmp_path))
+    losses = read(tmp_path / "schedules")["schedule/loss"]
+    np.testing.assert_array_equal(losses[0], np.arange(60))
+    np.testing.assert_allclose(losses[1], expected, rtol=1e-5)
+    assert "test_step" not in vars(model)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_model_put_back_inside_a_fit_begins_a_run(first, tmp_path):
+    class Rollback(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            path = str(tmp_path / "at_20.weights.h5")
+            if epoch == 1:
+                self.model.save_weights(path)
+            if epoch == 2:
+                self.model.load_weights(path)
+
+    logger = tfs.TensorBoardLogger(tmp_path / "logs")
+    callbacks = [Rollback(), logger] if first else [logger, Rollback()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit(linear_model(), *callbacks)
+    assert runs(tmp_path / "logs") == ["schedules", "schedules_1"]
+    steps = read(tmp_path / "logs" / "schedules")["schedule/loss"][0]
+    np.testing.assert_array_equal(steps, np.arange(40))
+    steps = read(tmp_path / "logs" / "schedules_1")["schedule/loss"][0]
+    np.testing.assert_array_equal(steps, np.arange(20, 40))

@@ -434,3 +434,107 @@ def test_the_progress_bar_says_what_it_tries(capsys):
     printed = capsys.readouterr().out
     assert "20/20" in printed
     assert "learning_rate" in printed
+
+
+def test_callbacks_that_write_weights_at_the_very_end_are_undone():
+    model = full_model()
+    before = state_of(model)
+    best = keras.callbacks.EarlyStopping("loss", patience=5, restore_best_weights=True)
+    tfs.find_learning_rate(model, X, Y, max_lr=1.0, callbacks=[best], verbose=0)
+    assert_equal(before, state_of(model)[: len(before)])
+
+
+def test_fewer_batches_in_an_epoch_than_are_accumulated():
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=4)
+    model = linear_model(optimizer)
+    result = tfs.find_learning_rate(
+        model, X[:64], Y[:64], max_lr=1.0, steps=10, verbose=0
+    )
+    assert result.stop_reason == "finished"
+
+
+def test_an_endless_generator_with_steps_per_epoch():
+    def endless():
+        while True:
+            yield X[:32], Y[:32]
+
+    result = tfs.find_learning_rate(
+        linear_model(), endless(), steps=30, max_lr=1.0, steps_per_epoch=10, verbose=0
+    )
+    assert len(result.losses) == 30
+    with pytest.raises(ValueError, match="`repeats` must be 1 with a generator"):
+        tfs.find_learning_rate(linear_model(), endless(), repeats=2)
+
+
+def test_a_train_step_that_keeps_a_mean_of_its_own_is_warned_of():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(10)
+            self.own = keras.metrics.Mean(name="loss")
+
+        def call(self, x):
+            return self.dense(x)
+
+        @property
+        def metrics(self):
+            return [self.own]
+
+        def train_step(self, *args):
+            raise NotImplementedError
+
+    keras.utils.set_random_seed(3)
+    model = Own()
+    model.compile(keras.optimizers.SGD(0.1), LOSS)
+    model(X[:1])
+    test = tfs.RangeTest()
+    test.set_model(model)
+    test._losses = []
+    with pytest.warns(UserWarning, match="sees running means"):
+        assert test._reported({"loss": 2.0}) == 2.0
+
+
+def test_other_optimizers_of_the_model_are_put_back():
+    model = linear_model()
+    model.other = keras.optimizers.Adam(0.1)
+    model.other.build(model.trainable_variables)
+
+    class Other(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.other.iterations.assign(99)
+
+    tfs.find_learning_rate(model, X, Y, callbacks=[Other()], verbose=0)
+    assert int(model.other.iterations.numpy()) == 0
+
+
+def test_a_sweep_that_raises_leaves_no_folder(tmp_path):
+    class Raises(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            raise RuntimeError("here")
+
+    with pytest.raises(RuntimeError, match="here"):
+        tfs.find_learning_rate(
+            linear_model(), X, Y, callbacks=[Raises()], log_dir=tmp_path, verbose=0
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "arguments", "error", "match"),
+    [
+        ([], [], {}, ValueError, "`x` must hold data"),
+        ({}, None, {}, ValueError, "`x` must hold data"),
+        (X, Y, {"callbacks": 3}, TypeError, "`callbacks` must be a list.*callbacks=3"),
+        (
+            X,
+            Y,
+            {"min_lr": 1.0, "max_lr": np.nextafter(1, 2)},
+            ValueError,
+            "leave room for as many rates",
+        ),
+        (X, Y, {"max_lr": 10**400}, ValueError, "`max_lr` must be finite"),
+    ],
+)
+def test_more_bad_input(x, y, arguments, error, match):
+    with pytest.raises(error, match=match):
+        tfs.find_learning_rate(linear_model(), x, y, verbose=0, **arguments)

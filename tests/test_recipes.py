@@ -15,7 +15,23 @@ from hypothesis import assume, given, settings, strategies as st
 from registry import compiled, cycle_of, harmonic
 
 import tfschedules as tfs
-from tfschedules.recipes import cyclical, one_cycle, warm_restarts
+from tfschedules.recipes import (
+    cyclical,
+    flat_cosine,
+    one_cycle,
+    warm_restarts,
+    warmup,
+    warmup_stable_decay,
+)
+from tfschedules.schedules import (
+    Constant,
+    Cosine,
+    InverseSqrt,
+    Linear,
+    Piecewise,
+    Polynomial,
+    SquareRoot,
+)
 
 DATA = pathlib.Path(__file__).parent / "data"
 BILLION = 10**9
@@ -43,18 +59,18 @@ def from_keras_restarts(config):
 
 
 def from_optax_warmup(config):
-    warm = tfs.Linear(config["init"], config["peak"], config["warmup"])
     # optax counts the warm-up in `total`.
     steps = config["total"] - config["warmup"]
     cosine = tfs.Cosine(config["peak"], config["end"], steps)
-    return {"learning_rate": tfs.Join([warm, cosine], [config["warmup"]])}
+    warmed = warmup(cosine, config["warmup"], start=config["init"])
+    return {"learning_rate": warmed}
 
 
 def from_keras_warmup(config):
-    warm = tfs.Linear(config["initial"], config["target"], config["warmup"])
     end = config["alpha"] * config["target"]
     cosine = tfs.Cosine(config["target"], end, config["decay"])
-    return {"learning_rate": tfs.Join([warm, cosine], [config["warmup"]])}
+    warmed = warmup(cosine, config["warmup"], start=config["initial"])
+    return {"learning_rate": warmed}
 
 
 BUILDERS = {
@@ -62,6 +78,7 @@ BUILDERS = {
     "warm_restarts": lambda config: {"learning_rate": warm_restarts(**config)},
     "warm_restarts_peak_decay": from_keras_restarts,
     "one_cycle": lambda config: one_cycle(**config),
+    "polynomial": lambda config: {"learning_rate": Polynomial(**config)},
     "warmup_cosine": from_optax_warmup,
     "warmup_cosine_keras": from_keras_warmup,
 }
@@ -71,8 +88,6 @@ def recorded():
     for file in ("torch", "keras", "addons", "optax"):
         for record in json.loads((DATA / f"{file}.json").read_text(encoding="utf-8")):
             kind, config = record["schedule"], record["config"]
-            if kind == "polynomial":
-                continue  # a schedule of a later version
             for name, series in record["series"].items():
                 title = "-".join([file, kind, name, *map(str, config.values())])
                 yield pytest.param(file, kind, dict(config), name, series, id=title)
@@ -92,8 +107,15 @@ def test_equals_recorded_numbers(file, kind, config, name, series):
 def test_every_recording_is_compared():
     kinds = [param.values[1] for param in recorded()]
     # torch: 5 cyclical and 4 one_cycle with momentum, 4 restarts; Keras 3; Addons 5;
-    # optax 2 of 3.
-    assert len(kinds) == 2 * 5 + 2 * 4 + 4 + 3 + 5 + 2
+    # optax 3.
+    assert len(kinds) == 2 * 5 + 2 * 4 + 4 + 3 + 5 + 3
+    everything = [
+        series
+        for file in DATA.glob("*.json")
+        for record in json.loads(file.read_text(encoding="utf-8"))
+        for series in record["series"]
+    ]
+    assert len(kinds) == len(everything)
     assert set(kinds) == set(BUILDERS)
 
 
@@ -367,6 +389,177 @@ def test_one_cycle_gives_what_the_scheduler_takes():
     assert all(isinstance(schedule, tfs.Schedule) for schedule in cycle.values())
 
 
+# Windows, flat_cosine, warmup, warmup_stable_decay, Piecewise --------------------
+
+WINDOWS = {
+    # Of the share s of a cycle, as the docstring and Smith 2015 have them.
+    "triangular": lambda s: 1 - abs(2 * s - 1),
+    "welch": lambda s: 1 - (2 * s - 1) ** 2,
+    "hann": lambda s: math.sin(math.pi * min(s, 1 - s)) ** 2,
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("mode", SCALES)
+def test_windows_are_the_papers(window, mode):
+    base, top, half = 0.1, 0.9, 7
+    schedule = cyclical(base, top, half, mode, gamma=0.9994, window=window)
+    steps = [*range(4 * half + 2), BILLION - 3, BILLION]
+    expected = []
+    for t in steps:
+        c, since = 1 + t // (2 * half), t % (2 * half)
+        height = float(WINDOWS[window](Fraction(since, 2 * half)))
+        expected.append(base + (top - base) * height * SCALES[mode](c, t))
+    np.testing.assert_allclose(schedule.values(steps), expected, rtol=1e-9)
+    np.testing.assert_allclose(compiled(schedule)(steps), expected, rtol=4e-6)
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_windows_meet_bottom_and_top(window):
+    values = cyclical(0.1, 0.7, 11, window=window).values(np.arange(20) * 11)
+    np.testing.assert_allclose(values[::2], 0.1, rtol=1e-12)
+    np.testing.assert_allclose(values[1::2], 0.7, rtol=1e-12)
+
+
+@given(
+    n=st.integers(1, 200),
+    pct=st.sampled_from([0.0, 0.25, 0.75, 0.72]) | st.floats(1e-6, 0.99),
+    low=st.sampled_from([0.0, 0.01, 0.1]),
+)
+@settings(max_examples=60, deadline=None)
+def test_flat_cosine_is_fastais(n, pct, low):
+    schedule = flat_cosine(0.1, n, pct, low)
+
+    def value(t):
+        if t < pct * n:
+            return 0.1
+        share = min((t - pct * n) / (n - pct * n), 1.0)
+        # cos²(x/2) = (1 + cos x)/2, without cancellation.
+        return low + (0.1 - low) * math.sin(math.pi / 2 * (1 - share)) ** 2
+
+    steps = [*range(n + 3), 10**9]
+    expected = [value(t) for t in steps]
+    np.testing.assert_allclose(schedule.values(steps), expected, rtol=1e-9, atol=1e-16)
+
+
+DECAYS = {  # of the share of the decay that is done, from high to low
+    "linear": lambda high, low, s: high + (low - high) * s,
+    "cosine": lambda high, low, s: low + (high - low) * (1 + math.cos(math.pi * s)) / 2,
+    "exponential": lambda high, low, s: high * (low / high) ** s,
+    "1-sqrt": lambda high, low, s: low + (high - low) * (1 - math.sqrt(s)),
+}
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize(("up", "level"), [(4, 6), (0, 6), (4, 0), (0, 0)])
+@pytest.mark.parametrize("fall", [1, 8])
+def test_warmup_stable_decay_is_up_level_down(decay, up, level, fall):
+    high, low = 0.3, 0.01
+    schedule = warmup_stable_decay(high, up, level, fall, low, decay)
+
+    def value(t):
+        if t < up:
+            return high * t / up
+        if t < up + level:
+            return high
+        return DECAYS[decay](high, low, min((t - up - level) / fall, 1.0))
+
+    steps = [*range(up + level + fall + 3), BILLION]
+    expected = [value(t) for t in steps]
+    np.testing.assert_allclose(schedule.values(steps), expected, rtol=1e-9)
+    np.testing.assert_allclose(compiled(schedule)(steps), expected, rtol=2e-6)
+    assert schedule.length == up + level + fall
+
+
+@pytest.mark.parametrize("decay", ["linear", "cosine", "1-sqrt"])
+def test_warmup_stable_decay_ends_in_nothing(decay):
+    values = warmup_stable_decay(0.3, 2, 3, 5, decay=decay).values(12)
+    assert values[0] == 0.0
+    assert (values[2:6] == 0.3).all()
+    assert (np.diff(values[5:11]) < 0).all()
+    assert (values[10:] == 0.0).all()
+
+
+def test_an_exponential_decay_to_nothing_says_why_not():
+    with pytest.raises(ValueError, match=r"`min_lr` must be > 0.*never reaches 0"):
+        warmup_stable_decay(0.3, 2, 3, 5, decay="exponential")
+
+
+@pytest.mark.parametrize("steps", [1, 5, 2.5])
+@pytest.mark.parametrize("start", [0.0, 0.01, 2.0])
+def test_warmup_is_a_line_and_then_the_whole_schedule(steps, start):
+    inner = _RICH
+    schedule = warmup(inner, steps, start)
+    edge = math.ceil(steps)
+    first = inner.values([0])[0]
+    expected = [start + (first - start) * t / steps for t in range(edge)]
+    np.testing.assert_allclose(schedule.values(edge), expected, rtol=1e-12)
+    if steps == int(steps):
+        np.testing.assert_array_equal(
+            schedule.values(edge + 300)[edge:], inner.values(300)
+        )
+
+
+_RICH = (
+    tfs.Join([Cosine(0.3, 0.1, 10), warm_restarts(0.2, 7, cycle_mult=2)], [10]) + 0.01
+)
+
+
+def test_a_boundary_belongs_to_the_value_that_begins():
+    schedule = Piecewise([2, 5, 5.5], [0.1, 0.2, 0.3, 0.4])
+    assert schedule.values(8).tolist() == [0.1, 0.1, 0.2, 0.2, 0.2, 0.3, 0.4, 0.4]
+    assert schedule.length is None  # its last piece never ends
+    assert Piecewise([], [0.1]).values([0, BILLION]).tolist() == [0.1, 0.1]
+    arrays = Piecewise(np.array([2, 5]), np.array([0.1, 0.2, 0.3]))
+    assert arrays == Piecewise((2, 5), (0.1, 0.2, 0.3))
+
+
+@pytest.mark.parametrize(
+    ("boundaries", "values", "error", "message"),
+    [
+        ([2], [0.1], ValueError, "one entry more.*1 values and 1 boundaries"),
+        ([], [], ValueError, "one entry more.*0 values and 0 boundaries"),
+        ([2], [0.1, 0.2, 0.3], ValueError, "3 values and 1 boundaries"),
+        ([3, 2], [0.1, 0.2, 0.3], ValueError, r"must increase.*=\[3, 2\]"),
+        ([2], 0.1, TypeError, "`values` must be a list.*=0.1"),
+        ([2], [0.1, "0.2"], TypeError, "`values` must be a number.*='0.2'"),
+        ([2], [0.1, math.nan], ValueError, "`values` must be finite.*=nan"),
+        (["2"], [0.1, 0.2], TypeError, "`boundaries` must be a number.*='2'"),
+        ([True], [0.1, 0.2], TypeError, "`boundaries` must be a number.*=True"),
+    ],
+)
+def test_bad_pieces_are_refused(boundaries, values, error, message):
+    with pytest.raises(error, match=message):
+        Piecewise(boundaries, values)
+
+
+def test_inverse_sqrt_is_vaswanis():
+    # lrate = d^-0.5 * min(t^-0.5, t * w^-1.5), its peak (d * w)^-0.5.
+    d, w = 512, 4000
+    t = np.array([1, 100, 3999, 4000, 4001, 10**5, BILLION])
+    expected = d**-0.5 * np.minimum(t**-0.5, t * w**-1.5)
+    schedule = InverseSqrt((d * w) ** -0.5, w)
+    np.testing.assert_allclose(schedule.values(t), expected, rtol=1e-12)
+    np.testing.assert_allclose(compiled(schedule)(t), expected, rtol=2e-6)
+
+
+def test_polynomials_are_their_closed_forms():
+    t = np.arange(11) / 10
+    for power in (0.5, 1, 2, 3.7):
+        values = Polynomial(0.2, 1.2, 10, power).values(11)
+        np.testing.assert_allclose(values, 1.2 - (1 - t) ** power, rtol=1e-12)
+    line = Linear(0.2, 1.2, 10).values(11)
+    np.testing.assert_allclose(Polynomial(0.2, 1.2, 10, 1).values(11), line, rtol=1e-14)
+    root = SquareRoot(0.2, 1.2, 10).values(11)
+    np.testing.assert_allclose(root, 0.2 + np.sqrt(t), rtol=1e-14)
+
+
+@pytest.mark.parametrize("value", [0.1, "cosine", None, Constant, {"a": Constant(1)}])
+def test_warmup_of_what_is_no_schedule(value):
+    with pytest.raises(TypeError, match=naming("schedule", value)):
+        warmup(value, 10)
+
+
 # Bad input --------------------------------------------------------------------
 
 VALID = {
@@ -387,6 +580,17 @@ VALID = {
         "base_momentum": 0.85,
         "max_momentum": 0.95,
     },
+    flat_cosine: {"max_lr": 0.5, "total_steps": 100, "pct_flat": 0.5, "min_lr": 0.1},
+    warmup_stable_decay: {
+        "max_lr": 0.5,
+        "warmup_steps": 10,
+        "stable_steps": 10,
+        "decay_steps": 10,
+        "min_lr": 0.1,
+    },
+    Polynomial: {"start": 0.1, "end": 0.9, "steps": 10, "power": 2},
+    SquareRoot: {"start": 0.1, "end": 0.9, "steps": 10},
+    InverseSqrt: {"peak": 0.5, "warmup_steps": 10},
 }
 NAN, INF = float("nan"), float("inf")
 NO_NUMBERS = ["0.1", True, None, [0.1], 1j]
@@ -413,6 +617,22 @@ BAD = {  # beside those that are no numbers, or not finite
         "base_momentum": [-0.1, 0.96, 1],
         "max_momentum": [-0.1, 0.5, 1, 1.5],
     },
+    flat_cosine: {
+        "max_lr": [0, -1, 0.01],
+        "total_steps": [0, -3, 2.5],
+        "pct_flat": [-0.1, 1, 1.5],
+        "min_lr": [-0.1, 0.6],
+    },
+    warmup_stable_decay: {
+        "max_lr": [0, -1, 0.01],
+        "warmup_steps": [-1, 2.5],
+        "stable_steps": [-1, 2.5],
+        "decay_steps": [0, -3, 2.5],
+        "min_lr": [-0.1, 0.6],
+    },
+    Polynomial: {"start": [], "end": [], "steps": [0, -1], "power": [0, -2]},
+    SquareRoot: {"start": [], "end": [], "steps": [0, -1]},
+    InverseSqrt: {"peak": [0, -0.1], "warmup_steps": [0, -1]},
 }
 
 
@@ -440,6 +660,20 @@ def test_bad_number_is_refused(recipe, argument, value, error):
         recipe(**{**VALID[recipe], argument: value})
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "error"),
+    [
+        *[("steps", value, TypeError) for value in NO_NUMBERS],
+        *[("start", value, TypeError) for value in NO_NUMBERS],
+        *[("steps", value, ValueError) for value in (0, -1, NAN, INF)],
+        *[("start", value, ValueError) for value in (NAN, INF, -INF)],
+    ],
+)
+def test_bad_number_is_refused_by_warmup(argument, value, error):
+    with pytest.raises(error, match=naming(argument, value)):
+        warmup(Constant(0.1), **{"steps": 10, argument: value})
+
+
 @pytest.mark.parametrize("value", ["Triangular", "saw", "", None, 1, True, ["linear"]])
 @pytest.mark.parametrize(
     ("recipe", "argument", "choices"),
@@ -447,6 +681,8 @@ def test_bad_number_is_refused(recipe, argument, value, error):
         (cyclical, "mode", "'triangular', 'triangular2', 'exp_range'"),
         (cyclical, "scale_mode", "'cycle', 'iterations'"),
         (one_cycle, "anneal", "'cosine', 'linear'"),
+        (cyclical, "window", "'triangular', 'welch', 'hann'"),
+        (warmup_stable_decay, "decay", "'linear', 'cosine', 'exponential', '1-sqrt'"),
     ],
 )
 def test_unknown_choice_is_refused(recipe, argument, choices, value):
@@ -485,6 +721,8 @@ def test_three_phases_do_not_fit_after_half_the_steps():
         (cyclical, "base_lr", "max_lr"),
         (warm_restarts, "min_lr", "max_lr"),
         (one_cycle, "base_momentum", "max_momentum"),
+        (flat_cosine, "min_lr", "max_lr"),
+        (warmup_stable_decay, "min_lr", "max_lr"),
     ],
 )
 def test_bounds_the_wrong_way_round_name_both(recipe, low, high):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tfschedules.registration import register_with_keras
+
 if TYPE_CHECKING:
     from tfschedules.callbacks import (
         CyclicalLearningRate,
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
         OneCycle,
         WarmRestarts,
     )
+    from tfschedules.find import find_learning_rate
     from tfschedules.logger import TensorBoardLogger
-    from tfschedules.range_test import RangeTest, find_learning_rate
+    from tfschedules.range_test import RangeTest
     from tfschedules.recipes import (
         cyclical,
         flat_cosine,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
         Schedule,
         SquareRoot,
     )
+    from tfschedules.snapshots import SnapshotEnsemble
     from tfschedules.units import epochs
 
 __version__ = "0.1.0"
@@ -54,7 +58,8 @@ _HOMES = {
         "WarmRestarts",
     ),
     "logger": ("TensorBoardLogger",),
-    "range_test": ("RangeTest", "find_learning_rate"),
+    "find": ("find_learning_rate",),
+    "range_test": ("RangeTest",),
     "recipes": (
         "cyclical",
         "flat_cosine",
@@ -79,6 +84,7 @@ _HOMES = {
         "Schedule",
         "SquareRoot",
     ),
+    "snapshots": ("SnapshotEnsemble",),
     "units": ("epochs",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -101,6 +107,7 @@ __all__ = [
     "Repeat",
     "ScaleFunction",
     "Schedule",
+    "SnapshotEnsemble",
     "SquareRoot",
     "TensorBoardLogger",
     "WarmRestarts",
@@ -125,3 +132,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_with_keras()

@@ -1,4 +1,4 @@
-"""The command line: `tfschedules demo`."""
+"""The command line: `tfschedules demo` and `tfschedules plot`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tfschedules import __version__
+from tfschedules import __version__, plot_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument("--log-dir", default="logs", help="default: %(default)s")
     demo.add_argument("--epochs", type=int, default=10, help="default: %(default)s")
     demo.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    commands.add_parser(
+        "plot",
+        help="a picture of one schedule",
+        add_help=False,  # it has options of its own for each schedule
+    )
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["plot"]:
+        return plot_command.main(arguments[1:])
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 2:
         parser.error(f"argument --epochs: must be at least 2, not {chosen.epochs}")

@@ -32,10 +32,10 @@ class HyperparameterScheduler(keras.callbacks.Callback):
     known before the first epoch is over, that is possible if the first epoch does not
     depend on it, as for `Piecewise([epochs(1)], …)`.
 
-    A rate that another callback sets between epochs scales the schedule from there on:
-    beside `ReduceLROnPlateau(factor=0.5)` it goes on at half its height. There is a
+    A rate that another callback reduces between epochs scales the schedule from there
+    on: beside `ReduceLROnPlateau(factor=0.5)` it goes on at half its height. There is a
     warning, because a callback that sets a rate of its own, as `LearningRateScheduler`
-    does, is a mistake here.
+    does, is a mistake here; a rate that is raised is ignored.
 
     Args:
         learning_rate: A schedule for the learning rate: a `Schedule`, another Keras
@@ -105,6 +105,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         self._loan, self._waiting = Loan(self.model), True
         with self._loan.closed_on_error():
             self._drives = Drive.attach(self.model, self._loan, resolved)
+        self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
         else:
@@ -120,38 +121,64 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         if position is None:
             per_epoch = updates_in_epoch(self)
             position = _resumed_position(self.model, epoch, made, per_epoch)
-        self._began = made
+        self._began, self._made = made, made
         for drive in self._drives:
             drive.start = made - position
-            drive.show(made)
+            if position > 0 and drive.start == 0 and (f := drive.factor_from_outside()):
+                warnings.warn(
+                    f"The restored rate is {f:.4g} times what the schedule has at step "
+                    f"{position}; the schedule goes on at its own height. (What "
+                    "ReduceLROnPlateau has taken off is no part of a checkpoint: "
+                    "multiply the schedule by it to go on as before.)",
+                    stacklevel=2,
+                )
+            drive.show()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Look, once an epoch, whether another callback has set the rate."""
-        if batch == 0 and self._loan is not None:
-            for drive in self._drives:
-                if factor := drive.factor_from_outside(self.model):
-                    warnings.warn(
-                        "Something else has set the learning rate while "
-                        f"{type(self).__name__} drives it: the schedule goes on at "
-                        f"{factor:.6g} times its height. (ReduceLROnPlateau may do "
-                        "that; take a LearningRateScheduler away.)",
-                        stacklevel=2,
-                    )
-                    drive.schedule = drive.schedule * factor
-                    self._loan.retrace()
+        if batch > 0 or self._loan is None:
+            return
+        put_back = updates(self.model, innermost(self.model.optimizer)) != self._made
+        for drive in self._drives:
+            factor = drive.factor_from_outside()
+            if factor is None:
+                continue
+            if 0 < factor < 1 and not put_back:
+                drive.schedule = drive.schedule * factor
+                self._loan.retrace()
+                what = f"the schedule goes on at {factor:.6g} times its height"
+            else:
+                drive.show()
+                what = "it is ignored, as only a reduction can be taken over"
+            if not put_back:  # a rollback to a checkpoint is no wish for another rate
+                warnings.warn(
+                    "Another callback has set the learning rate while "
+                    f"{type(self).__name__} drives it: {what}. (ReduceLROnPlateau may "
+                    "do that; a LearningRateScheduler beside it is a mistake.)",
+                    stacklevel=2,
+                )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Resolve what had to wait for the length of an epoch."""
-        if not self._to_resolve or self._loan is None:
+        if self._loan is None:
             return
-        made = updates(self.model, innermost(self.model.optimizer)) - self._began
-        if made < 1:
-            return
-        resolved = {n: s.resolve(made) for n, s in self._to_resolve.items()}
-        self._to_resolve = {}
-        for drive, name in zip(self._drives, self.schedules_for_fit(), strict=True):
-            drive.schedule = resolved.get(name, drive.schedule)
-        self._loan.retrace()
+        made = updates(self.model, innermost(self.model.optimizer))
+        if made == self._began == self._made:
+            warnings.warn(
+                "The compiled optimizer has made no update in this epoch, and nothing "
+                "was scheduled. Does the model's train_step use another one?",
+                stacklevel=2,
+            )
+        self._made = made
+        if self._to_resolve and made > self._began:
+            resolved = {
+                name: schedule.resolve(made - self._began)
+                for name, schedule in self._to_resolve.items()
+            }
+            self._to_resolve = {}
+            for drive, name in zip(self._drives, self._names, strict=True):
+                drive.schedule = resolved.get(name, drive.schedule)
+            self._loan.retrace()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
@@ -165,6 +192,8 @@ class HyperparameterScheduler(keras.callbacks.Callback):
     def _compare_lengths(self, schedules: dict[str, Schedule]) -> None:
         """Warn of schedules that the fit cuts off, or that end before the fit."""
         fit = updates_in(self, self.params["epochs"])
+        if fit is not None and self._start_step is not None:
+            fit += self._start_step
         names: dict[float, list[str]] = {}
         for name, schedule in schedules.items():
             length = schedule.length
@@ -179,7 +208,9 @@ class HyperparameterScheduler(keras.callbacks.Callback):
                 what = "will not be finished"
             warnings.warn(
                 f"The schedule of {' and '.join(those)} reaches its end at step "
-                f"{length:g}, and this fit has {fit} steps: it {what}.",
+                f"{length:g}, and this fit has {fit} steps"
+                + (", with those before start_step" if self._start_step else "")
+                + f": it {what}.",
                 stacklevel=2,
             )
 

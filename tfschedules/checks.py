@@ -45,7 +45,10 @@ def real(
             f"Argument `{name}` must be a number. "
             f"Received: {name}={value!r} (of type {type(value).__name__}).{hint}"
         )
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     rules = [
         (math.isfinite(number), "finite"),
         (above is None or number > above, f"> {above}"),

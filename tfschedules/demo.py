@@ -99,11 +99,13 @@ def run(log_dir: str, epochs: int, seed: int) -> int:
     console.rule("3. Watch it")
     picture = folder / "demo.png"
     draw(result, runs, steps_per_epoch).savefig(picture)
-    console.print(f"Pictures and figures: {picture}, {folder / 'range_test.json'}")
+    files = f"Pictures and figures: {picture}, {folder / 'range_test.json'}"
+    console.print(files, markup=False, highlight=False)
     console.print("Every step, in TensorBoard:")
     console.print(
         f"    tensorboard --logdir {shlex.quote(log_dir)}",
         style="bold",
+        markup=False,
         highlight=False,
         soft_wrap=True,
     )

@@ -20,6 +20,7 @@ import numpy as np
 from tfschedules.drive import (
     Loan,
     StepReader,
+    block_of,
     drive_of,
     hyperparameters_of,
     innermost,
@@ -93,7 +94,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
                 return
             step = updates(self.model, innermost(self.model.optimizer))
             writer = EventWriter(next_run(self.log_dir, "schedules", step))
-            self._recorder = _Recorder(self.model, reader, writer)
+            self._recorder = _Recorder(self.model, reader, writer, self.log_dir)
         self._record(_Recorder.begin)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -146,9 +147,10 @@ class _Recorder:
     """The steps of one fit, from the optimizer to the writer."""
 
     def __init__(
-        self, model: keras.Model, reader: StepReader, writer: EventWriter
+        self, model: keras.Model, reader: StepReader, writer: EventWriter, log_dir: str
     ) -> None:
         self.model, self.reader, self.writer = model, reader, writer
+        self.log_dir, self.last = log_dir, -1
         self.optimizer = innermost(model.optimizer)
         self.hyperparameters = hyperparameters_of(self.optimizer)[1:]
         # A scaled loss may skip updates; which, is known from one read to the next.
@@ -163,6 +165,7 @@ class _Recorder:
 
     def start(self) -> None:
         """The first batch begins, and callbacks have set what they set by the epoch."""
+        self.reader.skip()
         self.rates = self._rate_now()
 
     def tick(self) -> None:
@@ -171,7 +174,7 @@ class _Recorder:
         # JAX would be held up by the reading, and loses what callbacks assign anyway.
         if keras.backend.backend() != "jax":
             self.rates += self._rate_now()
-        block = self.model.steps_per_execution
+        block = block_of(self.model)
         if (
             (len(self.times) + 1) * block > self.reader.capacity // 2
             or self.times[-1] - self.written_at > _SECONDS_BETWEEN_WRITES
@@ -192,6 +195,11 @@ class _Recorder:
             columns = self._hyperparameters(done.steps)
             if not np.isnan(done.losses).all():
                 columns["schedule/loss"] = done.losses
+            if done.steps[0] <= self.last:  # something has put the model back
+                self.writer.close()
+                folder = next_run(self.log_dir, "schedules", int(done.steps[0]))
+                self.writer = EventWriter(folder)
+            self.last = int(done.steps[-1])
             self.writer.scalars(done.steps, _spread(self.times, count), columns)
             self.writer.flush()
         self.times, self.rates = [], self.rates[-1:]

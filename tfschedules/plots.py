@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tfschedules.records import RangeTestResult
 
 SIZE, DPI = (5.0, 3.1), 160
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,7 +33,7 @@ def _axes(ax: Any, figure: Any = None) -> Iterator[Any]:
         return
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         if figure is None:
             import matplotlib.pyplot as plt
 

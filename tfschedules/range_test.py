@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-import types
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -21,7 +19,6 @@ from tfschedules import checks
 from tfschedules.callbacks import updates_in
 from tfschedules.drive import (
     Drive,
-    Generators,
     Loan,
     Snapshot,
     StepReader,
@@ -43,6 +40,8 @@ class RangeTest(keras.callbacks.Callback):
     when the sweep does, or when the loss diverges or is not finite; then weights,
     optimizer, metrics and random generators are what they were, and `.result` holds the
     curve. If `fit` raises, call `restore()`; or use `find_learning_rate`, which does.
+    Put the test last among the callbacks: one that writes weights when the fit ends, as
+    `EarlyStopping(restore_best_weights=True)`, would write them after it.
 
     Args:
         min_lr: The first rate, > 0.
@@ -99,9 +98,16 @@ class RangeTest(keras.callbacks.Callback):
             )
         self.stop_factor = stop_factor
         self.schedule: Schedule = _SWEEPS[mode](low, high, self.steps - 1)
+        if (np.diff(self.schedule.values(self.steps)) <= 0).any():
+            raise ValueError(
+                "Arguments `min_lr` and `max_lr` must leave room for as many rates as "
+                f"`steps`. Received: min_lr={min_lr!r}, max_lr={max_lr!r}, "
+                f"steps={steps!r}"
+            )
         self.result: RangeTestResult | None = None
         self._log_dir = None if log_dir is None else os.fspath(log_dir)
         self._run_dirs: dict[str, str] = {}
+        self.keep_snapshot = False  # after the fit, until `restore` is called
         self._snapshot: Snapshot | None = None
         self._loan: Loan | None = None
 
@@ -148,14 +154,15 @@ class RangeTest(keras.callbacks.Callback):
         self._reader.skip()
         if not self._losses:
             self._drive.start = updates(self.model, innermost(self.model.optimizer))
-            self._drive.show(self._drive.start)
-        self._at_epoch_begin = len(self._losses)
+            self._drive.show()
+        self._batches = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Note the losses of the updates since, and stop where there is reason to."""
+        self._batches += 1
         done = self._reader.read()
-        if np.isnan(done.losses).all() and logs:  # reported by a train step of its own
-            done.losses[:] = logs.get("loss", np.nan)
+        if len(done.losses) and np.isnan(done.losses).all():
+            done.losses[:] = self._reported(logs or {})
         for loss in done.losses:
             if self._stop_reason != "out of data":
                 break
@@ -166,8 +173,8 @@ class RangeTest(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """End the fit if an epoch brought no step: a generator cannot be rewound."""
-        if len(self._losses) == self._at_epoch_begin:
+        """End the fit if an epoch brought no batch: a generator cannot be rewound."""
+        if not self._batches:
             self.model.stop_training = True
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -184,16 +191,21 @@ class RangeTest(keras.callbacks.Callback):
 
         What was swept until then is in `.result`.
         """
-        if self._snapshot is not None:
+        if self._loan is not None:
             self._stop_reason = "interrupted"
             self._finish()
+        if self._snapshot is not None:  # kept for what callbacks write at the very end
+            self._snapshot.restore()
+            self._snapshot = None
 
     def _finish(self) -> None:
         if self._loan is not None:
             self._loan.close()
         if self._snapshot is not None:
             self._snapshot.restore()
-        self._loan = self._snapshot = None
+        self._loan = None
+        if not self.keep_snapshot:
+            self._snapshot = None
         self.result = RangeTestResult.from_sweep(
             self.schedule.values(len(self._losses)),
             self._losses,
@@ -204,6 +216,22 @@ class RangeTest(keras.callbacks.Callback):
         )
         for run_dir in self._run_dirs.values():
             write_range_test(self.result, run_dir, self._times)
+
+    def _reported(self, logs: dict[str, Any]) -> float:
+        """The loss that a train step of the user's own reports."""
+        means = [
+            metric
+            for metric in self.model.metrics
+            if metric.name == "loss" and isinstance(metric, keras.metrics.Mean)
+        ]
+        if means and not self._losses:
+            warnings.warn(
+                "This model's train_step keeps its loss in a keras.metrics.Mean of its "
+                "own: the range test sees running means, which lag behind. Return the "
+                "batch's loss, or let the compiled loss do.",
+                stacklevel=2,
+            )
+        return logs.get("loss", np.nan)
 
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self._losses[-1]):
@@ -230,176 +258,3 @@ def _diverged(losses: list[float], stop_factor: float) -> bool:
     if min(losses) > 0:
         return bool(now > stop_factor * least)
     return bool(now - least > stop_factor * max(first - least, abs(least)))
-
-
-def find_learning_rate(
-    model: keras.Model,
-    x: Any,
-    y: Any = None,
-    *,
-    min_lr: float = 1e-7,
-    max_lr: float = 10.0,
-    steps: int = 100,
-    mode: str = "exponential",
-    batch_size: int | None = None,
-    sample_weight: Any = None,
-    stop_factor: float | None = 4.0,
-    rule: str = "descent",
-    repeats: int = 1,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-    log_dir: str | os.PathLike[str] | None = None,
-    verbose: int = 1,
-    **fit_arguments: Any,
-) -> RangeTestResult:
-    """Run a range test and put the model back, whatever happens.
-
-    Data shorter than the sweep are gone through again. On Ctrl-C, and on any exception,
-    the model is restored and the exception goes on.
-
-    Args:
-        model: A compiled model; it need not be built.
-        x: What `model.fit` takes: arrays, a `tf.data.Dataset`, a `PyDataset` …
-        y: Targets, where `x` does not bring them.
-        min_lr: The first rate, > 0.
-        max_lr: The last rate, > `min_lr`.
-        steps: The length of the sweep in optimizer updates, >= 2.
-        mode: "exponential" or "linear".
-        batch_size: As in `fit`. Use the one you will train with.
-        sample_weight: As in `fit`.
-        stop_factor: See `RangeTest`.
-        rule: See `RangeTest`.
-        repeats: How many sweeps to make from the same weights, the data in another
-            order each time (a `tf.data.Dataset` or a `PyDataset` shuffles itself). The
-            result is about their mean, as far as all of them got.
-        callbacks: More callbacks for the fit.
-        log_dir: Where to write a TensorBoard run `range_test`.
-        verbose: 1 shows a progress bar, 0 nothing.
-        **fit_arguments: More arguments of `fit`: `class_weight`, `shuffle`,
-            `steps_per_epoch` … .
-
-    Returns:
-        A `RangeTestResult`: print it, or take `.suggestion`.
-
-    Raises:
-        TypeError: If an argument is not of its type.
-        ValueError: If one is out of range, the model is not compiled, or the data are
-            empty.
-
-    Example:
-        >>> import keras, numpy as np, tfschedules as tfs
-        >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
-        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
-        >>> model.compile("sgd", "mse")
-        >>> result = tfs.find_learning_rate(model, x, x.sum(1), verbose=0)
-        >>> 1e-3 < result.suggestion < 1
-        True
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"Argument `model` must be a keras.Model. Received: {type(model).__name__}"
-        )
-    if not model.compiled or model.optimizer is None:
-        raise ValueError(
-            "Argument `model` must be compiled with an optimizer and a loss. Received: "
-            f"{model.name!r}, which is not. Call model.compile(...) first."
-        )
-    for reserved in ("epochs", "initial_epoch", "validation_data", "validation_split"):
-        if reserved in fit_arguments:
-            raise ValueError(
-                f"Argument `{reserved}` has no place in a range test, whose length is "
-                f"`steps`. Received: {reserved}={fit_arguments[reserved]!r}"
-            )
-    if hasattr(x, "shape") and len(x.shape) and x.shape[0] == 0:
-        raise ValueError(
-            f"Argument `x` must hold data. Received: an array of shape {x.shape}"
-        )
-    repeats = checks.whole("repeats", repeats)
-    tests = [
-        RangeTest(min_lr, max_lr, steps, mode, stop_factor, rule=rule)
-        for _ in range(repeats)
-    ]
-    generators = Generators()
-    run_dir = None if log_dir is None else new_range_test_run(log_dir)
-    history = getattr(model, "history", None)
-    accumulation = innermost(model.optimizer).gradient_accumulation_steps or 1
-    # An epoch has a batch at least, and the test ends them. A generator has one epoch:
-    # it cannot be rewound, and Keras on JAX would repeat the batch it peeked at.
-    rewinds = not isinstance(x, types.GeneratorType)
-    epochs = steps * accumulation if rewinds else 1
-    data = {"x": x, "y": y, "sample_weight": sample_weight}
-    try:
-        with warnings.catch_warnings():
-            # Data that end before the sweep does are gone through again, on purpose;
-            # and `shuffle` is Keras's default, not a wish.
-            warnings.filterwarnings("ignore", ".*input ran out of data.*")
-            if "shuffle" not in fit_arguments:
-                warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
-            if not model.built:
-                model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
-            for i, test in enumerate(tests):
-                model.fit(
-                    **(_reordered(data, seed=i) if i else data),
-                    batch_size=batch_size,
-                    epochs=epochs,
-                    verbose=0,
-                    callbacks=[
-                        test,
-                        *([_Progress(test)] if verbose else []),
-                        *callbacks,
-                    ],
-                    **fit_arguments,
-                )
-    finally:
-        for test in tests:
-            test.restore()
-        model.history = history
-        generators.restore()
-    results = [test.result for test in tests if test.result is not None]
-    if not results or not min(len(result.losses) for result in results):
-        raise ValueError(
-            "Argument `x` must hold data. Received: a data set without a batch in it"
-        )
-    shortest = min(results, key=lambda result: len(result.losses))
-    count = len(shortest.losses)
-    result = RangeTestResult.from_sweep(
-        shortest.learning_rates,
-        [result.losses[:count] for result in results],
-        steps=steps,
-        stop_reason=shortest.stop_reason,
-        mode=mode,
-        rule=rule,
-    )
-    if run_dir is not None:
-        write_range_test(result, run_dir)
-    return result
-
-
-def _reordered(data: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The samples of arrays in another order; other sources shuffle themselves."""
-    arrays = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
-    if not all(hasattr(array, "shape") and len(array.shape) for array in arrays):
-        return data
-    order = np.random.default_rng(seed).permutation(arrays[0].shape[0])
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else np.asarray(leaf)[order], data
-    )
-
-
-class _Progress(keras.callbacks.Callback):
-    """Keras's own progress bar, over the steps of the sweep."""
-
-    def __init__(self, test: RangeTest) -> None:
-        super().__init__()
-        self._test = test
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._bar = keras.utils.Progbar(
-            self._test.steps, stateful_metrics=["loss", "learning_rate"]
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        losses = self._test._losses
-        if losses:
-            now = [("learning_rate", self._test.schedule.values([len(losses) - 1])[0])]
-            ended = bool(self.model.stop_training)
-            self._bar.update(len(losses), [("loss", losses[-1]), *now], finalize=ended)

@@ -91,10 +91,12 @@ class Time:
         Cycle i lasts `steps` * `growth`^i steps.
         """
         table = cycle_table(steps, growth, self.part, self.limit)
-        ops, shape = self.ops, tuple(self.whole.shape)
-        flat = ops.reshape(self.whole, (-1,))
-        index = ops.searchsorted(table.first, flat, side="right") - 1
-        index = ops.reshape(index, shape)
+        ops = self.ops
+        if ops is np:
+            index = np.searchsorted(table.first, self.whole, side="right") - 1
+        else:  # a step among some dozens of cycles: counting them is as good
+            begun = ops.expand_dims(self.whole, -1) >= table.first
+            index = ops.sum(ops.cast(begun, self.whole.dtype), axis=-1) - 1
 
         def of_cycle(values: np.ndarray) -> Any:
             return ops.take(values, index, axis=0)
@@ -165,7 +167,8 @@ def cycle_table(steps: int, growth: float, part: float, limit: int) -> CycleTabl
 
 def in_numpy(steps: np.ndarray) -> Time:
     """Begin at integer `steps` of any shape, in NumPy."""
-    whole = np.maximum(steps.astype(np.int64), 0)
+    most = np.iinfo(np.int64).max
+    whole = np.maximum(np.minimum(steps, most).astype(np.int64), 0)
     return Time(whole, 0.0, np, int(np.iinfo(np.int64).max))
 
 

@@ -2,12 +2,14 @@
 
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
 the compiled step; `losses` keeps every batch's own loss; `snapshot` puts a model back
-to the bit; `loan` gives back what was borrowed, also after an interrupted fit.
+to the bit; `between` shows it right after an update; `loan` gives back what was
+borrowed, also after an interrupted fit.
 """
 
+from tfschedules.drive.between import Stops
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, innermost
 from tfschedules.drive.loan import Loan
-from tfschedules.drive.losses import StepReader
+from tfschedules.drive.losses import StepReader, block_of
 from tfschedules.drive.snapshot import Generators, Snapshot
 from tfschedules.drive.state import read, updates
 
@@ -17,6 +19,8 @@ __all__ = [
     "Loan",
     "Snapshot",
     "StepReader",
+    "Stops",
+    "block_of",
     "drive_of",
     "hyperparameters_of",
     "innermost",

@@ -14,6 +14,7 @@ import inspect
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfschedules.drive.loan import Loan, _set
 from tfschedules.drive.state import updates, value_of
@@ -24,6 +25,7 @@ from tfschedules.schedules import Schedule
 _STRUCTURAL = {
     "ema_overwrite_frequency",
     "gradient_accumulation_steps",
+    "initial_accumulator_value",
     "loss_scale_factor",
     "learning_rate",
     "ns_steps",
@@ -83,8 +85,7 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
         raise ValueError(
             "The learning rate must be a number for a callback to drive it. Received: "
             f"{kind} compiled with learning_rate={optimizer._learning_rate!r}. Compile "
-            f"with a float, for instance {kind}(0.01), and give the schedule to the "
-            "callback."
+            f"with a float, for instance {kind}(0.01); a schedule goes into a callback."
         )
     if hyperparameter in drivable:
         return hyperparameter
@@ -110,6 +111,7 @@ class Drive:
     """One schedule on one hyperparameter of one optimizer.
 
     Attributes:
+        model: Whose fit it is.
         optimizer: The innermost optimizer.
         attribute: The optimizer's name for the hyperparameter.
         schedule: The value as a function of the updates since `start`.
@@ -117,11 +119,11 @@ class Drive:
             in when the update is traced, and may be set until then.
     """
 
+    model: keras.Model
     optimizer: Any
     attribute: str
     schedule: Schedule
     start: int = 0
-    _shown: int = -1
 
     @classmethod
     def attach(
@@ -137,6 +139,11 @@ class Drive:
         """
         optimizer = innermost(model.optimizer)
         wheel = vars(optimizer).get("apply")
+        if isinstance(wheel, _Wheel):  # left by an interrupted fit of another model
+            for drive in wheel.drives[:]:
+                if drive.model is not model:
+                    drive.detach()
+            wheel = vars(optimizer).get("apply")
         driven = wheel.drives if isinstance(wheel, _Wheel) else []
         drives: list[Drive] = []
         for name, schedule in schedules.items():
@@ -144,47 +151,49 @@ class Drive:
             if attribute in [drive.attribute for drive in [*driven, *drives]]:
                 raise ValueError(
                     f"The hyperparameter {attribute!r} of {type(optimizer).__name__} "
-                    "is driven already: give one schedule for it, in one callback."
+                    "is driven already: give one schedule for it, in one callback. (A "
+                    "RangeTest drives the rate, too.)"
                 )
-            drives.append(cls(optimizer, attribute, schedule))
+            drives.append(cls(model, optimizer, attribute, schedule))
         if not isinstance(wheel, _Wheel):
             wheel = _Wheel(optimizer)
             _set(optimizer, "apply", wheel)
         for drive in drives:
             wheel.drives.append(drive)
-            loan.undo_with(drive._detach)
+            loan.undo_with(drive.detach)
         loan.retrace()
         return drives
 
-    def _detach(self) -> None:
+    def detach(self) -> None:
+        """Give the hyperparameter back; a second time does nothing."""
         wheel = vars(self.optimizer).get("apply")
         if isinstance(wheel, _Wheel) and self in wheel.drives:
             wheel.drives.remove(self)
             if not wheel.drives:
                 wheel.take_off()
 
-    def factor_from_outside(self, model: keras.Model) -> float | None:
-        """By what something else has scaled the rate that the last update has left.
+    def factor_from_outside(self) -> float | None:
+        """What the rate is now over what the drive has left; `None` if it is that.
 
-        `None` if nothing has, or nothing can be told. To be asked before an epoch's
-        first step, when the variables hold the state on every backend.
+        To be asked before an epoch's first step, when the variables hold the state on
+        every backend. The last update left its own value, or the next one's where a
+        micro-batch has come since or `show` was called.
         """
         if self.attribute != "learning_rate":
             return None
-        made = updates(model, self.optimizer)
-        last = made if made == self._shown else made - 1
-        left = self.schedule.values([last - self.start])[0]
+        made = updates(self.model, self.optimizer) - self.start
+        left = self.schedule.values([made - 1, made])
         now = float(value_of(self.optimizer._learning_rate))
-        if left == 0 or abs(now - left) <= 1e-4 * abs(left):
+        if np.isclose(now, left, rtol=1e-4, atol=1e-12).any() or left[0] == 0:
             return None
-        return now / left
+        return float(now / left[0])
 
-    def show(self, made: int) -> None:
+    def show(self) -> None:
         """Let readers of the live rate see what the next update will use."""
         if self.attribute == "learning_rate":
+            made = updates(self.model, self.optimizer)
             value = self.schedule.values([made - self.start])[0]
             self.optimizer.learning_rate = float(value)
-            self._shown = made
 
 
 def drive_of(optimizer: Any, attribute: str) -> Drive | None:

@@ -24,7 +24,7 @@ class Loan:
         """Begin a loan on `model`, in `on_train_begin`; `borrower` can be asked for."""
         self._model = model
         self._borrower = borrower
-        self._undo: list[Callable[[], None]] = []
+        self._undo = contextlib.ExitStack()
         guard = vars(model).get("make_train_function")
         if not isinstance(guard, _Guard):
             guard = _Guard(model)
@@ -49,22 +49,23 @@ class Loan:
 
     def undo_with(self, action: Callable[[], None]) -> None:
         """Add an action to be done at the end; the last added is done first."""
-        self._undo.append(action)
+        self._undo.callback(action)
 
     def retrace(self) -> None:
         """Make the train function anew, so that it sees what was borrowed."""
-        type(self._model).make_train_function(self._model, force=True)
+        self._model.make_train_function(force=True)
 
     def close(self) -> None:
         """Give everything back; a second time does nothing."""
-        while self._undo:
-            self._undo.pop()()
-        guard = vars(self._model).get("make_train_function")
-        if isinstance(guard, _Guard) and self in guard.loans:
-            guard.loans.remove(self)
-            self._model.train_function = None
-            if not guard.loans:
-                delattr(self._model, "make_train_function")
+        try:
+            self._undo.close()  # all of it, also where some of it raises
+        finally:
+            guard = vars(self._model).get("make_train_function")
+            if isinstance(guard, _Guard) and self in guard.loans:
+                guard.loans.remove(self)
+                self._model.train_function = None
+                if not guard.loans:
+                    guard.take_down()
 
 
 class _Guard:
@@ -72,12 +73,22 @@ class _Guard:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
+        self.previous = vars(model).get("make_train_function")
+        self.original = model.make_train_function
         self.loans: list[Loan] = []
 
     def __call__(self, force: bool = False) -> Any:
-        for loan in reversed(self.loans[:]):
-            loan.close()
-        return self.model.make_train_function(force)
+        if not force:  # a fit begins; with force, one in progress is traced anew
+            for loan in reversed(self.loans[:]):
+                loan.close()
+        return self.original(force)
+
+    def take_down(self) -> None:
+        """Give the model its own `make_train_function` again."""
+        if self.previous is None:
+            object.__delattr__(self.model, "make_train_function")
+        else:
+            _set(self.model, "make_train_function", self.previous)
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

@@ -19,6 +19,12 @@ from tfschedules.drive.state import read
 CAPACITY = 1024
 
 
+def block_of(model: keras.Model) -> int:
+    """The most batches that one call of the train function goes through."""
+    block = model.steps_per_execution
+    return block if isinstance(block, int) else 1  # "auto" is not larger, so far
+
+
 class KeptLoss(keras.metrics.Metric):
     """The model's loss tracker, which also keeps each value that it is given."""
 
@@ -26,12 +32,15 @@ class KeptLoss(keras.metrics.Metric):
         super().__init__(name=mean.name, dtype=mean.dtype)
         self.mean = mean
         self.capacity = capacity
+        self.recording = True
         self.ring = self.add_variable((capacity,), "zeros", "float32", name="ring")
         self.count = self.add_variable((), "zeros", "int32", name="count")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a batch's loss, weighted as the stock tracker does."""
         self.mean.update_state(values, sample_weight=sample_weight)
+        if not self.recording:  # asked when a step is traced
+            return
         ops = keras.ops
         slot = ops.arange(self.capacity) == self.count % self.capacity
         value = ops.cast(ops.mean(values), "float32")
@@ -73,14 +82,36 @@ class StepReader:
         self._model = model
         kept = model._loss_tracker
         if not isinstance(kept, KeptLoss):
-            capacity = max(CAPACITY, 2 * model.steps_per_execution)
-            tracker, kept = kept, KeptLoss(kept, capacity)
-            _set(model, "_loss_tracker", kept)
-            loan.undo_with(lambda: _set(model, "_loss_tracker", tracker))
-            loan.retrace()
+            kept = self._keep(model, loan)
         self._kept: KeptLoss = kept
         self._micro: list[float] = []
         self.skip()
+
+    @staticmethod
+    def _keep(model: keras.Model, loan: Loan) -> KeptLoss:
+        tracker, test_step = model._loss_tracker, model.test_step
+        own_test_step = vars(model).get("test_step")
+        kept = KeptLoss(tracker, max(CAPACITY, 2 * block_of(model)))
+
+        def without_keeping(*args: Any) -> Any:
+            kept.recording = False
+            try:
+                return test_step(*args)
+            finally:
+                kept.recording = True
+
+        def give_back() -> None:
+            _set(model, "_loss_tracker", tracker)
+            if own_test_step is None:
+                object.__delattr__(model, "test_step")
+            else:
+                _set(model, "test_step", own_test_step)
+
+        _set(model, "_loss_tracker", kept)
+        _set(model, "test_step", without_keeping)
+        loan.undo_with(give_back)
+        loan.retrace()
+        return kept
 
     @property
     def capacity(self) -> int:
@@ -107,6 +138,9 @@ class StepReader:
         count = int(read(self._model, self._kept.count))
         batches = int(read(self._model, self._iterations))
         new, applied = count - self._count, batches - self._batches
+        if applied < 0:  # put back to an earlier state: what came before is not known
+            self.skip()
+            return Steps(np.empty(0, np.int64), np.empty(0))
         if new <= 0:  # a train step of the user's own, which reports no loss
             losses = np.full(applied, np.nan)
         else:

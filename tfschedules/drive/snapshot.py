@@ -55,10 +55,10 @@ def _tensorflow_generator() -> random.Random | None:
 class Snapshot:
     """Everything of a model that training changes, copied to memory.
 
-    That is: all variables, with BatchNorm statistics and seed generators; the
-    optimizer's, also those that it does not track itself (Nadam's product); metrics;
-    `stop_training`; and the random generators. An optimizer that is not built yet is
-    built first, so that there are slots to put back.
+    That is: all variables, with BatchNorm statistics and seed generators; those of the
+    optimizer and of others that the model holds, also what they do not track themselves
+    (Nadam's product); metrics; `stop_training`; and the random generators. An optimizer
+    that is not built yet is built first, so that there are slots to put back.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -85,15 +85,18 @@ class Snapshot:
 
 
 def _variables(model: keras.Model) -> list[Any]:
+    others = [v for v in vars(model).values() if isinstance(v, keras.Optimizer)]
+    optimizers = [model.optimizer, *others]
     untracked = [
         value
-        for attribute in vars(innermost(model.optimizer)).values()
+        for optimizer in optimizers
+        for attribute in vars(innermost(optimizer)).values()
         for value in (attribute if isinstance(attribute, list) else [attribute])
         if isinstance(value, keras.Variable)
     ]
     return [
         *model.variables,
         *model.metrics_variables,
-        *model.optimizer.variables,
+        *(variable for optimizer in optimizers for variable in optimizer.variables),
         *untracked,
     ]

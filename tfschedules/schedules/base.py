@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -20,6 +20,19 @@ def register(cls: _Class) -> _Class:
     """Make a schedule known to Keras's loader, under a path that stays the same."""
     cls.__module__ = "tfschedules.schedules"
     return keras.saving.register_keras_serializable("tfschedules")(cls)
+
+
+class Cycles(NamedTuple):
+    """Where a moment stands among a schedule's cycles.
+
+    Attributes:
+        ended: How many cycles have ended by then.
+        next_end: The step at which the next one ends and another begins: the update
+            before it is the cycle's last. `None` if there are no more.
+    """
+
+    ended: int
+    next_end: int | None
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
@@ -117,6 +130,27 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
     def length(self) -> float | None:
         """The step from which on the value stays the same; `None` if it goes on."""
         return None
+
+    def cycles(self, step: int) -> Cycles:
+        """How many cycles have ended by `step`, and where the next one ends.
+
+        Cycles are those of a `Repeat`, also inside other schedules; a cycle that a
+        `Join` cuts off does not end. Of two schedules that are added or multiplied,
+        those of the first that has any count.
+
+        Example:
+            >>> import tfschedules as tfs
+            >>> restarts = tfs.warm_restarts(0.1, first_cycle=10, cycle_mult=2)
+            >>> restarts.cycles(15)
+            Cycles(ended=1, next_end=30)
+        """
+        self._check_resolved()
+        whole = checks.whole("step", step, at_least=0)
+        return self.cycles_at(moments.in_numpy(np.asarray(whole)))
+
+    def cycles_at(self, time: Time) -> Cycles:
+        """The same for one moment of this schedule's own time; none, if not said."""
+        return Cycles(0, None)
 
     def plot(self, steps: Any, ax: Any = None) -> Any:
         """Draw the schedule over `steps` and return the matplotlib `Axes`.
@@ -268,6 +302,11 @@ def _longer(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else max(first, second)
 
 
+def _of_first(first: Schedule, second: Schedule, time: Time) -> Cycles:
+    cycles = first.cycles_at(time)
+    return second.cycles_at(time) if cycles == (0, None) else cycles
+
+
 @register
 @dataclasses.dataclass(frozen=True)
 class Sum(Schedule):
@@ -282,6 +321,9 @@ class Sum(Schedule):
 
     def equation(self, time: Time) -> Any:
         return self.first.equation(time) + self.second.equation(time)
+
+    def cycles_at(self, time: Time) -> Cycles:
+        return _of_first(self.first, self.second, time)
 
     @property
     def length(self) -> float | None:
@@ -305,6 +347,9 @@ class Product(Schedule):
 
     def equation(self, time: Time) -> Any:
         return self.first.equation(time) * self.second.equation(time)
+
+    def cycles_at(self, time: Time) -> Cycles:
+        return _of_first(self.first, self.second, time)
 
     @property
     def length(self) -> float | None:
@@ -332,6 +377,9 @@ class Clip(Schedule):
 
     def equation(self, time: Time) -> Any:
         return time.ops.clip(self.schedule.equation(time), self.lower, self.upper)
+
+    def cycles_at(self, time: Time) -> Cycles:
+        return self.schedule.cycles_at(time)
 
     @property
     def length(self) -> float | None:

@@ -14,6 +14,7 @@ import numpy as np
 from tfschedules import checks, steps as moments, units
 from tfschedules.schedules.base import (
     Constant,
+    Cycles,
     Schedule,
     as_schedule,
     register,
@@ -93,6 +94,22 @@ class Join(Schedule):
             later = part.equation(time.since(edge))
             value = time.ops.where(time.reached(edge), later, value)
         return value
+
+    def cycles_at(self, time: Time) -> Cycles:
+        now, ended, next_end = int(time.whole), 0, None
+        edges: Any = self.boundaries
+        begins = [0, *(math.ceil(edge - time.part) for edge in edges)]
+        for i, part in enumerate(self.schedules):
+            begin, end = begins[i], [*begins, math.inf][i + 1]
+            if end <= 0:
+                continue  # hidden before step 0
+            at = dataclasses.replace(time, whole=np.asarray(min(now, end), np.int64))
+            cycles = part.cycles_at(at.since(edges[i - 1]) if i else at)
+            ended += cycles.ended
+            if next_end is None and cycles.next_end is not None:
+                coming = begin + cycles.next_end
+                next_end = coming if now < coming <= end else None
+        return Cycles(ended, next_end)
 
 
 def _edge(value: Any) -> float | Epochs:
@@ -188,6 +205,15 @@ class Repeat(Schedule):
             return self.schedule.equation(time.cycle(steps)[1])
         _, done, left = time.growing_cycle(steps, self.growth)
         return self.schedule.blend(done, left, time.ops)
+
+    def cycles_at(self, time: Time) -> Cycles:
+        now, steps = int(time.whole), int(self.steps)  # type: ignore[arg-type]
+        if self.growth == 1:
+            return Cycles(now // steps, (now // steps + 1) * steps)
+        table = moments.cycle_table(steps, self.growth, time.part, time.limit)
+        index = int(np.searchsorted(table.first, now, side="right")) - 1
+        end = int(table.last[index])
+        return Cycles(index, end if end > now else None)
 
 
 @register

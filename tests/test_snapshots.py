@@ -1,0 +1,781 @@
+"""Snapshots: where cycles end, whose weights are kept, and what a kill leaves."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import zipfile
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from helpers import (
+    BACKEND,
+    JIT,
+    Interrupt,
+    arrays,
+    digits,
+    patches,
+    softmax_regression,
+)
+
+import tfschedules as tfs
+
+optimizers = keras.optimizers
+layers = keras.layers
+
+X, Y = digits(48)  # six batches of eight to an epoch
+
+# Many schedules here are longer or shorter than their fit, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
+
+
+# Where cycles end.
+
+
+def ends_of(schedule: tfs.Schedule, before: int) -> list[int]:
+    """All ends up to `before`, found by going from one to the next."""
+    ends, step = [], 0
+    while (end := schedule.cycles(step).next_end) is not None and end <= before:
+        ends.append(end)
+        step = end
+    return ends
+
+
+def growing(first: int, growth: Fraction, after: Fraction, before: int) -> list[int]:
+    """The first whole step of each cycle but the first, in Python's fractions."""
+    end, length, ends = after, Fraction(first), []
+    while (end := end + length) <= before:
+        ends.append(math.ceil(end))
+        length *= growth
+    return ends
+
+
+RESTARTS = tfs.warm_restarts(1.0, first_cycle=4)
+LINE = tfs.Linear(1.0, 0.0, 5)
+
+CYCLES: dict[str, tuple[tfs.Schedule, list[int]]] = {
+    "restarts": (RESTARTS, list(range(4, 101, 4))),
+    "cycles of one step": (tfs.Repeat(LINE, 1), list(range(1, 101))),
+    "triangular": (tfs.cyclical(0.1, 1.0, 5), list(range(10, 101, 10))),
+    "triangular2": (
+        tfs.cyclical(0.1, 1.0, 5, mode="triangular2"),
+        list(range(10, 101, 10)),
+    ),
+    "exp_range": (
+        tfs.cyclical(0.1, 1.0, 5, mode="exp_range", gamma=0.9),
+        list(range(10, 101, 10)),
+    ),
+    "doubled": (tfs.warm_restarts(1.0, 3, cycle_mult=2), [3, 9, 21, 45, 93]),
+    "growth 1.5": (
+        tfs.warm_restarts(1.0, 4, cycle_mult=1.5, peak_decay=0.5),
+        [4, 10, 19, 33, 53, 84],
+    ),
+    "growth 1.5 after 2.5 steps": (
+        tfs.warmup(tfs.warm_restarts(1.0, 4, cycle_mult=1.5), 2.5),
+        [7, 13, 22, 35, 56, 86],
+    ),
+    "arithmetic": ((0.5 * RESTARTS + 0.1).clip(0.2, 0.4), list(range(4, 101, 4))),
+    "the first of two": (RESTARTS + tfs.Repeat(LINE, 5), list(range(4, 101, 4))),
+    "the second of two": (LINE * RESTARTS, list(range(4, 101, 4))),
+    "after a warm-up": (tfs.warmup(RESTARTS, 10), list(range(14, 101, 4))),
+    "cut off at an end": (tfs.Join([RESTARTS, LINE], [8]), [4, 8]),
+    "cut off within a cycle": (tfs.Join([RESTARTS, LINE], [11]), [4, 8]),
+    "two cyclic parts": (
+        tfs.Join([RESTARTS, LINE, tfs.Repeat(LINE, 7)], [10, 15]),
+        [4, 8, *range(22, 101, 7)],
+    ),
+    "hidden parts": (
+        tfs.Join([RESTARTS, LINE, RESTARTS], [-9, 0]),
+        [*range(4, 101, 4)],
+    ),
+    "cycles within cycles": (
+        tfs.Repeat(tfs.Join([RESTARTS, LINE], [8]), 20),
+        [20, 40, 60, 80, 100],
+    ),
+    "a line": (LINE, []),
+    "one cycle": (tfs.one_cycle(1.0, 20)["learning_rate"], []),
+    "a decaying factor": (tfs.PerCycle(0.5, 4), []),
+}
+
+
+@pytest.mark.parametrize("name", CYCLES)
+def test_cycles_end_at(name: str) -> None:
+    schedule, ends = CYCLES[name]
+    assert ends_of(schedule, 100) == ends
+    for step in range(101):
+        ended, next_end = schedule.cycles(step)
+        assert ended == sum(end <= step for end in ends), step
+        following = [end for end in ends if end > step]
+        assert (next_end if (next_end or 101) <= 100 else None) == (
+            following[0] if following else None
+        ), step
+
+
+@pytest.mark.parametrize("first", [1, 2, 7, 10])
+@pytest.mark.parametrize("growth", [1.1, 1.5, 2, 3])
+@pytest.mark.parametrize("after", [0, 3, 0.25])
+def test_growing_cycles_end_where_fractions_say(
+    first: int, growth: float, after: float
+) -> None:
+    schedule = tfs.warm_restarts(1.0, first, cycle_mult=growth)
+    if after:
+        schedule = tfs.warmup(schedule, after)
+    expected = growing(first, Fraction(str(growth)), Fraction(str(after)), 10**9)
+    assert ends_of(schedule, 10**9) == [end for end in expected if end <= 10**9]
+
+
+def test_the_rate_falls_up_to_an_end_and_restarts_there() -> None:
+    for schedule in (RESTARTS, CYCLES["growth 1.5"][0], CYCLES["after a warm-up"][0]):
+        ends = np.array(ends_of(schedule, 100))
+        values = schedule.values(102)
+        assert (values[ends] > values[ends - 1]).all()
+        rises = np.flatnonzero(np.diff(values) > 0) + 1
+        assert set(rises[rises > 12]) <= set(ends)
+
+
+def test_cycles_of_old_age_and_refusals() -> None:
+    assert RESTARTS.cycles(4 * 10**9 + 3) == (10**9, 4 * 10**9 + 4)
+    with pytest.raises(ValueError, match="`step` must be >= 0"):
+        RESTARTS.cycles(-1)
+    with pytest.raises(ValueError, match="lengths in epochs"):
+        tfs.warm_restarts(1.0, tfs.epochs(1)).cycles(0)
+
+
+# Whose weights are kept.
+
+
+class Captured(keras.callbacks.Callback):
+    """The oracle: copies weights by update, in a fit with single steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: dict[int, list[np.ndarray]] = {}
+        self.first: int | None = None
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        made = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        if made not in self.weights:  # skipped and accumulating batches made none
+            self.weights[made] = everything(self.model)
+
+
+def everything(model: keras.Model) -> list[np.ndarray]:
+    """Weights and optimizer state; Keras does not load seed generators' states."""
+    variables = [*model.weights, *model.optimizer.variables]
+    return [np.array(keras.ops.convert_to_numpy(v.value)) for v in variables]
+
+
+def identical(actual: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def network(optimizer: Any = None, **compile_arguments: Any) -> keras.Model:
+    """Convolution, BatchNorm and Dropout: state that the forward pass changes."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Reshape((8, 8, 1)),
+            layers.Conv2D(4, 3, activation="relu"),
+            layers.BatchNormalization(momentum=0.8),
+            layers.Flatten(),
+            layers.Dropout(0.3, seed=3),
+            layers.Dense(10),
+        ]
+    )
+    model.compile(
+        optimizer or optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **{"jit_compile": JIT, **compile_arguments},
+    )
+    return model
+
+
+def dense(**compile_arguments: Any) -> keras.Model:
+    """The smallest: no Dropout either, whose generator's state Keras does not load."""
+    return softmax_regression(optimizers.SGD(0.1, momentum=0.9), **compile_arguments)
+
+
+def fit(model: keras.Model, *callbacks: Any, **arguments: Any) -> keras.Model:
+    model.fit(
+        X,
+        Y,
+        **{"batch_size": 8, "verbose": 0, "shuffle": False, "epochs": 3, **arguments},
+        callbacks=list(callbacks),
+    )
+    return model
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def steps_kept(directory: Path) -> list[tuple[int, int]]:
+    """(cycle, step) by name; nothing else may lie in the directory."""
+    pairs = [name.removesuffix(".keras").split("_") for name in names(directory)]
+    assert all(pair[0::2] == ["cycle", "step"] for pair in pairs)
+    return sorted((int(pair[1]), int(pair[3])) for pair in pairs)
+
+
+def kept(directory: Path) -> dict[int, keras.Model]:
+    """Whole compiled models by step, loaded by Keras alone."""
+    return {
+        int(path.stem.split("_")[3]): keras.saving.load_model(path)
+        for path in directory.iterdir()
+    }
+
+
+def restarts(**arguments: Any) -> keras.callbacks.Callback:
+    return tfs.WarmRestarts(0.2, **{"first_cycle": 4, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("steps_per_execution", "order"),
+    [
+        (1, "schedule first"),
+        (4, "snapshots first"),
+        (5, "schedule first"),
+        (32, "schedule first"),
+    ],
+)
+def test_the_weights_are_those_right_after_the_cycles_last_update(
+    tmp_path: Path, steps_per_execution: int, order: str
+) -> None:
+    """Ends at 3, 6 … 18: inside, at the end of, and several to a block."""
+    oracle = Captured()
+    plain = fit(network(), restarts(first_cycle=3), oracle)
+    model = network(steps_per_execution=steps_per_execution)
+    callbacks = [restarts(first_cycle=3), tfs.SnapshotEnsemble(tmp_path)]
+    fit(model, *(callbacks if order == "schedule first" else callbacks[::-1]))
+    assert steps_kept(tmp_path) == [(i, 3 * i) for i in range(1, 7)]
+    for step, snapshot in kept(tmp_path).items():
+        identical(everything(snapshot), oracle.weights[step])
+    identical(everything(model), everything(plain))
+    assert patches(model) == []
+    assert "_make_function" not in vars(model)
+
+
+@pytest.mark.parametrize(("steps_per_execution", "shuffle"), [(1, False), (4, True)])
+def test_training_is_the_same_to_the_bit_without_it(
+    tmp_path: Path, steps_per_execution: int, shuffle: bool
+) -> None:
+    def trained(*callbacks: Any) -> tuple[list[np.ndarray], Any, float]:
+        model = network(steps_per_execution=steps_per_execution, metrics=["accuracy"])
+        fit(
+            model,
+            restarts(first_cycle=5),
+            *callbacks,
+            shuffle=shuffle,
+            validation_data=(X[:16], Y[:16]),
+        )
+        return everything(model), model.history.history, random.random()
+
+    weights, history, number = trained(tfs.SnapshotEnsemble(tmp_path))
+    without, history_without, number_without = trained()
+    assert steps_kept(tmp_path) == [(1, 5), (2, 10), (3, 15)]
+    identical(weights, without)
+    assert history == history_without
+    assert number == number_without
+
+
+def test_compiled_by_xla(tmp_path: Path) -> None:
+    oracle = Captured()
+    fit(network(jit_compile=True), restarts(), oracle, epochs=1)
+    model = network(jit_compile=True, steps_per_execution=5)
+    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=1)
+    assert steps_kept(tmp_path) == [(1, 4)]
+    for step, snapshot in kept(tmp_path).items():
+        identical(everything(snapshot), oracle.weights[step])
+
+
+def test_run_eagerly(tmp_path: Path) -> None:
+    oracle = Captured()
+    arguments = {"run_eagerly": True, "jit_compile": False}
+    fit(dense(**arguments), restarts(), oracle, epochs=1)
+    model = dense(**arguments, steps_per_execution=3)
+    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=1)
+    (snapshot,) = kept(tmp_path).values()
+    identical(everything(snapshot), oracle.weights[4])
+
+
+@pytest.mark.parametrize("steps_per_execution", [4])
+def test_with_gradient_accumulation_a_step_is_an_update(
+    tmp_path: Path, steps_per_execution: int
+) -> None:
+    def optimizer() -> Any:
+        return optimizers.Adam(0.1, gradient_accumulation_steps=3)
+
+    oracle = Captured()
+    fit(network(optimizer()), restarts(first_cycle=2), oracle)
+    model = network(optimizer(), steps_per_execution=steps_per_execution)
+    fit(model, restarts(first_cycle=2), tfs.SnapshotEnsemble(tmp_path))
+    assert steps_kept(tmp_path) == [(1, 2), (2, 4), (3, 6)]
+    for step, snapshot in kept(tmp_path).items():
+        identical(everything(snapshot), oracle.weights[step])
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_a_step_that_a_loss_scale_skips_is_no_update(
+    tmp_path: Path, steps_per_execution: int
+) -> None:
+    """The second batch of each epoch has no finite gradients: 15 updates of 18."""
+
+    def scaled_fit(callback: Any, **arguments: Any) -> None:
+        scaled = optimizers.LossScaleOptimizer(optimizers.SGD(0.1))
+        model = softmax_regression(scaled, **arguments)
+        x = X.copy()
+        x[9] = np.nan
+        common = {"batch_size": 8, "epochs": 3, "verbose": 0, "shuffle": False}
+        model.fit(x, Y, **common, callbacks=[restarts(), callback])
+
+    oracle = Captured()
+    scaled_fit(oracle)
+    scaled_fit(tfs.SnapshotEnsemble(tmp_path), steps_per_execution=steps_per_execution)
+    assert steps_kept(tmp_path) == [(1, 4), (2, 8), (3, 12)]
+    for step, snapshot in kept(tmp_path).items():
+        identical(arrays(snapshot), oracle.weights[step][:2])
+
+
+def test_mixed_precision(tmp_path: Path) -> None:
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        oracle = Captured()
+        fit(network(), restarts(), oracle, epochs=2)
+        model = network(steps_per_execution=5)
+        assert isinstance(model.optimizer, optimizers.LossScaleOptimizer)
+        fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=2)
+        assert len(kept(tmp_path)) >= 2
+        for step, snapshot in kept(tmp_path).items():
+            identical(
+                snapshot.get_weights(), oracle.weights[step][: len(snapshot.weights)]
+            )
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+
+
+def test_a_schedule_that_the_optimizer_was_compiled_with(tmp_path: Path) -> None:
+    """Its position is the optimizer's count, so that a second fit goes on."""
+    schedule = tfs.warm_restarts(0.2, first_cycle=4, cycle_mult=2)
+    model = network(optimizers.SGD(schedule), steps_per_execution=6)
+    callback = tfs.SnapshotEnsemble(tmp_path)
+    fit(model, callback)
+    assert steps_kept(tmp_path) == [(1, 4), (2, 12)]
+    fit(model, callback)
+    assert steps_kept(tmp_path) == [(1, 4), (2, 12), (3, 28)]
+
+
+def test_lengths_in_epochs_after_a_warm_up(tmp_path: Path) -> None:
+    schedule = tfs.warmup(tfs.warm_restarts(0.2, tfs.epochs(1)), tfs.epochs(0.5))
+    model = dense(steps_per_execution=4)
+    callback = tfs.HyperparameterScheduler(schedule)
+    fit(model, callback, tfs.SnapshotEnsemble(tmp_path))
+    assert steps_kept(tmp_path) == [(1, 9), (2, 15)]
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_data_of_unknown_length(tmp_path: Path) -> None:
+    """Blocks are cut short at the data's end, which is not known before."""
+
+    def batches() -> Any:
+        for i in range(0, 48, 8):
+            yield X[i : i + 8], Y[i : i + 8]
+
+    oracle = Captured()
+    fit(dense(), restarts(first_cycle=3), oracle, epochs=1)
+    model = dense(steps_per_execution=4)
+    model.fit(
+        batches(),
+        verbose=0,
+        shuffle=False,
+        callbacks=[restarts(first_cycle=3), tfs.SnapshotEnsemble(tmp_path)],
+    )
+    assert steps_kept(tmp_path) == [(1, 3), (2, 6)]
+    for step, snapshot in kept(tmp_path).items():
+        identical(everything(snapshot), oracle.weights[step])
+
+
+def test_max_to_keep_and_two_at_once(tmp_path: Path) -> None:
+    model = dense(steps_per_execution=4)
+    last = tfs.SnapshotEnsemble(tmp_path / "last", max_to_keep=2)
+    every = tfs.SnapshotEnsemble(tmp_path / "every")
+    fit(model, restarts(first_cycle=3), last, every)
+    assert steps_kept(tmp_path / "last") == [(5, 15), (6, 18)]
+    assert steps_kept(tmp_path / "every") == [(i, 3 * i) for i in range(1, 7)]
+    assert "_make_function" not in vars(model)
+
+
+@pytest.mark.tensorflow
+def test_a_mirrored_model(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("CPU")
+    oracle = Captured()
+    fit(network(), restarts(), oracle, epochs=1)
+    with tf.distribute.MirroredStrategy([device.name for device in devices]).scope():
+        model = network(steps_per_execution=6)
+    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=1)
+    (snapshot,) = kept(tmp_path).values()
+    for value, expected in zip(everything(snapshot), oracle.weights[4], strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-7)
+
+
+# Position, one fit after another, and interruptions.
+
+
+# With 4 and blocks of 2 Keras saves at the epoch's end, and as if within the epoch.
+@pytest.mark.parametrize(
+    ("save_freq", "steps_per_execution"), [("epoch", 2), (4, 1), (3, 2)]
+)
+def test_a_resumed_fit_goes_on_in_the_directory(
+    tmp_path: Path, save_freq: Any, steps_per_execution: int
+) -> None:
+    """Interrupted at 11, in the second epoch; backed up at 6 or 8."""
+    folder = tmp_path / "snapshots"
+
+    def callbacks() -> list[Any]:
+        return [
+            restarts(first_cycle=5),
+            tfs.SnapshotEnsemble(folder),
+            keras.callbacks.BackupAndRestore(str(tmp_path / "b"), save_freq=save_freq),
+            keras.callbacks.ModelCheckpoint(str(tmp_path / "last.keras")),
+        ]
+
+    def model() -> keras.Model:
+        return dense(steps_per_execution=steps_per_execution)
+
+    interrupt = Interrupt(11 // steps_per_execution)
+    with pytest.raises(KeyboardInterrupt, match="by the test"):
+        fit(model(), *callbacks(), interrupt, epochs=4)
+    assert steps_kept(folder) == [(1, 5), (2, 10)]
+    fit(model(), *callbacks(), epochs=4)
+    # Keras begins the interrupted epoch anew, on top of the updates made.
+    expected = [(1, 5), (2, 10), (3, 15), (4, 20)]
+    assert steps_kept(folder) == expected + ([(5, 25)] if save_freq != "epoch" else [])
+
+
+def test_a_loaded_model_goes_on_to_the_bit(tmp_path: Path) -> None:
+    whole, folder = tmp_path / "whole", tmp_path / "folder"
+    fit(dense(), restarts(first_cycle=5), tfs.SnapshotEnsemble(whole))
+    path = str(tmp_path / "model.keras")
+    fit(dense(), restarts(first_cycle=5), tfs.SnapshotEnsemble(folder), epochs=2)
+    keras.saving.save_model(fit(dense(), restarts(first_cycle=5), epochs=1), path)
+    # From the end of the first epoch: the second cycle's end is made again.
+    loaded = keras.saving.load_model(path)
+    fit(loaded, restarts(first_cycle=5), tfs.SnapshotEnsemble(folder), initial_epoch=1)
+    assert steps_kept(folder) == [(1, 5), (2, 10), (3, 15)]
+    resumed = kept(folder)
+    for step, model in kept(whole).items():
+        identical(everything(resumed[step]), everything(model))
+
+
+def test_a_second_fit_wants_a_directory_of_its_own(tmp_path: Path) -> None:
+    model, callback = dense(), tfs.SnapshotEnsemble(tmp_path / "one")
+    fit(model, restarts(first_cycle=6), callback)
+    before, files = arrays(model), names(tmp_path / "one")
+    with pytest.raises(
+        ValueError, match=r"snapshots of another run.*and 2 more.*overw"
+    ):
+        fit(model, restarts(first_cycle=6), callback)
+    assert names(tmp_path / "one") == files
+    identical(arrays(model), before)
+    assert "_make_function" not in vars(model)
+    fit(model, restarts(first_cycle=6), tfs.SnapshotEnsemble(tmp_path / "two"))
+    assert patches(model) == []
+    assert names(tmp_path / "two") == files
+    (tmp_path / "one" / "notes.txt").write_text("mine")
+    over = tfs.SnapshotEnsemble(tmp_path / "one", overwrite=True)
+    fit(model, restarts(first_cycle=9), over)
+    (tmp_path / "one" / "notes.txt").unlink()
+    assert steps_kept(tmp_path / "one") == [(1, 9), (2, 18)]
+
+
+def test_refuses_to_go_on_with_another_schedule(tmp_path: Path) -> None:
+    fit(dense(), restarts(first_cycle=4), tfs.SnapshotEnsemble(tmp_path))
+    with pytest.raises(ValueError, match=r"no cycle 1 of this one ends at step 4"):
+        fit(
+            dense(),
+            restarts(first_cycle=6, start_step=20),
+            tfs.SnapshotEnsemble(tmp_path, overwrite=True),
+        )
+    assert steps_kept(tmp_path) == [(1, 4), (2, 8), (3, 12), (4, 16)]
+
+
+def test_an_interrupted_fit_gives_the_model_back(tmp_path: Path) -> None:
+    model = dense(steps_per_execution=4)
+    with pytest.raises(KeyboardInterrupt, match="by the test"):
+        fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path / "one"), Interrupt(2))
+    kept_before = names(tmp_path / "one")
+    fit(model, epochs=1)
+    assert patches(model) == []
+    assert "_make_function" not in vars(model)
+    assert names(tmp_path / "one") == kept_before
+    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path / "two"))
+    assert steps_kept(tmp_path / "two") == [(1, 4), (2, 8), (3, 12), (4, 16)]
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
+def test_a_full_disk_interrupts_the_fit_and_harms_nothing(
+    tmp_path: Path, steps_per_execution: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oracle = Captured()
+    fit(dense(), restarts(), oracle, epochs=1)
+    model = dense(steps_per_execution=steps_per_execution)
+
+    def full(self: Any, path: str, **arguments: Any) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", full)
+        with pytest.raises(OSError, match="No space left"):
+            fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path))
+    assert names(tmp_path) == [".partial"]
+    identical(arrays(model), oracle.weights[4][:2])
+    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=1)
+    assert steps_kept(tmp_path) == [(1, 4)]
+
+
+CHILD = """
+    import os, sys
+    sys.path.insert(0, {tests!r})
+    import conftest
+    import test_snapshots as t, tfschedules as tfs
+    model = t.dense(steps_per_execution=3)
+    print("begun", flush=True)
+    snapshots = tfs.SnapshotEnsemble({folder!r})
+    t.fit(model, t.restarts(first_cycle=1), snapshots, epochs=500)
+"""
+
+
+def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
+    """Killed at any moment while it does little but write."""
+    generator = np.random.default_rng(0)
+    seen = 0
+    for attempt in range(2):
+        folder = tmp_path / str(attempt)
+        code = CHILD.format(tests=str(Path(__file__).parent), folder=str(folder))
+        child = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+            env=os.environ | {"KERAS_BACKEND": BACKEND},
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert child.stdout is not None
+            assert b"begun" in child.stdout.readline()
+            limit = time.monotonic() + 60
+            while not (folder.is_dir() and len(list(folder.glob("*.keras"))) >= 5):
+                assert child.poll() is None
+                assert time.monotonic() < limit
+                time.sleep(0.005)
+            time.sleep(generator.uniform(0, 0.1))
+        finally:
+            child.send_signal(signal.SIGKILL)
+            child.communicate()
+        files = sorted(folder.glob("*.keras"))
+        for file in files:
+            with zipfile.ZipFile(file) as archive:
+                assert archive.testzip() is None
+        seen += len(files)
+        assert len(tfs.SnapshotEnsemble.load(folder, last=1)) == 1
+        assert {p.name for p in folder.iterdir()} - {f.name for f in files} <= {
+            ".partial"
+        }
+        (folder / ".partial").mkdir(exist_ok=True)
+        (folder / ".partial" / "cycle_9999_step_000009999.keras").write_bytes(b"half")
+        over = tfs.SnapshotEnsemble(folder, overwrite=True)
+        fit(softmax_regression(optimizers.SGD(0.1)), restarts(), over, epochs=1)
+        assert steps_kept(folder) == [(1, 4)]
+    assert seen >= 10
+
+
+# Predictions.
+
+
+def test_an_ensemble_predicts_the_mean(tmp_path: Path) -> None:
+    model = softmax_regression(optimizers.SGD(0.5))
+    fit(model, restarts(first_cycle=6), tfs.SnapshotEnsemble(tmp_path))
+    ensemble = tfs.SnapshotEnsemble.load(tmp_path)
+    members = kept(tmp_path)
+    assert len(ensemble) == len(list(ensemble)) == len(ensemble.models) == 3
+    expected = np.mean(
+        [
+            X.astype(np.float64) @ np.float64(kernel) + np.float64(bias)
+            for kernel, bias in (members[step].get_weights() for step in (6, 12, 18))
+        ],
+        axis=0,
+    )
+    predicted = ensemble.predict(X, verbose=0, batch_size=7)
+    assert predicted.dtype == np.float32
+    np.testing.assert_allclose(predicted, expected, rtol=1e-5, atol=1e-5)
+    last = tfs.SnapshotEnsemble.load(str(tmp_path), last=2)
+    identical(arrays(last.models[0]), arrays(members[12]))
+    identical(arrays(last.models[1]), arrays(members[18]))
+    (compiled,) = tfs.SnapshotEnsemble.load(tmp_path, last=1, compile=True)
+    assert isinstance(compiled.optimizer, optimizers.SGD)
+    with pytest.raises(TypeError, match=r"`x` must be data that can be read once for"):
+        ensemble.predict(iter([X]))
+
+
+def test_several_outputs(tmp_path: Path) -> None:
+    inputs = keras.Input((64,))
+    outputs = {
+        "digit": layers.Dense(10, activation="softmax", name="digit")(inputs),
+        "parity": layers.Dense(1, name="parity")(inputs),
+    }
+    model = keras.Model(inputs, outputs)
+    losses = {"digit": "sparse_categorical_crossentropy", "parity": "mse"}
+    model.compile(optimizers.SGD(0.1), losses, jit_compile=JIT)
+    model.fit(
+        X,
+        {"digit": Y, "parity": (Y % 2).astype("float32")[:, None]},
+        batch_size=8,
+        verbose=0,
+        callbacks=[restarts(first_cycle=3), tfs.SnapshotEnsemble(tmp_path)],
+    )
+    ensemble = tfs.SnapshotEnsemble.load(tmp_path)
+    predicted = ensemble.predict(X, verbose=0)
+    each = [member.predict(X, verbose=0) for member in ensemble.models]
+    for name in outputs:
+        mean = (each[0][name].astype(np.float64) + each[1][name]) / 2
+        np.testing.assert_allclose(predicted[name], mean, rtol=1e-6)
+    np.testing.assert_allclose(predicted["digit"].sum(axis=1), 1, rtol=1e-5)
+
+
+def test_on_digits_the_ensemble_is_as_good_as_its_mean_member(tmp_path: Path) -> None:
+    """By cross-entropy this holds for any members (Jensen); by accuracy, here."""
+    x, y = digits()
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((64,)),
+            layers.Dense(32, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(
+        optimizers.SGD(0.1), "sparse_categorical_crossentropy", jit_compile=JIT
+    )
+    model.fit(
+        x[:1200],
+        y[:1200],
+        batch_size=32,
+        epochs=12,
+        verbose=0,
+        callbacks=[
+            tfs.WarmRestarts(0.5, tfs.epochs(3)),
+            tfs.SnapshotEnsemble(tmp_path),
+        ],
+    )
+    ensemble = tfs.SnapshotEnsemble.load(tmp_path)
+    assert len(ensemble) == 4
+    together = ensemble.predict(x[1200:], verbose=0)
+    each = [member.predict(x[1200:], verbose=0) for member in ensemble]
+
+    def accuracy(p: np.ndarray) -> float:
+        return float((p.argmax(axis=1) == y[1200:]).mean())
+
+    def cross_entropy(p: np.ndarray) -> float:
+        return float(-np.log(p[np.arange(597), y[1200:]] + 1e-9).mean())
+
+    assert accuracy(together) > 0.88
+    assert accuracy(together) >= np.mean([accuracy(p) for p in each]) - 0.003
+    assert cross_entropy(together) <= np.mean([cross_entropy(p) for p in each])
+
+
+# Refusals.
+
+
+def test_refuses_a_rate_without_cycles(tmp_path: Path) -> None:
+    message = r"this one has no cycles.*tfs\.WarmRestarts.*Received: "
+    cosine = tfs.Cosine(0.1, 0.0, 18)
+    cases: list[tuple[Any, list[Any], str]] = [
+        (0.1, [], "a fixed rate"),
+        (0.1, [tfs.OneCycle(0.1)], "Join"),
+        (0.1, [tfs.HyperparameterScheduler(cosine)], "Cosine"),
+        (cosine, [], "Cosine"),
+        (optimizers.schedules.CosineDecayRestarts(0.1, 4), [], "CosineDecayRestarts"),
+    ]
+    for rate, callbacks, received in cases:
+        model = network(optimizers.SGD(rate))
+        before = arrays(model)
+        with pytest.raises(ValueError, match=f"{message}.*{received}"):
+            fit(model, tfs.SnapshotEnsemble(tmp_path / "new"), *callbacks)
+        identical(arrays(model), before)
+        assert "_make_function" not in vars(model)
+        assert not (tmp_path / "new").exists()
+
+
+def test_refuses_a_train_function_of_the_models_own(tmp_path: Path) -> None:
+    class Own(keras.Model):
+        def make_train_function(self, force: bool = False) -> None:
+            super().make_train_function(force)
+            function = self.train_function
+            self.train_function = lambda *arguments: function(*arguments)
+
+    model = softmax_regression(optimizers.SGD(0.1), Own)
+    with pytest.raises(ValueError, match=r"`make_train_function` of its own.*Own"):
+        fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path))
+    assert "_make_function" not in vars(model)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "match"),
+    [
+        (lambda: tfs.SnapshotEnsemble(3), TypeError, "`directory` must be the path"),
+        (lambda: tfs.SnapshotEnsemble(""), TypeError, "`directory` must be the path"),
+        (
+            lambda: tfs.SnapshotEnsemble("a", 0),
+            ValueError,
+            "`max_to_keep` must be >= 1",
+        ),
+        (lambda: tfs.SnapshotEnsemble("a", "2"), TypeError, "`max_to_keep` must be a"),
+        (
+            lambda: tfs.SnapshotEnsemble("a", overwrite=1),
+            TypeError,
+            "`overwrite` must be True or False. Received: overwrite=1",
+        ),
+        (lambda: tfs.SnapshotEnsemble.load(None), TypeError, "`directory` must be the"),
+    ],
+)
+def test_refuses_bad_arguments(
+    make: Callable[[], Any], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        make()
+
+
+def test_refuses_to_load_what_is_not_there_or_damaged(tmp_path: Path) -> None:
+    load = tfs.SnapshotEnsemble.load
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(FileNotFoundError, match=r"must be a folder with snapshots"):
+            load(folder)
+    model = softmax_regression(optimizers.SGD(0.1))
+    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=2)
+    with pytest.raises(ValueError, match=r"`last` must be at most .*, 3 in .*last=4"):
+        load(tmp_path, last=4)
+    with pytest.raises(ValueError, match=r"`last` must be >= 1"):
+        load(tmp_path, last=0)
+    file = tmp_path / "cycle_0002_step_000000008.keras"
+    whole = file.read_bytes()
+    middle = whole.index(b"kernel") if b"kernel" in whole else len(whole) // 2
+    for damaged in (
+        b"",
+        whole[: len(whole) // 2],
+        whole[:middle] + b"\xff\x00\xff" + whole[middle + 3 :],
+    ):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"cycle_0002.* is damaged.*Remove it"):
+            load(tmp_path)
+        assert len(load(tmp_path, last=1)) == 1

@@ -1,0 +1,190 @@
+"""The model right after a given update, also inside an execution block.
+
+With `steps_per_execution` above 1 callbacks see a model at the ends of blocks only. A
+block in which somebody wants to see it earlier is made of single steps instead: the
+train function is given its batches one by one, as `train_on_batch` does. All other
+blocks are as they were, no copies are kept on the device, and nothing is added to the
+compiled step, so that it computes the same to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+
+from tfschedules.drive.drive import innermost
+from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.state import read, value_of
+
+
+@dataclasses.dataclass(eq=False)
+class Stops:
+    """Updates of an optimizer after which somebody wants to see the model.
+
+    Attributes:
+        next_after: The first such update after a given one, both as the optimizer's
+            count of updates; `None` if there is none.
+        see: Called between two steps with the count, when variables hold the state.
+    """
+
+    next_after: Callable[[int], int | None]
+    see: Callable[[int], None]
+
+    @classmethod
+    def attach(
+        cls,
+        model: keras.Model,
+        loan: Loan,
+        next_after: Callable[[int], int | None],
+        see: Callable[[int], None],
+    ) -> Stops:
+        """Begin to watch a model's training steps, until `loan` is closed.
+
+        Raises:
+            ValueError: If the model makes its train function in a way of its own.
+        """
+        stops = cls(next_after, see)
+        maker = vars(model).get("_make_function")
+        if not isinstance(maker, _Maker):
+            maker = _Maker(model)
+            _set(model, "_make_function", maker)
+        maker.all_stops.append(stops)
+        loan.undo_with(lambda: maker.remove(stops))
+        loan.retrace()
+        if not isinstance(model.train_function, _Stepwise):
+            raise ValueError(
+                "The training steps of this model cannot be watched: it has a "
+                f"`make_train_function` of its own. Received: {type(model).__name__}, "
+                f"on {keras.backend.backend()}."
+            )
+        return stops
+
+    @staticmethod
+    def plan(model: keras.Model) -> None:
+        """Count anew; to be called before an epoch's first step."""
+        maker = vars(model)["_make_function"]
+        maker.batches = int(read(model, innermost(model.optimizer)._iterations))
+        maker.aimed = False  # in the first step: then all who watch have their plans
+
+
+class _Maker:
+    """In place of `model._make_function` while somebody watches."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.all_stops: list[Stops] = []
+        self.batches = 0  # an upper bound: a loss scale may skip updates
+        self.stop: int | None = None
+        self.aimed = True
+
+    def __call__(self, step_function: Any, *args: Any, **kwargs: Any) -> Any:
+        function = type(self.model)._make_function(
+            self.model, step_function, *args, **kwargs
+        )
+        plain = getattr(step_function, "__wrapped__", step_function)  # under JAX's jit
+        if plain == self.model.train_step:
+            return _Stepwise(self, function)
+        return function
+
+    def remove(self, stops: Stops) -> None:
+        """Let go of the model with the last who watches."""
+        self.all_stops.remove(stops)
+        if not self.all_stops:
+            delattr(self.model, "_make_function")
+
+    @property
+    def accumulation(self) -> int:
+        """Batches to an update."""
+        return innermost(self.model.optimizer).gradient_accumulation_steps or 1
+
+    def aim(self) -> None:
+        """Find the count of batches at which to stop next."""
+        made = self.batches // self.accumulation
+        coming = [stops.next_after(made) for stops in self.all_stops]
+        known = [update for update in coming if update is not None]
+        self.stop = min(known) * self.accumulation if known else None
+        self.aimed = True
+
+    def stepped(self, state: tuple[Any, ...]) -> None:
+        """A single step is done."""
+        self.batches += 1
+        if self.stop is None or self.batches < self.stop:
+            return
+        self.batches = _batches(self.model, state)
+        if self.batches < self.stop:
+            return
+        update = self.stop // self.accumulation
+        with _in_variables(self.model, state):
+            for stops in self.all_stops:
+                if stops.next_after(update - 1) == update:
+                    stops.see(update)
+        self.aim()
+
+
+@dataclasses.dataclass(eq=False)
+class _Stepwise:
+    """In place of `model.train_function`: in single steps where somebody looks."""
+
+    maker: _Maker
+    function: Any
+
+    def __call__(self, *state_and_iterator: Any) -> Any:
+        maker, block = self.maker, self.maker.model.steps_per_execution
+        if not maker.aimed:
+            maker.aim()
+        if maker.stop is None or maker.batches + block < maker.stop:
+            maker.batches += block
+            return self.function(*state_and_iterator)
+        *before, iterator = state_and_iterator
+        state, result = tuple(before), None
+        for _ in range(block):
+            if block > 1:
+                try:
+                    single = iter([next(iterator)])
+                except StopIteration:
+                    if result is None:
+                        raise
+                    break
+            else:
+                single = iterator
+            result = self.function(*state, single)
+            if state:  # JAX
+                state = result[1:]
+            maker.stepped(state)
+        return result
+
+
+def _batches(model: keras.Model, state: tuple[Any, ...]) -> int:
+    counter = innermost(model.optimizer)._iterations
+    if not state:
+        return int(value_of(counter))
+    for variable, array in zip(model.optimizer.variables, state[0][2], strict=True):
+        if variable is counter:
+            return int(array)
+    raise AssertionError("unreachable: an optimizer tracks its own counter")
+
+
+@contextlib.contextmanager
+def _in_variables(model: keras.Model, state: tuple[Any, ...]) -> Iterator[None]:
+    """Put JAX's state into the variables, until the next step takes it."""
+    if not state:
+        yield
+        return
+    kinds = (
+        "trainable_variables",
+        "non_trainable_variables",
+        "optimizer_variables",
+        "metrics_variables",
+    )
+    model._jax_state = dict(zip(kinds, state[0], strict=True))
+    model._jax_state_synced = False
+    model.jax_state_sync()
+    try:
+        yield
+    finally:
+        model._purge_model_variables(**dict.fromkeys(kinds, True))
+        model._jax_state_synced = False

@@ -1,0 +1,304 @@
+"""Snapshot ensembles: the model at every cycle's end, and their mean prediction.
+
+Huang et al., Snapshot Ensembles: Train 1, Get M for Free, 2017 (arXiv:1704.00109),
+section 3: at the end of each cycle, where the rate is lowest, the model has reached a
+minimum of its own; the last m of them, averaged, predict better than each.
+
+Left out: averaging weights, which is another method (SWA), and has a callback in Keras.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import dataclasses
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tfschedules import checks
+from tfschedules.drive import Loan, Stops, drive_of, innermost, updates
+from tfschedules.schedules import Schedule
+
+_NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
+_PARTIAL = ".partial"  # a folder in the directory: what a killed process leaves behind
+
+
+class SnapshotEnsemble(keras.callbacks.Callback):
+    """Keeps the model at the end of every cycle of the learning rate.
+
+    After the last update before a restart (and after the last of the fit, if a cycle
+    is complete there) the whole model is written to
+    `<directory>/cycle_<cycle>_step_<step>.keras`: cycles count from 1, steps are the
+    schedule's, the updates that were made. The weights are those right after that very
+    update, also inside an execution block, which is made of single steps then. Training
+    is not affected.
+
+    The cycles are those of the schedule that drives the learning rate (`WarmRestarts`,
+    `CyclicalLearningRate`, a `HyperparameterScheduler` with a `tfs.Repeat` in its
+    schedule), or that the optimizer was compiled with: see `Schedule.cycles`.
+
+    A file is written elsewhere and moved into place: a killed process leaves whole
+    files only. A resumed fit (one whose position is not 0) goes on in its directory,
+    and writes again what it trains again. A fit that begins at 0 needs a directory
+    without snapshots, unless `overwrite` is set.
+
+    With `use_ema` a snapshot has the weights as trained, not their average.
+
+    Args:
+        directory: The folder for the snapshots; made when the first step begins.
+        max_to_keep: How many of the last snapshots to keep; all by default.
+        overwrite: Whether a fit that begins at 0 removes the snapshots of another.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If `max_to_keep` is not a whole number >= 1; when the first step
+            begins, if the learning rate has no cycles, or if the directory has
+            snapshots of another run.
+
+    Example:
+        >>> import tempfile, numpy as np, keras, tfschedules as tfs
+        >>> x, y = np.random.rand(64, 3), np.random.rand(64, 1)
+        >>> model = keras.Sequential([keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> directory = tempfile.mkdtemp()
+        >>> callbacks = [
+        ...     tfs.WarmRestarts(0.1, first_cycle=4),
+        ...     tfs.SnapshotEnsemble(directory),
+        ... ]
+        >>> history = model.fit(x, y, epochs=4, verbose=0, callbacks=callbacks)
+        >>> ensemble = tfs.SnapshotEnsemble.load(directory)
+        >>> len(ensemble), ensemble.predict(x, verbose=0).shape
+        (2, (64, 1))
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        max_to_keep: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Check the arguments; the directory is seen when training begins."""
+        super().__init__()
+        self.directory = _path(directory)
+        if max_to_keep is not None:
+            max_to_keep = checks.whole("max_to_keep", max_to_keep)
+        if not isinstance(overwrite, bool):
+            raise TypeError(
+                "Argument `overwrite` must be True or False. "
+                f"Received: overwrite={overwrite!r}"
+            )
+        self.max_to_keep, self.overwrite = max_to_keep, overwrite
+        self._loan: Loan | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch the training steps."""
+        self.on_train_end()
+        self._loan = Loan(self.model, self)
+        with self._loan.closed_on_error():
+            Stops.attach(self.model, self._loan, self._next_end, self._keep)
+        self._fit_begins = True
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Plan anew: a schedule in epochs may have been resolved."""
+        self._epoch_begins = True
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Find the position and the cycles: every callback has begun by now."""
+        if self._loan is None or not self._epoch_begins:
+            return
+        self._epoch_begins = False
+        with self._loan.closed_on_error():
+            self._schedule, self._start = _schedule_of(self.model)
+            if self._fit_begins:
+                optimizer = innermost(self.model.optimizer)
+                self._open(updates(self.model, optimizer) - self._start)
+                self._fit_begins = False
+            Stops.plan(self.model)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Let go of the model."""
+        if self._loan is not None:
+            self._loan.close()
+        self._loan = None
+
+    @staticmethod
+    def load(
+        directory: str | os.PathLike[str], last: int | None = None, **arguments: Any
+    ) -> Ensemble:
+        """Load the snapshots of a directory, to predict with them together.
+
+        Args:
+            directory: Where a `SnapshotEnsemble` has kept them.
+            last: How many of the last; all by default.
+            **arguments: For `keras.saving.load_model`: `custom_objects`, `compile`
+                (here `False` by default) or `safe_mode`.
+
+        Raises:
+            FileNotFoundError: If the directory has no snapshots.
+            ValueError: If it has fewer than `last`, or if a file is damaged.
+        """
+        found = _snapshots(_path(directory))
+        if not found:
+            raise FileNotFoundError(
+                "Argument `directory` must be a folder with snapshots "
+                f"(cycle_…_step_….keras). Received: directory={os.fspath(directory)!r}"
+            )
+        if last is not None:
+            last = checks.whole("last", last)
+            if last > len(found):
+                raise ValueError(
+                    "Argument `last` must be at most the number of snapshots, "
+                    f"{len(found)} in {os.fspath(directory)!r}. Received: last={last}"
+                )
+            found = found[-last:]
+        for snapshot in found:
+            _check_whole(snapshot.path)
+        arguments = {"compile": False, **arguments}
+        paths = [str(snapshot.path) for snapshot in found]
+        return Ensemble([keras.saving.load_model(path, **arguments) for path in paths])
+
+    def _next_end(self, made: int) -> int | None:
+        end = self._schedule.cycles(max(made - self._start, 0)).next_end
+        return None if end is None else end + self._start
+
+    def _open(self, position: int) -> None:
+        shutil.rmtree(self.directory / _PARTIAL, ignore_errors=True)
+        found = _snapshots(self.directory)
+        if position == 0 and found and not self.overwrite:
+            raise ValueError(
+                f"The directory has snapshots of another run: {found[0].path} and "
+                f"{len(found) - 1} more. Give another directory, or "
+                "SnapshotEnsemble(…, overwrite=True) to remove them. (A resumed fit "
+                "goes on in its directory; this one begins at step 0.)"
+            )
+        for cycle, step, path in found:
+            if position == 0:
+                path.unlink()
+            elif self._schedule.cycles(step - 1) != (cycle - 1, step):
+                raise ValueError(
+                    f"The directory has a snapshot of another schedule: {path}, and "
+                    f"no cycle {cycle} of this one ends at step {step}. Give another "
+                    f"directory. Received: {self._schedule!r}"
+                )
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def _keep(self, made: int) -> None:
+        step = made - self._start
+        cycle = self._schedule.cycles(step).ended
+        name = f"cycle_{cycle:04d}_step_{step:09d}.keras"
+        partial = self.directory / _PARTIAL / name
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        self.model.save(str(partial))
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(self.directory / name)
+        shutil.rmtree(partial.parent, ignore_errors=True)
+        if self.max_to_keep is not None:
+            kept = [s for s in _snapshots(self.directory) if s.cycle <= cycle]
+            for snapshot in kept[: -self.max_to_keep]:
+                snapshot.path.unlink()
+
+
+@dataclasses.dataclass(frozen=True)
+class Ensemble:
+    """Models that predict together; made by `SnapshotEnsemble.load`.
+
+    Attributes:
+        models: The members, in the order in which they were kept.
+    """
+
+    models: list[keras.Model]
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def __iter__(self) -> Iterator[keras.Model]:
+        return iter(self.models)
+
+    def predict(self, x: Any, **arguments: Any) -> Any:
+        """The mean of what the members predict: (p₁ + … + p_M)/M.
+
+        What the models return is averaged: probabilities if they end in a softmax,
+        else raw outputs. (The paper averages probabilities.)
+
+        Args:
+            x: Data as for `model.predict`, in the same order each time it is read.
+            **arguments: For `model.predict`.
+
+        Returns:
+            Arrays of the structure, shapes and float types that a member returns.
+
+        Raises:
+            TypeError: If `x` can be read once only.
+        """
+        if isinstance(x, collections.abc.Iterator):
+            raise TypeError(
+                "Argument `x` must be data that can be read once for each of the "
+                f"{len(self)} members, as an array or a tf.data.Dataset can. "
+                f"Received: x={x!r}"
+            )
+        predictions = [model.predict(x, **arguments) for model in self.models]
+        return keras.tree.map_structure(_mean, *predictions)
+
+
+def _mean(*arrays: np.ndarray) -> np.ndarray:
+    mean = np.mean([np.asarray(a, np.float64) for a in arrays], axis=0)
+    dtype = arrays[0].dtype
+    return mean.astype(dtype) if keras.backend.is_float_dtype(str(dtype)) else mean
+
+
+def _schedule_of(model: keras.Model) -> tuple[Schedule, int]:
+    """The schedule of the learning rate, and the count of updates at its step 0."""
+    optimizer = innermost(model.optimizer)
+    drive = drive_of(optimizer, "learning_rate")
+    schedule = optimizer._learning_rate if drive is None else drive.schedule
+    if isinstance(schedule, Schedule) and schedule.cycles(0) != (0, None):
+        return schedule, 0 if drive is None else drive.start
+    has = repr(schedule) if drive is not None or callable(schedule) else "a fixed rate"
+    raise ValueError(
+        "SnapshotEnsemble keeps the model at the end of each cycle of the learning "
+        "rate, and this one has no cycles. Add tfs.WarmRestarts(max_lr, first_cycle) "
+        "or tfs.CyclicalLearningRate(…) to the callbacks of this fit, or a "
+        "tfs.HyperparameterScheduler with tfs.Repeat(…) in its schedule. "
+        f"Received: {has}"
+    )
+
+
+class _Snapshot(NamedTuple):
+    cycle: int
+    step: int
+    path: Path
+
+
+def _snapshots(directory: Path) -> list[_Snapshot]:
+    files = directory.iterdir() if directory.is_dir() else []
+    named = [(path, _NAME.fullmatch(path.name)) for path in files]
+    return sorted(_Snapshot(int(m[1]), int(m[2]), path) for path, m in named if m)
+
+
+def _check_whole(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise ValueError(
+            f"The snapshot {path} is damaged: {damaged}. Remove it to load the others."
+        )
+
+
+def _path(directory: str | os.PathLike[str]) -> Path:
+    if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
+        raise TypeError(
+            "Argument `directory` must be the path of a folder. "
+            f"Received: directory={directory!r}"
+        )
+    return Path(directory)
