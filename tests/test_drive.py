@@ -239,10 +239,13 @@ def test_every_optimizer_equals_a_python_loop(name: str) -> None:
             {"l1_regularization_strength": 0.01},
             {"l1_regularization_strength": (0.01, 0.1)},
         ),
-        (
-            optimizers.Muon,
+        pytest.param(
+            getattr(optimizers, "Muon", None),
             {},
             {"adam_lr_ratio": (1.0, 2.0), "rms_rate": (0.2, 0.4)},
+            marks=pytest.mark.skipif(
+                not hasattr(optimizers, "Muon"), reason="Keras has Muon since 3.10"
+            ),
         ),
     ],
 )
@@ -254,7 +257,7 @@ def test_any_other_hyperparameter_equals_a_python_loop(
     batches = small_data()
     expected = python_loop(kind(0.05, **arguments), settings, batches)
     model = driven_fit(kind(0.05, **arguments), schedules, batches)
-    assert relative_error(arrays(model), expected) < 2e-6
+    assert relative_error(arrays(model), expected) < 5e-6
     elsewhere = python_loop(kind(0.05, **arguments), {}, batches)
     assert relative_error(elsewhere, expected) > 1e-5
 

@@ -328,7 +328,7 @@ def test_with_gradient_accumulation_a_step_is_an_update(
 
 @pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_a_step_that_a_loss_scale_skips_is_no_update(
-    tmp_path: Path, steps_per_execution: int
+    tmp_path: Path, steps_per_execution: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second batch of each epoch has no finite gradients: 15 updates of 18."""
 
@@ -342,10 +342,17 @@ def test_a_step_that_a_loss_scale_skips_is_no_update(
 
     oracle = Captured()
     scaled_fit(oracle)
+    written, save = [], keras.Model.save
+    monkeypatch.setattr(
+        keras.Model,
+        "save",
+        lambda model, path: (written.append(path), save(model, path)),
+    )
     scaled_fit(tfs.SnapshotEnsemble(tmp_path), steps_per_execution=steps_per_execution)
     assert steps_kept(tmp_path) == [(1, 4), (2, 8), (3, 12)]
     for step, snapshot in kept(tmp_path).items():
         identical(arrays(snapshot), oracle.weights[step][:2])
+    assert len(written) == 3  # none too early, and then again
 
 
 def test_mixed_precision(tmp_path: Path) -> None:

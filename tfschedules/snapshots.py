@@ -4,7 +4,7 @@ Huang et al., Snapshot Ensembles: Train 1, Get M for Free, 2017 (arXiv:1704.0010
 section 3: at the end of each cycle, where the rate is lowest, the model has reached a
 minimum of its own; the last m of them, averaged, predict better than each.
 
-Left out: averaging weights, which is another method (SWA), and has a callback in Keras.
+Left out: averaging weights, which is another method (SWA).
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ class SnapshotEnsemble(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""
-        if self._loan is not None:
-            self._loan.close()
-        self._loan = None
+        loan, self._loan = self._loan, None
+        if loan is not None:
+            loan.close()
 
     @staticmethod
     def load(
@@ -161,8 +161,7 @@ class SnapshotEnsemble(keras.callbacks.Callback):
         for snapshot in found:
             _check_whole(snapshot.path)
         arguments = {"compile": False, **arguments}
-        paths = [str(snapshot.path) for snapshot in found]
-        return Ensemble([keras.saving.load_model(path, **arguments) for path in paths])
+        return Ensemble([keras.saving.load_model(s.path, **arguments) for s in found])
 
     def _next_end(self, made: int) -> int | None:
         end = self._schedule.cycles(max(made - self._start, 0)).next_end
@@ -208,11 +207,7 @@ class SnapshotEnsemble(keras.callbacks.Callback):
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """Models that predict together; made by `SnapshotEnsemble.load`.
-
-    Attributes:
-        models: The members, in the order in which they were kept.
-    """
+    """Models that predict together, in order; made by `SnapshotEnsemble.load`."""
 
     models: list[keras.Model]
 
