@@ -604,7 +604,9 @@ def test_a_resumed_fit_of_unknown_length(how, tmp_path):
         fit(model, callback, x=unknown(), epochs=2)
         if how == "start_step":
             callback = tfs.HyperparameterScheduler(waiting, start_step=12)
-            arguments = {}
+            with pytest.raises(ValueError, match=r"this data does not tell.*step=12"):
+                fit(model, callback, x=unknown(), epochs=4)
+            return
     rates = fit(model, callback, *others, x=unknown(), epochs=4, **arguments)
     same(rates, [0.02] * len(rates))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Callable
@@ -11,7 +12,14 @@ import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.drive import Drive, Loan, hyperparameters_of, innermost, updates
+from tfschedules.drive import (
+    Drive,
+    Loan,
+    batches_made,
+    hyperparameters_of,
+    innermost,
+    updates,
+)
 from tfschedules.recipes import cyclical, one_cycle, warm_restarts
 from tfschedules.schedules import ScaleFunction, Schedule
 from tfschedules.units import Epochs, epochs
@@ -116,12 +124,22 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         if not self._waiting:
             return
         self._waiting = False
-        made = updates(self.model, innermost(self.model.optimizer))
+        made = updates(self.model)
         position = self._start_step
         if position is None:
             per_epoch = updates_in_epoch(self)
             position = _resumed_position(self.model, epoch, made, per_epoch)
         self._began, self._made = made, made
+        self._batches = batches_made(self.model)
+        if self._to_resolve and position > 0:  # how long was the first epoch?
+            if epoch == 0 or position != made:
+                raise ValueError(
+                    "A fit that goes on inside a schedule has to know the steps in an "
+                    "epoch, and this data does not tell. Give steps_per_epoch= to fit, "
+                    f"or lengths in steps. Received: start_step={position}, "
+                    f"initial_epoch={epoch}"
+                )
+            self._resolve(made / epoch)
         for drive in self._drives:
             drive.start = made - position
             if position > 0 and drive.start == 0 and (f := drive.factor_from_outside()):
@@ -138,7 +156,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         """Look, once an epoch, whether another callback has set the rate."""
         if batch > 0 or self._loan is None:
             return
-        put_back = updates(self.model, innermost(self.model.optimizer)) != self._made
+        put_back = updates(self.model) != self._made
         for drive in self._drives:
             factor = drive.factor_from_outside()
             if factor is None:
@@ -162,22 +180,26 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         """Resolve what had to wait for the length of an epoch."""
         if self._loan is None:
             return
-        made = updates(self.model, innermost(self.model.optimizer))
-        if made == self._began == self._made:
+        made = updates(self.model)
+        accumulates = innermost(self.model.optimizer).gradient_accumulation_steps
+        if made == self._began == self._made and not accumulates:
             warnings.warn(
                 "The compiled optimizer has made no update in this epoch, and nothing "
                 "was scheduled. Does the model's train_step use another one?",
                 stacklevel=2,
             )
         self._made = made
-        if self._to_resolve and made > self._began:
-            resolved = {
-                name: schedule.resolve(made - self._began)
-                for name, schedule in self._to_resolve.items()
-            }
-            self._to_resolve = {}
-            for drive, name in zip(self._drives, self._names, strict=True):
-                drive.schedule = resolved.get(name, drive.schedule)
+        batches = batches_made(self.model) - self._batches
+        if self._to_resolve and batches:
+            self._resolve(batches / (accumulates or 1))
+
+    def _resolve(self, per_epoch: float) -> None:
+        """Put schedules in steps in place of those that had to wait."""
+        resolved = {n: s.resolve(per_epoch) for n, s in self._to_resolve.items()}
+        self._to_resolve = {}
+        for drive, name in zip(self._drives, self._names, strict=True):
+            drive.schedule = resolved.get(name, drive.schedule)
+        if self._loan is not None:
             self._loan.retrace()
 
     def on_train_end(self, logs: Any = None) -> None:
@@ -234,9 +256,10 @@ def _resolved(name: str, schedule: Schedule, per_epoch: float | None) -> Schedul
     if per_epoch is not None:
         return schedule.resolve(per_epoch)
     # Whether the first epoch depends on the length: try two.
-    short, long = schedule.resolve(1_000), schedule.resolve(1_000_000_000)
-    if np.array_equal(short.values(1_000), long.values(1_000)):
-        return long
+    with contextlib.suppress(ValueError):  # a boundary in steps comes too late or early
+        short, long = schedule.resolve(1_000), schedule.resolve(1_000_000_000)
+        if np.array_equal(short.values(1_000), long.values(1_000)):
+            return long
     raise ValueError(
         f"The schedule of {name} has lengths in epochs, and how many steps an epoch of "
         "this data has is not known before the first is over. Give steps_per_epoch= "
@@ -275,7 +298,8 @@ def _resumed_position(
     if per_epoch is None:
         return made
     begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
-    return made if begin <= made < end else begin
+    # Backed up in the middle of an epoch, a run may be epochs behind its count.
+    return made if begin <= made < end or (restored and made >= end) else begin
 
 
 class CyclicalLearningRate(HyperparameterScheduler):

@@ -92,7 +92,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
                 test.also_log_to(self.log_dir)
             if tests:
                 return
-            step = updates(self.model, innermost(self.model.optimizer))
+            step = updates(self.model)
             writer = EventWriter(next_run(self.log_dir, "schedules", step))
             self._recorder = _Recorder(self.model, reader, writer, self.log_dir)
         self._record(_Recorder.begin)

@@ -22,7 +22,6 @@ from tfschedules.drive import (
     Loan,
     Snapshot,
     StepReader,
-    innermost,
     updates,
 )
 from tfschedules.records import RangeTestResult
@@ -153,7 +152,7 @@ class RangeTest(keras.callbacks.Callback):
         """Begin the sweep at the optimizer's count, and look for the end of data."""
         self._reader.skip()
         if not self._losses:
-            self._drive.start = updates(self.model, innermost(self.model.optimizer))
+            self._drive.start = updates(self.model)
             self._drive.show()
         self._batches = 0
 

@@ -28,8 +28,8 @@ from tfschedules.schedules import (
     Schedule,
     SquareRoot,
 )
+from tfschedules.schedules.waiting import recipe
 from tfschedules.units import Epochs
-from tfschedules.waiting import recipe
 
 _ANNEALS: dict[str, type[Ramp]] = {"cosine": Cosine, "linear": Linear}
 _DECAYS: dict[str, type[Ramp]] = {

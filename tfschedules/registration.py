@@ -24,7 +24,8 @@ def register_with_keras() -> None:
 
 
 def _register() -> None:
-    importlib.import_module("tfschedules.recipes")
+    if "tfschedules.schedules" not in sys.modules:  # else they are on their way
+        importlib.import_module("tfschedules.schedules")
 
 
 class _WaitForKeras:

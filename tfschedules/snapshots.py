@@ -117,8 +117,7 @@ class SnapshotEnsemble(keras.callbacks.Callback):
         with self._loan.closed_on_error():
             self._schedule, self._start = _schedule_of(self.model)
             if self._fit_begins:
-                optimizer = innermost(self.model.optimizer)
-                self._open(updates(self.model, optimizer) - self._start)
+                self._open(updates(self.model) - self._start)
                 self._fit_begins = False
             Stops.plan(self.model)
 

@@ -59,7 +59,9 @@ class Time:
         """The time since `moment`, for the steps that have reached it."""
         first = math.ceil(moment - self.part)
         shift = self._within(first)
-        now = self.ops.minimum(self.whole, self.limit + min(shift, 0))
+        now = self.whole
+        if shift < 0:
+            now = self.ops.minimum(now, self.limit + shift)
         whole = self.ops.maximum(now - shift, 0)
         return dataclasses.replace(self, whole=whole, part=first - moment + self.part)
 
@@ -75,15 +77,21 @@ class Time:
         """
         last = min(math.ceil(length - self.part), self.limit)
         now = self.ops.minimum(self.whole, last)
-        done = (self.as_float(now) + self.part) / length
-        left = (self.as_float(last - now) + (length - self.part - last)) / length
+        elapsed, to_go = self.as_float(now), self.as_float(last - now)
+        if self.part == 0 and last == length:
+            return elapsed / length, to_go / length
+        done = (elapsed + self.part) / length
+        left = (to_go + (length - self.part - last)) / length
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
-    def cycle(self, steps: int) -> tuple[Any, Time]:
-        """Which cycle of `steps` this is (from 0), and the time since it began."""
-        steps = min(steps, self.limit)
-        index = self.ops.floor_divide(self.whole, steps)
-        return index, dataclasses.replace(self, whole=self.whole - index * steps)
+    def cycle(self, steps: int) -> Any:
+        """Which cycle of `steps` this is, from 0."""
+        return self.ops.floor_divide(self.whole, min(steps, self.limit))
+
+    def in_cycle(self, steps: int) -> Time:
+        """The time since the cycle of `steps` began."""
+        whole = self.ops.mod(self.whole, min(steps, self.limit))
+        return dataclasses.replace(self, whole=whole)
 
     def growing_cycle(self, steps: int, growth: float) -> tuple[Any, Any, Any]:
         """Which cycle this is (from 0), and the shares of it that are done and left.
@@ -167,8 +175,9 @@ def cycle_table(steps: int, growth: float, part: float, limit: int) -> CycleTabl
 
 def in_numpy(steps: np.ndarray) -> Time:
     """Begin at integer `steps` of any shape, in NumPy."""
-    most = np.iinfo(np.int64).max
-    whole = np.maximum(np.minimum(steps, most).astype(np.int64), 0)
+    if steps.dtype == np.uint64:  # would turn negative
+        steps = np.minimum(steps, np.uint64(np.iinfo(np.int64).max))
+    whole = np.maximum(steps.astype(np.int64), 0)
     return Time(whole, 0.0, np, int(np.iinfo(np.int64).max))
 
 

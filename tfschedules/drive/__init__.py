@@ -7,11 +7,11 @@ borrowed, also after an interrupted fit.
 """
 
 from tfschedules.drive.between import Stops
-from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, innermost
+from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.losses import StepReader, block_of
 from tfschedules.drive.snapshot import Generators, Snapshot
-from tfschedules.drive.state import read, updates
+from tfschedules.drive.state import batches_made, innermost, read, updates
 
 __all__ = [
     "Drive",
@@ -20,6 +20,7 @@ __all__ = [
     "Snapshot",
     "StepReader",
     "Stops",
+    "batches_made",
     "block_of",
     "drive_of",
     "hyperparameters_of",

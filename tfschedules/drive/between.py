@@ -16,9 +16,8 @@ from typing import Any
 
 import keras
 
-from tfschedules.drive.drive import innermost
 from tfschedules.drive.loan import Loan, _set
-from tfschedules.drive.state import read, value_of
+from tfschedules.drive.state import batches_made, innermost, value_of
 
 
 @dataclasses.dataclass(eq=False)
@@ -67,7 +66,7 @@ class Stops:
     def plan(model: keras.Model) -> None:
         """Count anew; to be called before an epoch's first step."""
         maker = vars(model)["_make_function"]
-        maker.batches = int(read(model, innermost(model.optimizer)._iterations))
+        maker.batches = batches_made(model)
         maker.aimed = False  # in the first step: then all who watch have their plans
 
 

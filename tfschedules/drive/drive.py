@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from tfschedules.drive.loan import Loan, _set
-from tfschedules.drive.state import updates, value_of
+from tfschedules.drive.state import innermost, updates, value_of
 from tfschedules.drive.traced import Traced, traced
 from tfschedules.schedules import Schedule
 
@@ -30,13 +30,6 @@ _STRUCTURAL = {
     "learning_rate",
     "ns_steps",
 }
-
-
-def innermost(optimizer: Any) -> Any:
-    """The optimizer that makes the updates, inside any `LossScaleOptimizer`."""
-    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    return optimizer
 
 
 def hyperparameters_of(optimizer: Any) -> list[str]:
@@ -92,7 +85,9 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
     now = getattr(optimizer, hyperparameter, None)
     known = hyperparameter in _arguments_of(type(optimizer))
     if known and (now is None or _is_number(now)):
-        example = 0.9 if hyperparameter == "momentum" else 0.01
+        example = "0.9" if hyperparameter == "momentum" else "0.01"
+        if hyperparameter == "ema_momentum":
+            example = "0.99, use_ema=True"
         raise ValueError(
             f"{kind} was compiled with {hyperparameter}={now!r}, and so has none to "
             f"drive. Compile it with one, for instance "
@@ -181,8 +176,9 @@ class Drive:
         """
         if self.attribute != "learning_rate":
             return None
-        made = updates(self.model, self.optimizer) - self.start
-        left = self.schedule.values([made - 1, made])
+        made = updates(self.model) - self.start
+        # In float32, as in the step: a function of the user's may cancel there.
+        left = [float(self.schedule(max(step, 0))) for step in (made - 1, made)]
         now = float(value_of(self.optimizer._learning_rate))
         if np.isclose(now, left, rtol=1e-4, atol=1e-12).any() or left[0] == 0:
             return None
@@ -191,7 +187,7 @@ class Drive:
     def show(self) -> None:
         """Let readers of the live rate see what the next update will use."""
         if self.attribute == "learning_rate":
-            made = updates(self.model, self.optimizer)
+            made = updates(self.model)
             value = self.schedule.values([made - self.start])[0]
             self.optimizer.learning_rate = float(value)
 

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfschedules.drive.loan import Loan, _set
-from tfschedules.drive.state import read
+from tfschedules.drive.state import batches_made, innermost, read
 
 CAPACITY = 1024
 
@@ -121,13 +121,7 @@ class StepReader:
     def skip(self) -> None:
         """Begin to read here: what came before was validation, or is of no interest."""
         self._count = int(read(self._model, self._kept.count))
-        self._batches = int(read(self._model, self._iterations))
-
-    @property
-    def _iterations(self) -> Any:
-        from tfschedules.drive.drive import innermost
-
-        return innermost(self._model.optimizer)._iterations
+        self._batches = batches_made(self._model)
 
     def read(self) -> Steps:
         """The updates since the last read or skip.
@@ -136,7 +130,7 @@ class StepReader:
         out: non-finite losses first, then the earliest.
         """
         count = int(read(self._model, self._kept.count))
-        batches = int(read(self._model, self._iterations))
+        batches = batches_made(self._model)
         new, applied = count - self._count, batches - self._batches
         if applied < 0:  # put back to an earlier state: what came before is not known
             self.skip()
@@ -151,7 +145,7 @@ class StepReader:
         return self._by_update(first, losses)
 
     def _by_update(self, first: int, losses: np.ndarray) -> Steps:
-        every = self._model_accumulation()
+        every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
         if every == 1:
             return Steps(first + np.arange(len(losses)), losses)
         steps, means = [], []
@@ -162,11 +156,6 @@ class StepReader:
                 means.append(float(np.mean(self._micro)))
                 self._micro.clear()
         return Steps(np.array(steps, np.int64), np.array(means, np.float64))
-
-    def _model_accumulation(self) -> int:
-        from tfschedules.drive.drive import innermost
-
-        return innermost(self._model.optimizer).gradient_accumulation_steps or 1
 
 
 def _without(losses: np.ndarray, surplus: int) -> np.ndarray:

@@ -9,8 +9,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
-from tfschedules.drive.drive import innermost
-from tfschedules.drive.state import value_of
+from tfschedules.drive.state import innermost, value_of
 
 _KERAS_GENERATOR = "global_seed_generator"  # made when it is first drawn from
 

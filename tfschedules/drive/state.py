@@ -8,6 +8,13 @@ import keras
 import numpy as np
 
 
+def innermost(optimizer: Any) -> Any:
+    """The optimizer that makes the updates, inside any `LossScaleOptimizer`."""
+    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    return optimizer
+
+
 def read(model: keras.Model, variable: Any) -> np.ndarray:
     """The value of a variable now, also between two steps of a JAX fit.
 
@@ -35,7 +42,12 @@ def value_of(variable: keras.Variable) -> np.ndarray:
     return np.array(keras.ops.convert_to_numpy(value))
 
 
-def updates(model: keras.Model, optimizer: Any) -> int:
-    """How many updates `optimizer` has made: batches over accumulation steps."""
-    batches = int(read(model, optimizer._iterations))
-    return batches // (optimizer.gradient_accumulation_steps or 1)
+def batches_made(model: keras.Model) -> int:
+    """How many batches the model's optimizer has seen, also to accumulate them."""
+    return int(read(model, innermost(model.optimizer)._iterations))
+
+
+def updates(model: keras.Model) -> int:
+    """How many updates the model's optimizer has made: batches over accumulation."""
+    every = innermost(model.optimizer).gradient_accumulation_steps or 1
+    return batches_made(model) // every

@@ -22,6 +22,7 @@ from tfschedules.schedules.shapes import (
     Ramp,
     SquareRoot,
 )
+from tfschedules.schedules.waiting import Waiting
 
 __all__ = [
     "Clip",
@@ -41,4 +42,5 @@ __all__ = [
     "Schedule",
     "SquareRoot",
     "Sum",
+    "Waiting",
 ]

@@ -101,7 +101,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         if array.ndim == 0:
             array = np.arange(checks.whole("steps", steps, at_least=0))
         value = self.equation(moments.in_numpy(array))
-        return np.broadcast_to(np.asarray(value, np.float64), array.shape).copy()
+        value = np.asarray(value, np.float64)
+        if value.shape == array.shape:
+            return value
+        return np.broadcast_to(value, array.shape).copy()
 
     @property
     def in_epochs(self) -> bool:
@@ -298,8 +301,14 @@ class Constant(Schedule):
         return time.as_float(self.value)
 
 
-def _longer(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else max(first, second)
+def _longer(first: Schedule, second: Schedule) -> float | None:
+    """The length of a sum or product; a constant in it has no say."""
+    if isinstance(first, Constant):
+        return second.length
+    if isinstance(second, Constant):
+        return first.length
+    lengths = first.length, second.length
+    return None if None in lengths else max(lengths)  # type: ignore[type-var]
 
 
 def _of_first(first: Schedule, second: Schedule, time: Time) -> Cycles:
@@ -327,7 +336,7 @@ class Sum(Schedule):
 
     @property
     def length(self) -> float | None:
-        return _longer(self.first.length, self.second.length)
+        return _longer(self.first, self.second)
 
     def __repr__(self) -> str:
         return f"({self.first!r} + {self.second!r})"
@@ -353,7 +362,7 @@ class Product(Schedule):
 
     @property
     def length(self) -> float | None:
-        return _longer(self.first.length, self.second.length)
+        return _longer(self.first, self.second)
 
     def __repr__(self) -> str:
         return f"({self.first!r} * {self.second!r})"

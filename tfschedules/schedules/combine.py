@@ -202,7 +202,7 @@ class Repeat(Schedule):
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
         if self.growth == 1 or not isinstance(self.schedule, Ramp):
-            return self.schedule.equation(time.cycle(steps)[1])
+            return self.schedule.equation(time.in_cycle(steps))
         _, done, left = time.growing_cycle(steps, self.growth)
         return self.schedule.blend(done, left, time.ops)
 
@@ -243,7 +243,7 @@ class PerCycle(Schedule):
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
         if self.growth == 1:
-            index = time.cycle(steps)[0]
+            index = time.cycle(steps)
         else:
             index = time.growing_cycle(steps, self.growth)[0]
         # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
@@ -289,7 +289,7 @@ class ScaleFunction(Schedule):
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        x = time.step if steps is None else 1 + time.as_float(time.cycle(steps)[0])
+        x = time.step if steps is None else 1 + time.as_float(time.cycle(steps))
         if time.ops is np and isinstance(self.function, _KerasSchedule):
             each = [float(self.function(int(step))) for step in np.ravel(x)]
             return np.reshape(each, np.shape(x))  # they take one step at a time

@@ -9,14 +9,24 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from tfschedules import checks
 from tfschedules.schedules.base import Schedule, in_steps, register, waits
 from tfschedules.steps import Time
 
 _Recipe = TypeVar("_Recipe", bound=Callable[..., Any])
 _RECIPES: dict[str, Callable[..., Any]] = {}
-_TRIAL = (
-    1000  # steps in an epoch, to find bad arguments before the true number is known
-)
+
+
+def trial(make: Callable[[float], Any]) -> Any:
+    """What `make` returns for some number of steps in an epoch.
+
+    Bad arguments raise for short epochs and for long ones; a boundary in steps beside
+    one in epochs, for one of them only.
+    """
+    try:
+        return make(1_000.0)
+    except ValueError:
+        return make(1_000_000_000.0)
 
 
 def recipe(function: _Recipe) -> _Recipe:
@@ -35,7 +45,11 @@ def recipe(function: _Recipe) -> _Recipe:
         arguments = bound.arguments
         if not any(waits(value) for value in arguments.values()):
             return function(**arguments)
-        made = function(**{n: in_steps(v, _TRIAL) for n, v in arguments.items()})
+        made = trial(
+            lambda per_epoch: function(
+                **{n: in_steps(v, per_epoch) for n, v in arguments.items()}
+            )
+        )
         fields = tuple(arguments.items())
         if isinstance(made, dict):
             return {key: Waiting(function.__name__, fields, key) for key in made}
@@ -65,8 +79,10 @@ class Waiting(Schedule):
         return True
 
     def resolve(self, steps_per_epoch: float) -> Schedule:
-        fields = {name: in_steps(v, steps_per_epoch) for name, v in self.arguments}
-        importlib.import_module("tfschedules.recipes")  # after loading, perhaps not yet
+        per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
+        fields = {name: in_steps(v, per_epoch) for name, v in self.arguments}
+        # Where this was loaded from a file, recipes may not be imported yet.
+        importlib.import_module("tfschedules.recipes")
         made = _RECIPES[self.recipe](**fields)
         return made if self.key is None else made[self.key]
 
