@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,9 @@ from tfschedules.drive import (
 from tfschedules.recipes import cyclical, one_cycle, warm_restarts
 from tfschedules.schedules import ScaleFunction, Schedule
 from tfschedules.units import Epochs, epochs
+
+# The optimizer's count at the end of each model's last fit that was not interrupted.
+_finished: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
 
 
 class HyperparameterScheduler(keras.callbacks.Callback):
@@ -116,8 +120,6 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
-        else:
-            self._compare_lengths(resolved)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find the position before the first step: a resumed state is loaded by now."""
@@ -151,6 +153,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
                     stacklevel=2,
                 )
             drive.show()
+        self._compare_lengths(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Look, once an epoch, whether another callback has set the rate."""
@@ -204,6 +207,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
+        _finished[self.model] = updates(self.model)
         self._give_back()
 
     def _give_back(self) -> None:
@@ -211,22 +215,26 @@ class HyperparameterScheduler(keras.callbacks.Callback):
             self._loan.close()
         self._loan, self._drives, self._to_resolve = None, [], {}
 
-    def _compare_lengths(self, schedules: dict[str, Schedule]) -> None:
+    def _compare_lengths(self, epoch: int) -> None:
         """Warn of schedules that the fit cuts off, or that end before the fit."""
-        fit = updates_in(self, self.params["epochs"])
-        if fit is not None and self._start_step is not None:
-            fit += self._start_step
+        first, last = 0, self.params["epochs"]
+        if self._start_step is not None:
+            first, last = self._start_step, last - epoch
+        updates_left = updates_in(self, last)
+        if updates_left is None:
+            return
+        fit = first + updates_left
         names: dict[float, list[str]] = {}
-        for name, schedule in schedules.items():
-            length = schedule.length
+        for name, drive in zip(self._names, self._drives, strict=True):
+            length = drive.schedule.length
             # One that is made for the fit reaches its end with the last step, or would
             # with one more.
-            if fit is None or length is None or fit - 1 <= length <= fit:
+            if length is None or fit - 1 <= length <= fit:
                 continue
             names.setdefault(length, []).append(name)
         for length, those in names.items():
             what = "stays as it is after that"
-            if length > (fit or 0):
+            if length > fit:
                 what = "will not be finished"
             warnings.warn(
                 f"The schedule of {' and '.join(those)} reaches its end at step "
@@ -292,7 +300,8 @@ def _resumed_position(
     interrupted is begun anew, but its updates have been made. Where it does not (the
     optimizer has a longer history than this run), the epoch tells.
     """
-    restored = model._initial_epoch is not None
+    # Keras does not take this back: a fit after a finished one is not restored by it.
+    restored = model._initial_epoch is not None and _finished.get(model) != made
     if epoch == 0 and not restored:
         return 0
     if per_epoch is None:
