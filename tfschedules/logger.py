@@ -24,6 +24,7 @@ from tfschedules.drive import (
     drive_of,
     hyperparameters_of,
     innermost,
+    rate_of,
     read,
     updates,
 )
@@ -207,7 +208,7 @@ class _Recorder:
 
     def _rate_now(self) -> list[float]:
         """A rate that nothing drives, and callbacks may set between two steps."""
-        rate = self.optimizer._learning_rate
+        rate = rate_of(self.model)
         if drive_of(self.optimizer, "learning_rate") is not None:
             return []
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -238,7 +239,7 @@ class _Recorder:
         if self.rates:  # noted before each block, and after the last
             used = self.rates[: len(self.times)] or self.rates
             return _spread(used, len(steps))
-        schedule = self.optimizer._learning_rate
+        schedule = rate_of(self.model)
         if isinstance(schedule, Schedule):
             return schedule.values(steps)
         return np.array([float(schedule(step)) for step in steps])

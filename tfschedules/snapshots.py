@@ -23,7 +23,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.drive import Loan, Stops, drive_of, innermost, updates
+from tfschedules.drive import Loan, Stops, drive_of, innermost, rate_of, updates
 from tfschedules.schedules import Schedule
 
 _NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
@@ -252,7 +252,7 @@ def _schedule_of(model: keras.Model) -> tuple[Schedule, int]:
     """The schedule of the learning rate, and the count of updates at its step 0."""
     optimizer = innermost(model.optimizer)
     drive = drive_of(optimizer, "learning_rate")
-    schedule = optimizer._learning_rate if drive is None else drive.schedule
+    schedule = rate_of(model) if drive is None else drive.schedule
     if isinstance(schedule, Schedule) and schedule.cycles(0) != (0, None):
         return schedule, 0 if drive is None else drive.start
     has = repr(schedule) if drive is not None or callable(schedule) else "a fixed rate"

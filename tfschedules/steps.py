@@ -61,9 +61,18 @@ class Time:
         shift = self._within(first)
         now = self.whole
         if shift < 0:
-            now = self.ops.minimum(now, self.limit + shift)
-        whole = self.ops.maximum(now - shift, 0)
+            now = self.ops.minimum(now, self._integer(self.limit + shift))
+        whole = self.ops.maximum(now - shift, self._integer(0))
         return dataclasses.replace(self, whole=whole, part=first - moment + self.part)
+
+    def _integer(self, value: int) -> Any:
+        """A constant of the integers' own type.
+
+        Of an int32 and a Python int Keras makes a float where `floatx` has 16 bits.
+        """
+        if self.ops is np:
+            return value
+        return self.ops.convert_to_tensor(value, dtype=self.whole.dtype)
 
     def _within(self, steps: int) -> int:
         """An integer that the backend's integers can hold."""
@@ -76,7 +85,7 @@ class Time:
         the end, where a cosine or a line to a tiny rate has the most to lose.
         """
         last = min(math.ceil(length - self.part), self.limit)
-        now = self.ops.minimum(self.whole, last)
+        now = self.ops.minimum(self.whole, self._integer(last))
         elapsed, to_go = self.as_float(now), self.as_float(last - now)
         if self.part == 0 and last == length:
             return elapsed / length, to_go / length
@@ -86,11 +95,11 @@ class Time:
 
     def cycle(self, steps: int) -> Any:
         """Which cycle of `steps` this is, from 0."""
-        return self.ops.floor_divide(self.whole, min(steps, self.limit))
+        return self.ops.floor_divide(self.whole, self._integer(min(steps, self.limit)))
 
     def in_cycle(self, steps: int) -> Time:
         """The time since the cycle of `steps` began."""
-        whole = self.ops.mod(self.whole, min(steps, self.limit))
+        whole = self.ops.mod(self.whole, self._integer(min(steps, self.limit)))
         return dataclasses.replace(self, whole=whole)
 
     def growing_cycle(self, steps: int, growth: float) -> tuple[Any, Any, Any]:
@@ -186,5 +195,6 @@ def in_graph(step: Any) -> Time:
     import keras
 
     dtype = keras.backend.standardize_dtype("int")  # int64, or int32 on JAX
-    whole = keras.ops.maximum(keras.ops.cast(step, dtype), 0)
+    zero = keras.ops.convert_to_tensor(0, dtype=dtype)
+    whole = keras.ops.maximum(keras.ops.cast(step, dtype), zero)
     return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max))

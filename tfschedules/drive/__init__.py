@@ -11,7 +11,13 @@ from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.losses import StepReader, block_of
 from tfschedules.drive.snapshot import Generators, Snapshot
-from tfschedules.drive.state import batches_made, innermost, read, updates
+from tfschedules.drive.state import (
+    batches_made,
+    innermost,
+    rate_of,
+    read,
+    updates,
+)
 
 __all__ = [
     "Drive",
@@ -25,6 +31,7 @@ __all__ = [
     "drive_of",
     "hyperparameters_of",
     "innermost",
+    "rate_of",
     "read",
     "updates",
 ]

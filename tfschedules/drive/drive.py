@@ -149,6 +149,8 @@ class Drive:
                     "is driven already: give one schedule for it, in one callback. (A "
                     "RangeTest drives the rate, too.)"
                 )
+            # An error in it comes now, and not in a step, where JAX has the weights.
+            schedule(0)
             drives.append(cls(model, optimizer, attribute, schedule))
         if not isinstance(wheel, _Wheel):
             wheel = _Wheel(optimizer)

@@ -15,6 +15,11 @@ def innermost(optimizer: Any) -> Any:
     return optimizer
 
 
+def rate_of(model: keras.Model) -> Any:
+    """What the model's rate comes from: a variable, or a schedule compiled in."""
+    return innermost(model.optimizer)._learning_rate
+
+
 def read(model: keras.Model, variable: Any) -> np.ndarray:
     """The value of a variable now, also between two steps of a JAX fit.
 

@@ -301,25 +301,9 @@ class Constant(Schedule):
         return time.as_float(self.value)
 
 
-def _longer(first: Schedule, second: Schedule) -> float | None:
-    """The length of a sum or product; a constant in it has no say."""
-    if isinstance(first, Constant):
-        return second.length
-    if isinstance(second, Constant):
-        return first.length
-    lengths = first.length, second.length
-    return None if None in lengths else max(lengths)  # type: ignore[type-var]
-
-
-def _of_first(first: Schedule, second: Schedule, time: Time) -> Cycles:
-    cycles = first.cycles_at(time)
-    return second.cycles_at(time) if cycles == (0, None) else cycles
-
-
-@register
 @dataclasses.dataclass(frozen=True)
-class Sum(Schedule):
-    """The sum of two schedules, written `first + second`."""
+class _Pair(Schedule):
+    """Two schedules in one."""
 
     first: Schedule
     second: Schedule
@@ -328,15 +312,27 @@ class Sum(Schedule):
         as_schedule("first", self.first)
         as_schedule("second", self.second)
 
-    def equation(self, time: Time) -> Any:
-        return self.first.equation(time) + self.second.equation(time)
-
     def cycles_at(self, time: Time) -> Cycles:
-        return _of_first(self.first, self.second, time)
+        cycles = self.first.cycles_at(time)
+        return self.second.cycles_at(time) if cycles == (0, None) else cycles
 
     @property
     def length(self) -> float | None:
-        return _longer(self.first, self.second)
+        if isinstance(self.first, Constant):  # a constant has no say
+            return self.second.length
+        if isinstance(self.second, Constant):
+            return self.first.length
+        first, second = self.first.length, self.second.length
+        return None if first is None or second is None else max(first, second)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Sum(_Pair):
+    """The sum of two schedules, written `first + second`."""
+
+    def equation(self, time: Time) -> Any:
+        return self.first.equation(time) + self.second.equation(time)
 
     def __repr__(self) -> str:
         return f"({self.first!r} + {self.second!r})"
@@ -344,25 +340,11 @@ class Sum(Schedule):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Product(Schedule):
+class Product(_Pair):
     """The product of two schedules, written `first * second`."""
-
-    first: Schedule
-    second: Schedule
-
-    def __post_init__(self) -> None:
-        as_schedule("first", self.first)
-        as_schedule("second", self.second)
 
     def equation(self, time: Time) -> Any:
         return self.first.equation(time) * self.second.equation(time)
-
-    def cycles_at(self, time: Time) -> Cycles:
-        return _of_first(self.first, self.second, time)
-
-    @property
-    def length(self) -> float | None:
-        return _longer(self.first, self.second)
 
     def __repr__(self) -> str:
         return f"({self.first!r} * {self.second!r})"
