@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -120,11 +119,9 @@ def test_help_and_version_need_no_backend():
             "except SystemExit as end:\n    assert not end.code\n"
             "assert not {'keras', 'tensorflow', 'jax'} & set(sys.modules)"
         )
-        began = time.monotonic()
         done = python(code)
         assert done.returncode == 0, done.stderr
         assert done.stdout
-        assert time.monotonic() - began < 60
     assert tfs.__version__ in done.stdout
 
 
