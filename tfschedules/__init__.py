@@ -18,8 +18,12 @@ if TYPE_CHECKING:
         OneCycle,
         WarmRestarts,
     )
+    from tfschedules.depth import discriminative_groups, layer_decay_groups
     from tfschedules.find import find_learning_rate
+    from tfschedules.fine_tuning import fine_tune
+    from tfschedules.groups import LayerGroup
     from tfschedules.logger import TensorBoardLogger
+    from tfschedules.optimizers import LayerwiseOptimizer
     from tfschedules.range_test import RangeTest
     from tfschedules.recipes import (
         cyclical,
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
         SquareRoot,
     )
     from tfschedules.snapshots import SnapshotEnsemble
+    from tfschedules.unfreezing import GradualUnfreezing
     from tfschedules.units import epochs
 
 __version__ = "0.1.0"
@@ -57,8 +62,12 @@ _HOMES = {
         "OneCycle",
         "WarmRestarts",
     ),
+    "depth": ("discriminative_groups", "layer_decay_groups"),
     "logger": ("TensorBoardLogger",),
     "find": ("find_learning_rate",),
+    "fine_tuning": ("fine_tune",),
+    "groups": ("LayerGroup",),
+    "optimizers": ("LayerwiseOptimizer",),
     "range_test": ("RangeTest",),
     "recipes": (
         "cyclical",
@@ -85,6 +94,7 @@ _HOMES = {
         "SquareRoot",
     ),
     "snapshots": ("SnapshotEnsemble",),
+    "unfreezing": ("GradualUnfreezing",),
     "units": ("epochs",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -94,9 +104,12 @@ __all__ = [
     "Cosine",
     "CyclicalLearningRate",
     "Exponential",
+    "GradualUnfreezing",
     "HyperparameterScheduler",
     "InverseSqrt",
     "Join",
+    "LayerGroup",
+    "LayerwiseOptimizer",
     "Linear",
     "OneCycle",
     "PerCycle",
@@ -112,9 +125,12 @@ __all__ = [
     "TensorBoardLogger",
     "WarmRestarts",
     "cyclical",
+    "discriminative_groups",
     "epochs",
     "find_learning_rate",
+    "fine_tune",
     "flat_cosine",
+    "layer_decay_groups",
     "one_cycle",
     "warm_restarts",
     "warmup",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import warnings
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +19,15 @@ from tfschedules.drive import (
     innermost,
     updates,
 )
+from tfschedules.position import (
+    note_end,
+    resumed_position,
+    updates_in,
+    updates_in_epoch,
+)
 from tfschedules.recipes import cyclical, one_cycle, warm_restarts
-from tfschedules.schedules import ScaleFunction, Schedule
+from tfschedules.schedules import Schedule, schedule_given
 from tfschedules.units import Epochs, epochs
-
-# The optimizer's count at the end of each model's last fit that was not interrupted.
-_finished: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
 
 
 class HyperparameterScheduler(keras.callbacks.Callback):
@@ -92,7 +93,9 @@ class HyperparameterScheduler(keras.callbacks.Callback):
             )
         if start_step is not None:
             start_step = checks.whole("start_step", start_step, at_least=0)
-        self._schedules = {n: _as_schedule(n, given) for n, given in schedules.items()}
+        self._schedules = {
+            n: schedule_given(n, given) for n, given in schedules.items()
+        }
         self._start_step = start_step
         self._loan: Loan | None = None
         self._drives: list[Drive] = []
@@ -130,7 +133,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         position = self._start_step
         if position is None:
             per_epoch = updates_in_epoch(self)
-            position = _resumed_position(self.model, epoch, made, per_epoch)
+            position = resumed_position(self.model, epoch, made, per_epoch)
         self._began, self._made = made, made
         self._batches = batches_made(self.model)
         if self._to_resolve and position > 0:  # how long was the first epoch?
@@ -207,7 +210,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
-        _finished[self.model] = updates(self.model)
+        note_end(self.model)
         self._give_back()
 
     def _give_back(self) -> None:
@@ -245,18 +248,6 @@ class HyperparameterScheduler(keras.callbacks.Callback):
             )
 
 
-def _as_schedule(name: str, given: Any) -> Schedule:
-    if isinstance(given, Schedule):
-        return given
-    if callable(given) and not isinstance(given, type):
-        return ScaleFunction(given)
-    raise TypeError(
-        f"Argument `{name}` must be a tfschedules.Schedule. Received: "
-        f"{name}={given!r}. For a fixed value use tfs.Constant(value); for a "
-        "dictionary of schedules, as one_cycle returns, unpack it with **."
-    )
-
-
 def _resolved(name: str, schedule: Schedule, per_epoch: float | None) -> Schedule:
     """A schedule in steps; one that may wait is good for the first epoch only."""
     if not schedule.in_epochs:
@@ -273,42 +264,6 @@ def _resolved(name: str, schedule: Schedule, per_epoch: float | None) -> Schedul
         "this data has is not known before the first is over. Give steps_per_epoch= "
         f"to fit, or lengths in steps (total_steps=…). Received: {schedule!r}"
     )
-
-
-def updates_in_epoch(callback: keras.callbacks.Callback) -> float | None:
-    """The updates in an epoch of this fit; None for data of unknown length."""
-    batches = callback.params.get("steps")
-    if batches is None:
-        return None
-    optimizer = innermost(callback.model.optimizer)
-    return batches / (optimizer.gradient_accumulation_steps or 1)
-
-
-def updates_in(callback: keras.callbacks.Callback, epochs: int) -> int | None:
-    """The updates in so many epochs of this fit; None for data of unknown length."""
-    per_epoch = updates_in_epoch(callback)
-    return None if per_epoch is None else math.floor(epochs * per_epoch + 1e-9)
-
-
-def _resumed_position(
-    model: keras.Model, epoch: int, made: int, per_epoch: float | None
-) -> int:
-    """The position at the start of `epoch`, the first of this fit.
-
-    0 in a new fit. A fit that begins later, or one that `BackupAndRestore` has put
-    back, follows the optimizer's count where that lies in this epoch: an epoch that was
-    interrupted is begun anew, but its updates have been made. Where it does not (the
-    optimizer has a longer history than this run), the epoch tells.
-    """
-    # Keras does not take this back: a fit after a finished one is not restored by it.
-    restored = model._initial_epoch is not None and _finished.get(model) != made
-    if epoch == 0 and not restored:
-        return 0
-    if per_epoch is None:
-        return made
-    begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
-    # Backed up in the middle of an epoch, a run may be epochs behind its count.
-    return made if begin <= made < end or (restored and made >= end) else begin
 
 
 class CyclicalLearningRate(HyperparameterScheduler):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.drive import Generators, innermost
+from tfschedules.drive import Generators, check_compiled, innermost
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
@@ -83,15 +83,7 @@ def find_learning_rate(
         >>> 1e-3 < result.suggestion < 1
         True
     """
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            f"Argument `model` must be a keras.Model. Received: {type(model).__name__}"
-        )
-    if not model.compiled or model.optimizer is None:
-        raise ValueError(
-            "Argument `model` must be compiled with an optimizer and a loss. Received: "
-            f"{model.name!r}, which is not. Call model.compile(...) first."
-        )
+    check_compiled(model)
     for reserved in ("epochs", "initial_epoch", "validation_data", "validation_split"):
         if reserved in fit_arguments:
             raise ValueError(

@@ -24,6 +24,7 @@ from tfschedules.drive import (
     drive_of,
     hyperparameters_of,
     innermost,
+    parts_of,
     rate_of,
     read,
     updates,
@@ -38,8 +39,9 @@ _SECONDS_BETWEEN_WRITES = 2.0
 class TensorBoardLogger(keras.callbacks.Callback):
     """Writes rate, momentum, weight decay and true batch loss of every step.
 
-    They go to `<log_dir>/schedules`, under the tags `schedule/learning_rate`,
-    `schedule/momentum` (also where it is Adam's `beta_1`), `schedule/weight_decay`,
+    They go to `<log_dir>/schedules`, under the tags `schedule/learning_rate` (with a
+    `LayerwiseOptimizer` also `schedule/learning_rate/<group>`), `schedule/momentum`
+    (also where it is Adam's `beta_1`), `schedule/weight_decay`,
     `schedule/<hyperparameter>` for others that are driven, and `schedule/loss`. Steps
     are the optimizer's updates. A second fit goes on in the same run; where the count
     was reset, a new run folder begins. Beside a `RangeTest` its result is written
@@ -155,7 +157,8 @@ class _Recorder:
         self.optimizer = innermost(model.optimizer)
         self.hyperparameters = hyperparameters_of(self.optimizer)[1:]
         # A scaled loss may skip updates; which, is known from one read to the next.
-        self.every_step = model.optimizer is not self.optimizer
+        scaled = keras.optimizers.LossScaleOptimizer
+        self.every_step = isinstance(model.optimizer, scaled)
 
     def begin(self) -> None:
         """Record from here on: an epoch begins, or validation is over."""
@@ -218,7 +221,10 @@ class _Recorder:
         return [float(self.optimizer.learning_rate)]
 
     def _hyperparameters(self, steps: np.ndarray) -> dict[str, np.ndarray]:
-        columns = {"schedule/learning_rate": self._learning_rates(steps)}
+        rates = self._learning_rates(steps)
+        columns = {"schedule/learning_rate": rates}
+        for part in parts_of(self.optimizer):
+            columns[f"schedule/learning_rate/{part.name}"] = rates * part.values(steps)
         for attribute in self.hyperparameters:
             drive = drive_of(self.optimizer, attribute)
             name = attribute

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.callbacks import updates_in
 from tfschedules.drive import (
     Drive,
     Loan,
@@ -24,6 +23,7 @@ from tfschedules.drive import (
     StepReader,
     updates,
 )
+from tfschedules.position import updates_in
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule

@@ -1,8 +1,9 @@
-"""Saved schedules load after `import tfschedules`, which does not import Keras.
+"""Saved schedules and optimizers load after `import tfschedules`.
 
-Keras's loader knows only classes that are registered. They are when
-`tfschedules.schedules` is imported: at once where Keras is there already, else as soon
-as something imports it.
+That does not import Keras, whose loader knows only classes that are registered.
+Schedules are when `tfschedules.schedules` is imported: at once where Keras is there
+already, else as soon as something imports it. In place of the optimizer, which needs
+much more, something is registered that imports it when it is loaded.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+_OPTIMIZER = "LayerwiseOptimizer"
+
 
 def register_with_keras() -> None:
-    """Register the schedules now, or when Keras is imported."""
+    """Register what can be saved now, or when Keras is imported."""
     if "keras" in sys.modules:
         _register()
     else:
@@ -26,6 +29,16 @@ def register_with_keras() -> None:
 def _register() -> None:
     if "tfschedules.schedules" not in sys.modules:  # else they are on their way
         importlib.import_module("tfschedules.schedules")
+    registered: dict[str, Any] = sys.modules["keras"].saving.get_custom_objects()
+    registered.setdefault(f"tfschedules>{_OPTIMIZER}", _ImportedWhenLoaded())
+
+
+class _ImportedWhenLoaded:
+    """What Keras finds in place of the optimizer's class."""
+
+    def from_config(self, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        module = importlib.import_module("tfschedules.optimizers")
+        return getattr(module, _OPTIMIZER).from_config(config, custom_objects)
 
 
 class _WaitForKeras:

@@ -1,37 +1,49 @@
 """The one room that touches the insides of Keras's optimizers and trainers.
 
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
-the compiled step; `losses` keeps every batch's own loss; `snapshot` puts a model back
-to the bit; `between` shows it right after an update; `loan` gives back what was
-borrowed, also after an interrupted fit.
+the compiled step; `split` gives each part of the weights a rate of its own; `freezing`
+leaves some out; `losses` keeps every batch's own loss; `snapshot` puts a model back to
+the bit; `between` shows it right after an update; `loan` gives back what was borrowed,
+also after an interrupted fit.
 """
 
 from tfschedules.drive.between import Stops
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
+from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.losses import StepReader, block_of
 from tfschedules.drive.snapshot import Generators, Snapshot
+from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
+    check_compiled,
     innermost,
     rate_of,
     read,
     updates,
+    value_of,
 )
 
 __all__ = [
     "Drive",
+    "Freezer",
     "Generators",
     "Loan",
+    "Part",
     "Snapshot",
+    "Split",
     "StepReader",
     "Stops",
     "batches_made",
     "block_of",
+    "check_compiled",
     "drive_of",
     "hyperparameters_of",
     "innermost",
+    "layers_with_statistics",
+    "parts_of",
     "rate_of",
     "read",
     "updates",
+    "value_of",
 ]

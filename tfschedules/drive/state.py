@@ -9,9 +9,12 @@ import numpy as np
 
 
 def innermost(optimizer: Any) -> Any:
-    """The optimizer that makes the updates, inside any `LossScaleOptimizer`."""
-    while isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
+    """The optimizer that makes the updates, inside those that wrap it.
+
+    They are `LossScaleOptimizer` and `LayerwiseOptimizer`.
+    """
+    while (inner := vars(optimizer).get("inner_optimizer")) is not None:
+        optimizer = inner
     return optimizer
 
 
@@ -56,3 +59,21 @@ def updates(model: keras.Model) -> int:
     """How many updates the model's optimizer has made: batches over accumulation."""
     every = innermost(model.optimizer).gradient_accumulation_steps or 1
     return batches_made(model) // every
+
+
+def check_compiled(model: Any) -> None:
+    """Refuse what is no model, or cannot be trained yet.
+
+    Raises:
+        TypeError: If `model` is not a Keras model.
+        ValueError: If it is not compiled with an optimizer.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"Argument `model` must be a keras.Model. Received: {type(model).__name__}"
+        )
+    if not model.compiled or model.optimizer is None:
+        raise ValueError(
+            "Argument `model` must be compiled with an optimizer and a loss. Received: "
+            f"{model.name!r}, which is not. Call model.compile(...) first."
+        )

@@ -12,6 +12,7 @@ from tfschedules.schedules.combine import (
     Piecewise,
     Repeat,
     ScaleFunction,
+    schedule_given,
 )
 from tfschedules.schedules.shapes import (
     Cosine,
@@ -43,4 +44,5 @@ __all__ = [
     "SquareRoot",
     "Sum",
     "Waiting",
+    "schedule_given",
 ]

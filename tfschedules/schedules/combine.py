@@ -294,3 +294,20 @@ class ScaleFunction(Schedule):
             each = [float(self.function(int(step))) for step in np.ravel(x)]
             return np.reshape(each, np.shape(x))  # they take one step at a time
         return time.as_float(self.function(x))
+
+
+def schedule_given(name: str, given: Any) -> Schedule:
+    """The schedule that the argument `name` gives: itself, or made of a function.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(given, Schedule):
+        return given
+    if callable(given) and not isinstance(given, type):
+        return ScaleFunction(given)
+    raise TypeError(
+        f"Argument `{name}` must be a tfschedules.Schedule. Received: "
+        f"{name}={given!r}. For a fixed value use tfs.Constant(value); for a "
+        "dictionary of schedules, as one_cycle returns, unpack it with **."
+    )

@@ -1,0 +1,192 @@
+"""Weights that sit out a part of a fit, at no cost.
+
+`variable.trainable` is what decides whether Keras asks for a gradient, so that is what
+is switched, and not `layer.trainable`: a checkpoint written meanwhile says nothing of
+it, and loads with everything trainable. What has to be helped along:
+
+- layers with statistics (BatchNormalization) are called as in inference;
+- JAX's `stateless_apply` takes only all the weights that the optimizer was built on;
+- averages of weights are put into place for all of them at the end of a fit, or into
+  the wrong ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+
+from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.split import Split
+from tfschedules.drive.state import batches_made, innermost, value_of
+
+
+class Freezer:
+    """Freezes and thaws weights of a model during a fit."""
+
+    def __init__(self, model: keras.Model, loan: Loan) -> None:
+        """Prepare the optimizer; everything is trainable again when `loan` closes."""
+        self._model, self._loan = model, loan
+        self._optimizer = innermost(model.optimizer)
+        self._frozen: dict[int, Any] = {}  # by position in the optimizer
+        self._calm: dict[int, tuple[Any, Any]] = {}
+        self._since = 0
+        self._averaged = 0
+        self._missed: dict[int, int] = {}
+        finalize = self._optimizer.finalize_variable_values
+        self._borrow(
+            "finalize_variable_values",
+            lambda var_list: finalize(self._optimizer._trainable_variables),
+        )
+        if keras.backend.backend() == "jax":
+            self._borrow("stateless_apply", self._stateless_apply)
+        loan.undo_with(self._end)
+
+    def _borrow(self, name: str, replacement: Callable[..., Any]) -> None:
+        before = vars(self._optimizer).get(name)
+        _set(self._optimizer, name, replacement)
+
+        def undo() -> None:
+            if before is None:
+                object.__delattr__(self._optimizer, name)
+            else:
+                _set(self._optimizer, name, before)
+
+        self._loan.undo_with(undo)
+
+    def begin(self, since: int, missed: dict[int, int] | None) -> None:
+        """Say what is known of the past, before the first step.
+
+        Args:
+            since: The optimizer's count of batches when what is frozen first was.
+            missed: How many batches weights that have been thawed since had missed, by
+                position, in a fit that goes on. `None` in a new one: weights may have
+                missed some in earlier fits, and these are added.
+        """
+        split = Split.of(self._optimizer)
+        self._since = since
+        self._averaged = batches_made(self._model)
+        self._missed = dict(split.missed) if missed is None else {}
+        if missed is not None:
+            split.missed = missed
+
+    def freeze(self, weights: Iterable[Any], calm: Iterable[Any]) -> None:
+        """Freeze these weights and no others, until this is called again.
+
+        To be called between epochs, when the variables hold the state on every backend.
+
+        Args:
+            weights: Weights that the optimizer was built on.
+            calm: Layers that are to be called as in inference.
+        """
+        index = self._optimizer._get_variable_index
+        frozen = {index(weight): weight for weight in weights}
+        layers = {id(layer): layer for layer in calm}
+        if frozen.keys() == self._frozen.keys() and layers.keys() == self._calm.keys():
+            return
+        self._thaw(self._frozen.keys() - frozen.keys())
+        for weight in frozen.values():
+            weight.trainable = False
+        self._frozen = frozen
+        for key in self._calm.keys() - layers.keys():
+            self._excite(key)
+        for key in layers.keys() - self._calm.keys():
+            layer = layers[key]
+            self._calm[key] = (layer, vars(layer).get("call"))
+            _set(layer, "call", _as_in_inference(layer.call))
+        self._loan.retrace()
+
+    def _thaw(self, positions: Iterable[int]) -> None:
+        made = batches_made(self._model)
+        missed = Split.of(self._optimizer).missed
+        self._catch_up(made)
+        for position in positions:
+            missed[position] = self._missed.get(position, 0) + made - self._since
+            self._frozen[position].trainable = True
+
+    def _excite(self, key: int) -> None:
+        layer, before = self._calm.pop(key)
+        if before is None:
+            object.__delattr__(layer, "call")
+        else:
+            _set(layer, "call", before)
+
+    def _end(self) -> None:
+        if self._frozen:
+            self._thaw(list(self._frozen))
+        self._frozen = {}
+        for key in list(self._calm):
+            self._excite(key)
+
+    def _stateless_apply(
+        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
+    ) -> Any:
+        """The optimizer's `stateless_apply`, for the weights that are trainable now."""
+        optimizer = self._optimizer
+        given = self._model.trainable_variables
+        everything = optimizer._trainable_variables
+        averages = getattr(optimizer, "_model_variables_moving_average", None)
+        pairs = [
+            *zip(given, trainable_variables, strict=True),
+            *zip(optimizer.variables, optimizer_variables, strict=True),
+        ]
+        with keras.StatelessScope(state_mapping=pairs) as scope:
+            _set(optimizer, "_trainable_variables", given)
+            if averages is not None:
+                index = optimizer._get_variable_index
+                those = [averages[index(weight)] for weight in given]
+                _set(optimizer, "_model_variables_moving_average", those)
+            try:
+                optimizer.apply(grads, given)
+            finally:
+                _set(optimizer, "_trainable_variables", everything)
+                if averages is not None:
+                    _set(optimizer, "_model_variables_moving_average", averages)
+            return (
+                [scope.get_current_value(variable) for variable in given],
+                [scope.get_current_value(v) for v in optimizer.variables],
+            )
+
+    def _catch_up(self, made: int) -> None:
+        """Bring averages of frozen weights up to date, where the step has not.
+
+        JAX's step knows only the weights that are trained. An average a of a weight w
+        that stands still goes on as a ← m·a + (1−m)·w, in the first step with m = 0.
+        """
+        optimizer, before = self._optimizer, self._averaged
+        self._averaged = made
+        if keras.backend.backend() != "jax" or not optimizer.use_ema or made == before:
+            return
+        first = before < (optimizer.gradient_accumulation_steps or 1)
+        left = 0.0 if first else optimizer.ema_momentum ** (made - before)
+        for position, weight in self._frozen.items():
+            average = optimizer._model_variables_moving_average[position]
+            if average is not None:
+                old, now = value_of(average), value_of(weight)
+                average.assign(left * old + (1 - left) * now)
+
+
+def _as_in_inference(call: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(call)
+
+    @functools.wraps(call)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.arguments["training"] = False
+        return call(*bound.args, **bound.kwargs)
+
+    return called
+
+
+def layers_with_statistics(model: keras.Model) -> list[Any]:
+    """The layers that training changes without a gradient, as BatchNormalization."""
+    return [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if layer._non_trainable_variables
+        and "training" in inspect.signature(layer.call).parameters
+        and not isinstance(layer, keras.Model)
+    ]

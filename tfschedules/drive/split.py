@@ -1,0 +1,176 @@
+"""An optimizer's update, with a rate of its own for each part of the weights.
+
+Everything that belongs to the whole step stays as it is: one count of updates, one
+clipping by the global norm, accumulation, averages, the loss scale. Only the two places
+that use the rate for a single weight are wrapped: `update_step`, and weight decay,
+which Keras applies with the optimizer's rate.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfschedules.drive.loan import _set
+from tfschedules.schedules import Schedule
+
+Factor = float | Schedule
+_NAME = "_tfschedules_split"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Weights with one rate.
+
+    Attributes:
+        name: The group's name.
+        factor: The part's rate over the optimizer's: a number, or a schedule of the
+            optimizer's updates.
+        members: Positions of the weights among those the optimizer was built on.
+        decays: What the decay of each is multiplied by besides, in the same order.
+    """
+
+    name: str
+    factor: Factor
+    members: Sequence[int]
+    decays: Sequence[float]
+
+    def values(self, steps: np.ndarray) -> np.ndarray:
+        """The factor at each of `steps`, in float64."""
+        if isinstance(self.factor, Schedule):
+            return self.factor.values(steps)
+        return np.full(len(steps), self.factor, np.float64)
+
+
+class Split:
+    """In place of an optimizer's `update_step` and of its weight decay.
+
+    Attributes:
+        parts: The parts; a weight in none has the optimizer's own rate.
+        missed: How many batches each weight has missed while it was frozen, by its
+            position. Adam and its like correct the bias of young averages by the count
+            of updates: of a weight they count those that it has taken.
+    """
+
+    def __init__(self, optimizer: Any) -> None:
+        """Wrap the update of `optimizer`, the innermost, for good."""
+        self._optimizer = optimizer
+        self._update_all = optimizer._backend_update_step
+        self._update_one = optimizer.update_step
+        self._decay = optimizer._apply_weight_decay
+        self._part_of: dict[int, tuple[Part, float]] = {}
+        self._values: dict[str, Any] = {}
+        self._parts: tuple[Part, ...] = ()
+        self.missed: dict[int, int] = {}
+        _set(optimizer, "_backend_update_step", self.update_all)
+        _set(optimizer, "update_step", self.update_one)
+        _set(optimizer, "_apply_weight_decay", self.decay)
+        _set(optimizer, _NAME, self)
+
+    @classmethod
+    def of(cls, optimizer: Any) -> Split:
+        """The split of `optimizer`; it is made if there is none."""
+        return vars(optimizer).get(_NAME) or cls(optimizer)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts; setting them is good for what is traced from then on."""
+        return self._parts
+
+    @parts.setter
+    def parts(self, parts: Sequence[Part]) -> None:
+        self._parts = tuple(parts)
+        self._part_of = {
+            position: (part, decay)
+            for part in parts
+            for position, decay in zip(part.members, part.decays, strict=True)
+        }
+
+    def update_all(self, grads: Any, variables: Any, learning_rate: Any) -> None:
+        """Evaluate the factors that are schedules, once a step, and update."""
+        self._values = self._factors()
+        self._update_all(grads, variables, learning_rate)
+
+    def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Update one weight with its part's rate and its own count of updates."""
+        position = self._optimizer._get_variable_index(variable)
+        if position in self._part_of:
+            part, _ = self._part_of[position]
+            learning_rate = _times(learning_rate, self._values[part.name])
+        missed = self.missed.get(position, 0)
+        if not missed:
+            self._update_one(gradient, variable, learning_rate)
+            return
+        count = self._optimizer._iterations
+        now = keras.ops.convert_to_tensor(count)
+        late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
+        _set(self._optimizer, "_iterations", now - late)
+        try:
+            self._update_one(gradient, variable, learning_rate)
+        finally:
+            _set(self._optimizer, "_iterations", count)
+
+    def decay(self, variables: Any) -> None:
+        """Apply weight decay, with the rate of each weight's part."""
+        optimizer = self._optimizer
+        rate = optimizer.learning_rate
+        for factor, those in self._by_decay(variables):
+            if not isinstance(factor, float) or factor != 1.0:
+                scaled = _times(rate, factor)
+                _set(optimizer, "_get_current_learning_rate", lambda now=scaled: now)
+            try:
+                self._decay(those)
+            finally:  # replicas run this in turns: it may be gone
+                vars(optimizer).pop("_get_current_learning_rate", None)
+
+    def _factors(self) -> dict[str, Any]:
+        """The factors by part: numbers, or tensors at this update."""
+        made = self._optimizer.iterations
+        return {
+            part.name: part.factor(keras.ops.convert_to_tensor(made))
+            if isinstance(part.factor, Schedule)
+            else part.factor
+            for part in self.parts
+        }
+
+    def _by_decay(self, variables: Any) -> Iterator[tuple[Any, list[Any]]]:
+        """Weights by what their decay is multiplied by, without those that have none.
+
+        Parts with equal numbers are decayed in one go.
+        """
+        values = self._factors()
+        those: dict[Any, tuple[Any, list[Any]]] = {}
+        for variable in variables:
+            position = self._optimizer._get_variable_index(variable)
+            factor: Any = 1.0
+            key: tuple[str | None, float] = (None, 1.0)
+            if position in self._part_of:
+                part, decay = self._part_of[position]
+                if decay == 0:
+                    continue
+                factor = _times(values[part.name], decay)
+                key = (part.name, decay)
+                if isinstance(factor, float):
+                    key = (None, factor)
+            those.setdefault(key, (factor, []))[1].append(variable)
+        yield from those.values()
+
+
+def _times(value: Any, factor: Any) -> Any:
+    """`value` times `factor`, to the bit `value` where the factor is 1."""
+    if isinstance(factor, float) and factor == 1.0:
+        return value
+    if isinstance(value, float) and isinstance(factor, float):
+        return value * factor
+    value = keras.ops.convert_to_tensor(value)
+    return value * keras.ops.cast(factor, value.dtype)
+
+
+def parts_of(optimizer: Any) -> tuple[Part, ...]:
+    """The parts of the innermost optimizer's weights, if it has any."""
+    split = vars(optimizer).get(_NAME)
+    return split.parts if split is not None else ()

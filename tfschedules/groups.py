@@ -1,0 +1,322 @@
+"""Layers in groups: which weight follows which rate.
+
+A partition of a model's weights is total and disjoint, or an error that lists both
+sides. Weights are found by identity where layers are given as objects, else by path:
+`dense_1/kernel`, without the model's own name, which changes when a model is loaded.
+Nothing here needs Keras: layers and variables are looked at, not made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from tfschedules import checks
+
+# Names of weights that are commonly not decayed, by what `no_decay` calls them.
+NO_DECAY = {
+    "bias": re.compile(r"(^|_)bias$"),
+    "norm": re.compile(r"^(gamma|beta|scale)$"),
+    "embedding": re.compile(r"(^|_)embeddings?$"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerGroup:
+    """Layers that share a learning rate.
+
+    Args:
+        name: What tables, errors and TensorBoard call the group.
+        layers: A list of layers, each an object or a name; or one string, a regular
+            expression that is searched in the paths of weights (`dense_1/kernel`, as
+            in `variable.path`, without the model's own name). A nested model is given
+            as an object, as paths do not always hold its name. Single weights may be
+            in the list, too.
+        multiplier: The group's rate over the optimizer's, >= 0: a number, or a
+            schedule of the optimizer's updates.
+        weight_decay_multiplier: The group's weight decay over the optimizer's, >= 0.
+            Decay is applied with the group's own rate, and this scales it besides.
+
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If a group is empty, a number negative or not finite, or the
+            regular expression broken.
+
+    Example:
+        >>> LayerGroup("head", ["dense_2"], multiplier=10.0)
+        LayerGroup(name='head', layers=('dense_2',), multiplier=10.0, ...)
+        >>> LayerGroup("body", "^(conv|norm)", weight_decay_multiplier=0.0).layers
+        '^(conv|norm)'
+    """
+
+    name: str
+    layers: Any
+    multiplier: Any = 1.0
+    weight_decay_multiplier: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check and normalise the arguments."""
+        if not isinstance(self.name, str):
+            raise TypeError(
+                f"Argument `name` must be a string. Received: name={self.name!r}"
+            )
+        if not self.name.strip():
+            raise ValueError("Argument `name` must not be empty.")
+        where = f"of the group {self.name!r}"
+        object.__setattr__(self, "layers", _layers(where, self.layers))
+        if not callable(self.multiplier):
+            number = checks.real("multiplier", self.multiplier, at_least=0)
+            object.__setattr__(self, "multiplier", number)
+        decay = checks.real(
+            "weight_decay_multiplier", self.weight_decay_multiplier, at_least=0
+        )
+        object.__setattr__(self, "weight_decay_multiplier", decay)
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The names of the layers, or the regular expression between slashes."""
+        if isinstance(self.layers, str):
+            return [f"/{self.layers}/"]
+        return [name_of(layer) for layer in self.layers]
+
+
+def _layers(where: str, given: Any) -> Any:
+    """The layers of a group as a tuple, or the regular expression."""
+    if isinstance(given, str):
+        try:
+            re.compile(given)
+        except re.error as error:
+            raise ValueError(
+                f"The layers {where} are a string, and so a regular expression on the "
+                f"paths of weights; this one is broken: {error}. Received: {given!r}. "
+                "Layer names go into a list."
+            ) from None
+        if not given:
+            raise ValueError(
+                f"The regular expression {where} is empty and would match every "
+                "weight. To take all of them, say '.*'."
+            )
+        return given
+    if is_layer(given):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise TypeError(
+            f"The layers {where} must be a list of layers or their names, or a regular "
+            f"expression. Received: layers={given!r}"
+        )
+    layers = tuple(given)
+    if not layers:
+        raise ValueError(f"The list of layers {where} is empty: leave the group out.")
+    for layer in layers:
+        if not (isinstance(layer, str) and layer) and not is_layer(layer):
+            raise TypeError(
+                f"The layers {where} must be layers or their names. "
+                f"Received: {layer!r} (of type {type(layer).__name__})"
+            )
+    return layers
+
+
+def is_layer(thing: Any) -> bool:
+    """Whether this is a layer, a model or a single weight."""
+    return not isinstance(thing, type) and hasattr(thing, "trainable")
+
+
+def weights_of(thing: Any) -> list[Any]:
+    """A layer's weights, or a single weight."""
+    return list(thing.variables) if hasattr(thing, "variables") else [thing]
+
+
+def name_of(layer: Any) -> str:
+    """The name of a layer that is given as an object or by name."""
+    return layer if isinstance(layer, str) else layer.name
+
+
+def check_groups(groups: Any) -> tuple[LayerGroup, ...]:
+    """What can be checked of groups before there is a model.
+
+    Raises:
+        TypeError: If it is not a list of groups.
+        ValueError: If there is none, or a name or a layer is there twice.
+    """
+    if isinstance(groups, LayerGroup) or not isinstance(groups, Iterable):
+        raise TypeError(
+            "Argument `groups` must be a list of LayerGroup. "
+            f"Received: groups={groups!r}"
+        )
+    groups = tuple(groups)
+    for group in groups:
+        if not isinstance(group, LayerGroup):
+            raise TypeError(
+                "Argument `groups` must be a list of LayerGroup, as "
+                "discriminative_groups(model, low=0.01) returns. "
+                f"Received: {group!r} (of type {type(group).__name__}) in it"
+            )
+    if not groups:
+        raise ValueError("Argument `groups` must hold at least one LayerGroup.")
+    for what, keys in (
+        ("name", [(group.name, group.name) for group in groups]),
+        ("layer", [(_key(x), name_of(x)) for x in _listed(groups)]),
+    ):
+        seen = set()
+        for key, name in keys:
+            if key in seen:
+                raise ValueError(
+                    f"Argument `groups` has the {what} {name!r} twice: every layer "
+                    "is in one group, and every group has a name of its own."
+                )
+            seen.add(key)
+    return groups
+
+
+def _listed(groups: Iterable[LayerGroup]) -> list[Any]:
+    return [x for g in groups if not isinstance(g.layers, str) for x in g.layers]
+
+
+def _key(layer: Any) -> Any:
+    return layer if isinstance(layer, str) else id(layer)
+
+
+def paths_of(weights: Sequence[Any]) -> list[str]:
+    """The weights' paths without the root: what regular expressions are searched in.
+
+    The root is the first part if all paths share it: Keras begins the paths of a
+    Sequential or a subclassed model with its name, those of a functional one not.
+    """
+    paths = [getattr(weight, "path", weight.name) for weight in weights]
+    if len({path.split("/")[0] for path in paths}) > 1:
+        return paths
+    return [p.split("/", 1)[1] if p.count("/") > 1 else p for p in paths]
+
+
+def memberships(
+    groups: Sequence[LayerGroup], weights: Sequence[Any]
+) -> list[list[int]]:
+    """For each weight, the groups that it is in, by their positions."""
+    paths = paths_of(weights)
+    tests = [_test(group) for group in groups]
+    return [
+        [number for number, test in enumerate(tests) if test(weight, path)]
+        for weight, path in zip(weights, paths, strict=True)
+    ]
+
+
+def _test(group: LayerGroup) -> Callable[[Any, str], bool]:
+    if isinstance(group.layers, str):
+        pattern = re.compile(group.layers)
+        return lambda weight, path: pattern.search(path) is not None
+    names = {layer for layer in group.layers if isinstance(layer, str)}
+    objects = [layer for layer in group.layers if not isinstance(layer, str)]
+    members = {id(weight) for layer in objects for weight in weights_of(layer)}
+    return lambda weight, path: (
+        id(weight) in members or not names.isdisjoint(_layers_on(weight))
+    )
+
+
+def _layers_on(weight: Any) -> list[str]:
+    """The names on a weight's path, of layers and of the model."""
+    return getattr(weight, "path", weight.name).split("/")[:-1]
+
+
+def assign(
+    groups: Sequence[LayerGroup], weights: Sequence[Any], *, total: bool = True
+) -> list[int | None]:
+    """For each weight, the group that it is in.
+
+    Args:
+        groups: The groups.
+        weights: What is to be divided: the trainable weights of a model.
+        total: Whether every weight has to be in a group; else those left are `None`.
+
+    Raises:
+        ValueError: If a weight is in no group or in two, or a group has none; if a
+            layer is unknown, not built, or of another model.
+    """
+    found = memberships(groups, weights)
+    _check_layers(groups, weights, found)
+    paths = paths_of(weights)
+    doubled = [
+        f"{path} (in {' and '.join(repr(groups[n].name) for n in numbers)})"
+        for path, numbers in zip(paths, found, strict=True)
+        if len(numbers) > 1
+    ]
+    unmatched = [p for p, numbers in zip(paths, found, strict=True) if not numbers]
+    if doubled or (total and unmatched):
+        raise ValueError(
+            "Every weight must be in one group."
+            + (f" In no group: {', '.join(unmatched)}." if unmatched and total else "")
+            + (f" In more than one: {', '.join(doubled)}." if doubled else "")
+            + (" Add a group for the first" if unmatched and total else "")
+            + (" (LayerwiseOptimizer: or give default=1.0)." if unmatched else "")
+        )
+    return [numbers[0] if numbers else None for numbers in found]
+
+
+def _check_layers(
+    groups: Sequence[LayerGroup], weights: Sequence[Any], found: list[list[int]]
+) -> None:
+    """Refuse groups without weights, and layers that are not in the model."""
+    known = {id(weight) for weight in weights}
+    names = {name for weight in weights for name in _layers_on(weight)}
+    for number, group in enumerate(groups):
+        where = f"of the group {group.name!r}"
+        frozen = False
+        for layer in () if isinstance(group.layers, str) else group.layers:
+            if isinstance(layer, str):
+                if layer not in names:
+                    close = difflib.get_close_matches(layer, names, 1)
+                    raise ValueError(
+                        f"The layer {layer!r} {where} is unknown: no trainable weight "
+                        "has it on its path."
+                        + (f" Did you mean {close[0]!r}?" if close else "")
+                        + " A nested model is given as an object, and a layer that is "
+                        "frozen when the optimizer is built is not seen by name. "
+                        f"There are: {', '.join(sorted(names))}."
+                    )
+                continue
+            if not getattr(layer, "built", True):
+                raise ValueError(
+                    f"The layer {layer.name!r} {where} is not built, and so is not in "
+                    "the model that is trained. Build the model first (give it a "
+                    "keras.Input), and take its own layers."
+                )
+            for weight in weights_of(layer):
+                if weight.trainable and id(weight) not in known:
+                    raise ValueError(
+                        f"The layer {layer.name!r} {where} is not in the model that is "
+                        "trained, or was frozen when its optimizer was built: the "
+                        f"optimizer does not know {weight.path}. Take the layers of "
+                        "the model itself, for instance model.get_layer(name); after "
+                        "changing `trainable`, compile with a new optimizer."
+                    )
+                frozen = frozen or not weight.trainable
+        if not frozen and not any(number in numbers for numbers in found):
+            what = "have none"
+            if isinstance(group.layers, str):
+                what = (
+                    f"{group.layers!r} matches none of {', '.join(paths_of(weights))}"
+                )
+            raise ValueError(
+                f"The group {group.name!r} is empty: its layers must hold trainable "
+                f"weights, and {what}."
+            )
+
+
+def no_decay_kinds(given: bool | Sequence[str]) -> tuple[str, ...]:
+    """Check and normalise `no_decay`: the kinds of weights that are not decayed."""
+    if isinstance(given, bool):
+        return tuple(NO_DECAY) if given else ()
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(
+            "Argument `no_decay` must be True, False, or a list of kinds of weights. "
+            f"Received: no_decay={given!r}. There are: {', '.join(NO_DECAY)}."
+        )
+    return tuple(checks.choice("no_decay", kind, list(NO_DECAY)) for kind in given)
+
+
+def is_decayed(weight: Any, no_decay: Iterable[str]) -> bool:
+    """Whether `weight` is of none of the kinds `no_decay`, by its name."""
+    name = weight.name.split("/")[-1].split(":")[0]
+    return not any(NO_DECAY[kind].search(name) for kind in no_decay)

@@ -1,0 +1,381 @@
+"""One optimizer with a rate for each group of layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfschedules import checks
+from tfschedules.drive import Part, Split, innermost, parts_of, value_of
+from tfschedules.group_table import GroupRow, GroupTable
+from tfschedules.groups import (
+    LayerGroup,
+    assign,
+    check_groups,
+    is_decayed,
+    no_decay_kinds,
+)
+from tfschedules.schedules import Schedule, schedule_given
+
+_PACKAGE = "tfschedules"
+# What the wrapper has itself; everything else is the wrapped optimizer's.
+_OWN = {
+    *("inner_optimizer", "groups", "default", "no_decay", "name"),
+    *("_numbers", "_saved", "_lock"),
+}
+_TENSORFLOWS = "_self_"  # attributes with which TensorFlow tracks an object
+_DEFAULT = "(default)"
+
+
+@keras.saving.register_keras_serializable(_PACKAGE)
+class LayerwiseOptimizer(keras.optimizers.Optimizer):
+    """Any Keras optimizer, with a learning rate for each group of layers.
+
+    It stays one optimizer: one count of updates, one clipping by the global norm of all
+    gradients, one gradient accumulation, one average of weights, one loss scale. Only
+    the rate of each weight is multiplied, and its weight decay with it, as decay is
+    applied with the rate. There are no further variables, so state that was saved with
+    the plain optimizer can be loaded, and the other way round. With all multipliers 1
+    the weights are those of the plain optimizer to the bit.
+
+    `learning_rate` reads and sets the rate that the multipliers refer to, and every
+    other attribute is the wrapped optimizer's, too: callbacks of Keras and schedules of
+    this package go on working.
+
+    Args:
+        optimizer: The optimizer, built or not. For mixed precision leave the
+            `LossScaleOptimizer` to `compile`, or put it around this one.
+        groups: A list of `LayerGroup`, for instance from `discriminative_groups`. A
+            multiplier that is a schedule follows the optimizer's updates.
+        default: The multiplier of weights in no group; `None` makes that an error.
+        no_decay: Weights that have no weight decay, by their names: a list of "bias"
+            (`bias`), "norm" (`gamma`, `beta`, `scale`) and "embedding" (`embeddings`);
+            True for all three.
+        name: The optimizer's name.
+
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If the optimizer cannot be divided; when it is built, and before it
+            changes anything, if a weight is in no group or in two, a group is empty, or
+            a layer is unknown or of another model.
+        NotImplementedError: On the torch backend, whose built-in optimizers update all
+            weights at once.
+
+    Example:
+        >>> import keras
+        >>> import tfschedules as tfs
+        >>> model = keras.Sequential(
+        ...     [keras.Input((8,)), keras.layers.Dense(8), keras.layers.Dense(2)]
+        ... )
+        >>> groups = tfs.discriminative_groups(model, low=0.1, n_groups=2)
+        >>> optimizer = tfs.LayerwiseOptimizer(keras.optimizers.Adam(0.01), groups)
+        >>> model.compile(optimizer, "mse")
+        >>> round(float(model.optimizer.learning_rate), 6)
+        0.01
+    """
+
+    def __init__(
+        self,
+        optimizer: Any,
+        groups: Iterable[LayerGroup],
+        default: float | None = None,
+        *,
+        no_decay: bool | Sequence[str] = (),
+        name: str = "layerwise",
+    ) -> None:
+        """Check the arguments, and divide the optimizer if it is built."""
+        _check_optimizer(optimizer)
+        groups = check_groups(groups)
+        for group in groups:
+            _factor(group)
+        if default is not None:
+            default = checks.real("default", default, at_least=0)
+        kinds = no_decay_kinds(no_decay)
+        super().__init__(learning_rate=0.0, name=name)
+        super().__setattr__("inner_optimizer", optimizer)
+        for attribute in (vars(self).keys() & vars(optimizer).keys()) - _OWN:
+            if not attribute.startswith(_TENSORFLOWS):
+                object.__delattr__(self, attribute)
+        self.groups, self.default, self.no_decay = groups, default, kinds
+        self._numbers: list[int | None] = []
+        self._saved: dict[str, Any] | None = None
+        if optimizer.built:
+            self._divide(optimizer._trainable_variables)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not the wrapper's is the wrapped optimizer's."""
+        inner = self.__dict__.get("inner_optimizer")
+        if inner is None or name.startswith("__"):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        return getattr(inner, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set on the wrapped optimizer what is not the wrapper's."""
+        inner = self.__dict__.get("inner_optimizer")
+        if inner is None or name.startswith(_TENSORFLOWS):
+            super().__setattr__(name, value)
+        elif name in _OWN:  # plain values, not to be tracked
+            object.__setattr__(self, name, value)
+        else:
+            setattr(inner, name, value)
+
+    def __dir__(self) -> list[str]:
+        """Without `inner_optimizer`: its state is this one's, and not saved twice."""
+        return [name for name in super().__dir__() if name != "inner_optimizer"]
+
+    @property
+    def variables(self) -> list[Any]:
+        """The wrapped optimizer's variables; there are no others."""
+        return list(self.inner_optimizer.variables)
+
+    def build(self, variables: Iterable[Any]) -> None:
+        """Divide the weights and make the wrapped optimizer's variables."""
+        if self.built:
+            return
+        variables = list(variables)
+        self._divide(variables)
+        self.inner_optimizer.build(variables)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """Update the weights."""
+        if not self.built and trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            self.build(trainable_variables)
+        self.inner_optimizer.apply(grads, trainable_variables)
+
+    def stateless_apply(
+        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
+    ) -> Any:
+        """Update values instead of variables, as JAX needs it."""
+        return self.inner_optimizer.stateless_apply(
+            optimizer_variables, grads, trainable_variables
+        )
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Put averages of weights in their place at the end of a fit."""
+        self.inner_optimizer.finalize_variable_values(var_list)
+
+    def _divide(self, variables: list[Any]) -> None:
+        """Give each weight its part of the update; nothing changes if that fails."""
+        numbers = self._saved_numbers(variables)
+        if numbers is None:
+            numbers = assign(self.groups, variables, total=self.default is None)
+        parts = []
+        for number in [*range(len(self.groups)), None]:
+            members = [i for i, group in enumerate(numbers) if group == number]
+            if number is not None:
+                group = self.groups[number]
+                name, factor = group.name, _factor(group)
+                decay = group.weight_decay_multiplier
+            elif self.default is not None and members:
+                name, factor, decay = _DEFAULT, self.default, 1.0
+            else:
+                continue
+            decays = [
+                decay if is_decayed(variables[i], self.no_decay) else 0.0
+                for i in members
+            ]
+            parts.append(Part(name, factor, members, decays))
+        split = Split.of(self.inner_optimizer)
+        split.parts = parts
+        if self._saved is not None:
+            split.missed = dict(enumerate(self._saved["missed"]))
+        self._saved = None
+        self._numbers = numbers
+
+    def _saved_numbers(self, variables: list[Any]) -> list[int | None] | None:
+        """The division that was saved, if it is of such variables as these."""
+        if self._saved is None:
+            return None
+        kinds = [[variable.name, list(variable.shape)] for variable in variables]
+        if [list(kind) for kind in self._saved["variables"]] == kinds:
+            return list(self._saved["groups"])
+        self._saved = None
+        return None
+
+    def describe(self) -> GroupTable:
+        """Print a table of the groups as they are now.
+
+        Returns:
+            The table, which a notebook shows as one.
+
+        Raises:
+            ValueError: If the optimizer is not built: it does not know the weights.
+        """
+        table = self.table()
+        print(table)  # noqa: T201
+        return table
+
+    def table(self) -> GroupTable:
+        """The groups as they are now, for printing: see `describe`.
+
+        Raises:
+            ValueError: If the optimizer is not built: it does not know the weights.
+        """
+        if not self.built:
+            raise ValueError(
+                "The optimizer is not built, and does not know the weights yet. Train "
+                "a step first, or optimizer.build(model.trainable_variables)."
+            )
+        inner = self.inner_optimizer
+        weights = inner._trainable_variables
+        made = int(value_of(inner._iterations))
+        made //= inner.gradient_accumulation_steps or 1
+        rate = float(keras.ops.convert_to_numpy(inner.learning_rate))
+        layers = {group.name: group.layer_names for group in self.groups}
+        rows = []
+        for part in Split.of(inner).parts:
+            factor = float(part.values(np.array([made]))[0])
+            sizes = [math.prod(weights[i].shape) for i in part.members]
+            frozen = {not weights[i].trainable for i in part.members} or {True}
+            decays = [decay for decay in part.decays if decay] or [0.0]
+            decay = inner.weight_decay
+            rows.append(
+                GroupRow(
+                    group=part.name,
+                    layers=layers.get(part.name, ["all others"]),
+                    parameters=sum(sizes),
+                    multiplier=_shown(part.factor),
+                    rate=rate * factor,
+                    decay=None if decay is None else float(decay) * decays[0],
+                    undecayed=sum(
+                        size
+                        for size, decay in zip(sizes, part.decays, strict=True)
+                        if not decay
+                    )
+                    if any(part.decays)
+                    else 0,
+                    frozen="partly" if len(frozen) > 1 else _yes(frozen.pop()),
+                )
+            )
+        return GroupTable(tuple(rows))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows of the optimizer."""
+        if not self.built:
+            return f"<p>{type(self).__name__}, not built yet</p>"
+        return self.table()._repr_html_()
+
+    def get_config(self) -> dict[str, Any]:
+        """The optimizer, the groups, and which weight is in which.
+
+        Layers are saved by name. Weights are found again by their positions, as an
+        optimizer's state is: Keras gives some of them other paths when it loads them.
+        """
+        config = {
+            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+            "groups": [_group_config(group) for group in self.groups],
+            "default": self.default,
+            "no_decay": list(self.no_decay),
+            "name": self.name,
+            "saved": self._saved,
+        }
+        if self.built:
+            weights = self.inner_optimizer._trainable_variables
+            missed = Split.of(self.inner_optimizer).missed
+            config["saved"] = {
+                "variables": [[v.name, list(v.shape)] for v in weights],
+                "groups": self._numbers,
+                "missed": [missed.get(i, 0) for i in range(len(weights))],
+            }
+        return config
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: Any = None
+    ) -> LayerwiseOptimizer:
+        """Make the optimizer that `get_config` has described."""
+        config = dict(config)
+        saved = config.pop("saved", None)
+        load = keras.saving.deserialize_keras_object
+        config["optimizer"] = load(config["optimizer"], custom_objects)
+        config["groups"] = [
+            LayerGroup(
+                **{
+                    **group,
+                    "multiplier": load(group["multiplier"], custom_objects),
+                }
+            )
+            for group in config["groups"]
+        ]
+        optimizer = cls(**config)
+        optimizer._saved = saved
+        return optimizer
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    """Refuse what cannot be divided."""
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(
+            "Argument `optimizer` must be a Keras optimizer, for instance "
+            f"keras.optimizers.Adam(1e-3). Received: optimizer={optimizer!r}"
+        )
+    kind = type(optimizer).__name__
+    if keras.backend.backend() == "torch":
+        raise NotImplementedError(
+            "LayerwiseOptimizer needs the TensorFlow or the JAX backend. Keras's "
+            "optimizers on torch update all weights at once, without update_step, "
+            "where a weight's rate could be changed."
+        )
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            "LayerwiseOptimizer goes inside the LossScaleOptimizer: "
+            "LossScaleOptimizer(LayerwiseOptimizer(Adam(), groups)). Under the policy "
+            f"mixed_float16 compile does that by itself. Received: {kind}"
+        )
+    if hasattr(optimizer, "optimizers") or innermost(optimizer) is not optimizer:
+        raise ValueError(
+            "LayerwiseOptimizer must wrap an optimizer that updates weights itself. "
+            f"Received: {kind}, which wraps others."
+        )
+    if parts_of(optimizer):
+        raise ValueError(
+            f"This {kind} is in a LayerwiseOptimizer already. Make a new one."
+        )
+
+
+def _factor(group: LayerGroup) -> float | Schedule:
+    """A group's multiplier: a float, or a schedule in steps."""
+    if not callable(group.multiplier):
+        return group.multiplier
+    schedule = schedule_given("multiplier", group.multiplier)
+    if schedule.in_epochs:
+        raise ValueError(
+            f"The multiplier of the group {group.name!r} has lengths in epochs, and an "
+            "optimizer counts steps. Give steps, or multiplier.resolve("
+            f"steps_per_epoch). Received: {schedule!r}"
+        )
+    schedule(0)  # an error in it comes now
+    return schedule
+
+
+def _shown(factor: float | Schedule) -> str:
+    return type(factor).__name__ if isinstance(factor, Schedule) else f"{factor:.4g}"
+
+
+def _yes(answer: bool) -> str:
+    return "yes" if answer else "no"
+
+
+def _group_config(group: LayerGroup) -> dict[str, Any]:
+    """A group in plain values; nested models as the layers that hold weights."""
+    layers = group.layers
+    if not isinstance(layers, str):
+        layers = [name for layer in layers for name in _saved_names(layer)]
+    return {
+        "name": group.name,
+        "layers": layers,
+        "multiplier": keras.saving.serialize_keras_object(group.multiplier),
+        "weight_decay_multiplier": group.weight_decay_multiplier,
+    }
+
+
+def _saved_names(layer: Any) -> list[str]:
+    """A layer's name, or a model's layers', which are on the paths of weights."""
+    if isinstance(layer, keras.Model):
+        return [name for inside in layer.layers for name in _saved_names(inside)]
+    return [layer if isinstance(layer, str) else layer.name]

@@ -1,0 +1,54 @@
+"""Where a fit stands: new, or going on inside what an earlier one has begun."""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import keras
+
+from tfschedules.drive import innermost, updates
+
+# The optimizer's count at the end of each model's last fit that was not interrupted.
+_finished: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
+
+
+def note_end(model: keras.Model) -> None:
+    """Note that a fit of `model` has come to its end: the next one is a new one."""
+    _finished[model] = updates(model)
+
+
+def updates_in_epoch(callback: keras.callbacks.Callback) -> float | None:
+    """The updates in an epoch of this fit; None for data of unknown length."""
+    batches = callback.params.get("steps")
+    if batches is None:
+        return None
+    optimizer = innermost(callback.model.optimizer)
+    return batches / (optimizer.gradient_accumulation_steps or 1)
+
+
+def updates_in(callback: keras.callbacks.Callback, epochs: int) -> int | None:
+    """The updates in so many epochs of this fit; None for data of unknown length."""
+    per_epoch = updates_in_epoch(callback)
+    return None if per_epoch is None else math.floor(epochs * per_epoch + 1e-9)
+
+
+def resumed_position(
+    model: keras.Model, epoch: int, made: int, per_epoch: float | None
+) -> int:
+    """The position at the start of `epoch`, the first of this fit.
+
+    0 in a new fit. A fit that begins later, or one that `BackupAndRestore` has put
+    back, follows the optimizer's count where that lies in this epoch: an epoch that was
+    interrupted is begun anew, but its updates have been made. Where it does not (the
+    optimizer has a longer history than this run), the epoch tells.
+    """
+    # Keras does not take this back: a fit after a finished one is not restored by it.
+    restored = model._initial_epoch is not None and _finished.get(model) != made
+    if epoch == 0 and not restored:
+        return 0
+    if per_epoch is None:
+        return made
+    begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
+    # Backed up in the middle of an epoch, a run may be epochs behind its count.
+    return made if begin <= made < end or (restored and made >= end) else begin

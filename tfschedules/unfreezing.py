@@ -1,0 +1,197 @@
+"""Gradual unfreezing: train the last layers first, and then one group more at a time.
+
+Howard & Ruder 2018, "Universal Language Model Fine-tuning", section 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from tfschedules import checks
+from tfschedules.drive import (
+    Freezer,
+    Loan,
+    batches_made,
+    innermost,
+    layers_with_statistics,
+    updates,
+)
+from tfschedules.groups import LayerGroup, assign, check_groups, memberships
+from tfschedules.position import note_end, resumed_position, updates_in_epoch
+
+
+class GradualUnfreezing(keras.callbacks.Callback):
+    """Trains the last group first, and adds the one before it every so many epochs.
+
+    The groups go from the input to the output, as `discriminative_groups` makes them.
+    Epoch e trains the last 1 + e // `epochs_per_group` of them; a fit that goes on at
+    an `initial_epoch`, or that `BackupAndRestore` has put back, goes on at its place.
+    Groups still frozen cost no backward pass and no update, keep their optimizer state,
+    and after the fit everything is trainable again.
+
+    Adam and its like correct averages for the number of updates, as they begin at 0. A
+    weight that joins late is corrected by the updates that it has taken itself; by all
+    that were made, its first one would be about three times too long. (That is kept
+    with the optimizer, also after the fit; a saved file has it with a
+    `LayerwiseOptimizer` only.)
+
+    Works with any optimizer, and needs one that knows all the weights: compile while
+    they are trainable. Weights that are frozen then are left alone.
+
+    Args:
+        groups: A list of `LayerGroup` from input to output. Their multipliers are not
+            used here: give the groups to a `LayerwiseOptimizer`, too, for those.
+        epochs_per_group: After how many epochs the next group is added.
+        batch_norm: What BatchNormalization in frozen groups, and other layers with
+            statistics, do: "frozen" calls them as in inference, "updating" as in
+            training, where only their weights stand still.
+
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If an argument is out of its range; when `fit` begins, and before it
+            changes anything, if a trainable weight is in no group or in two, a group
+            has no weights to train, or the optimizer does not know them.
+
+    Example:
+        >>> import keras
+        >>> import tfschedules as tfs
+        >>> model = keras.Sequential(
+        ...     [keras.Input((8,)), *(keras.layers.Dense(8) for _ in range(6))]
+        ... )
+        >>> groups = tfs.discriminative_groups(model, low=0.1)
+        >>> optimizer = tfs.LayerwiseOptimizer(keras.optimizers.Adam(), groups)
+        >>> model.compile(optimizer, "mse")
+        >>> callback = tfs.GradualUnfreezing(groups, epochs_per_group=2)
+        >>> # model.fit(x, y, epochs=10, callbacks=[callback])
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[LayerGroup],
+        epochs_per_group: int = 1,
+        *,
+        batch_norm: str = "frozen",
+    ) -> None:
+        """Check the arguments; the model is seen when `fit` begins."""
+        super().__init__()
+        self.groups = check_groups(groups)
+        self.epochs_per_group = checks.whole("epochs_per_group", epochs_per_group)
+        self.batch_norm = checks.choice(
+            "batch_norm", batch_norm, ["frozen", "updating"]
+        )
+        self._loan: Loan | None = None
+        self._freezer: Freezer | None = None
+        self._begun = False
+
+    @property
+    def frozen_groups(self) -> list[str]:
+        """The names of the groups that are frozen now; none outside of a fit."""
+        if self._loan is None or not self._begun:
+            return []
+        return [group.name for group in self.groups[: self._frozen_at(self._epoch)]]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Find the groups' weights and layers."""
+        self._give_back()
+        weights = list(self.model.trainable_variables)
+        numbers = [n for n in assign(self.groups, weights) if n is not None]
+        self._check_known(weights, numbers)
+        self._weights = list(zip(weights, numbers, strict=True))
+        self._layers = self._layers_to_calm()
+        self._loan, self._begun = Loan(self.model), False
+        with self._loan.closed_on_error():
+            self._freezer = Freezer(self.model, self._loan)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Freeze what is not to be trained in this epoch."""
+        if self._freezer is None:
+            return
+        self._epoch = epoch
+        if not self._begun:  # a resumed state is loaded by now
+            self._begun = True
+            self._begin(epoch)
+        first = self._frozen_at(epoch)
+        self._freezer.freeze(
+            [weight for weight, number in self._weights if number < first],
+            [layer for layer, number in self._layers if number < first],
+        )
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Make everything trainable again."""
+        note_end(self.model)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._loan is not None:
+            self._loan.close()
+        self._loan = self._freezer = None
+
+    def _frozen_at(self, epoch: int) -> int:
+        """How many groups, from the first, are frozen in `epoch`."""
+        return max(len(self.groups) - 1 - epoch // self.epochs_per_group, 0)
+
+    def _begin(self, epoch: int) -> None:
+        """Tell the freezer what has been frozen how long, where a fit goes on."""
+        optimizer = innermost(self.model.optimizer)
+        accumulated = optimizer.gradient_accumulation_steps or 1
+        per_epoch = updates_in_epoch(self)
+        made = updates(self.model)
+        position = resumed_position(self.model, epoch, made, per_epoch)
+        since = max(batches_made(self.model) - position * accumulated, 0)
+        missed = None
+        if position > 0:
+            batches = (per_epoch or made / max(epoch, 1)) * accumulated
+            missed = {}
+            for weight, number in self._weights:
+                thawed = (len(self.groups) - 1 - number) * self.epochs_per_group
+                if 0 < thawed <= epoch:
+                    late = min(round(thawed * batches), made * accumulated)
+                    missed[optimizer._get_variable_index(weight)] = late
+        assert self._freezer is not None
+        self._freezer.begin(since, missed)
+
+    def _check_known(self, weights: list[Any], numbers: list[int]) -> None:
+        """Refuse groups with nothing to train, and an optimizer that lacks weights."""
+        for number, group in enumerate(self.groups):
+            if number not in numbers:
+                raise ValueError(
+                    f"All weights of the group {group.name!r} are frozen, and there is "
+                    "nothing to train in its epochs. GradualUnfreezing freezes by "
+                    "itself: leave `trainable` at True, and compile."
+                )
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(weights)
+        optimizer = innermost(optimizer)
+        known = optimizer._trainable_variables_indices
+        unknown = [w.path for w in weights if optimizer._var_key(w) not in known]
+        if unknown:
+            raise ValueError(
+                "The optimizer was built while some weights were frozen, and cannot "
+                f"train them now: {', '.join(unknown)}. Compile the model with a new "
+                "optimizer while everything that is ever to be trained is trainable."
+            )
+
+    def _layers_to_calm(self) -> list[tuple[Any, int]]:
+        """Layers with statistics, and the group with which each begins to train.
+
+        One without weights of its own to train is where its statistics are.
+        """
+        if self.batch_norm == "updating":
+            return []
+        numbers = {id(weight): number for weight, number in self._weights}
+        everything = self.model.weights
+        inside = dict(
+            zip(map(id, everything), memberships(self.groups, everything), strict=True)
+        )
+        layers = []
+        for layer in layers_with_statistics(self.model):
+            found = [numbers[id(w)] for w in layer.weights if id(w) in numbers]
+            if not found:
+                found = [n for w in layer.weights for n in inside.get(id(w), [])]
+            if found:
+                layers.append((layer, max(found)))
+        return layers
