@@ -10,7 +10,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tfschedules import checks
-from tfschedules.groups import LayerGroup, is_layer, name_of, weights_of
+from tfschedules.groups import (
+    LayerGroup,
+    is_layer,
+    name_of,
+    own_weights,
+    weights_of,
+)
 
 
 def discriminative_groups(
@@ -169,8 +175,7 @@ def _units(model: Any) -> list[list[Any]]:
 
 def _opened(model: Any, own: list[Any], seen: set[int]) -> Iterable[Any]:
     """The layers with weights, nested models opened; the models' own into `own`."""
-    inside = {id(weight) for layer in model.layers for weight in layer.variables}
-    own += [w for w in model.trainable_variables if id(w) not in inside]
+    own += own_weights(model)
     for layer in model.layers:
         if id(layer) in seen:
             continue  # shared by two models

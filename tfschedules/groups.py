@@ -129,6 +129,12 @@ def weights_of(thing: Any) -> list[Any]:
     return list(thing.variables) if hasattr(thing, "variables") else [thing]
 
 
+def own_weights(model: Any) -> list[Any]:
+    """The trainable weights that a model holds itself, and none of its layers."""
+    inside = {id(weight) for layer in model.layers for weight in layer.variables}
+    return [w for w in model.trainable_variables if id(w) not in inside]
+
+
 def name_of(layer: Any) -> str:
     """The name of a layer that is given as an object or by name."""
     return layer if isinstance(layer, str) else layer.name
@@ -211,13 +217,15 @@ def _test(group: LayerGroup) -> Callable[[Any, str], bool]:
     objects = [layer for layer in group.layers if not isinstance(layer, str)]
     members = {id(weight) for layer in objects for weight in weights_of(layer)}
     return lambda weight, path: (
-        id(weight) in members or not names.isdisjoint(_layers_on(weight))
+        id(weight) in members or not names.isdisjoint(_names_of(weight))
     )
 
 
-def _layers_on(weight: Any) -> list[str]:
-    """The names on a weight's path, of layers and of the model."""
-    return getattr(weight, "path", weight.name).split("/")[:-1]
+def _names_of(weight: Any) -> set[str]:
+    """What a weight may be called by: the layers on its path, and the ends of that."""
+    parts = getattr(weight, "path", weight.name).split("/")
+    ends = {"/".join(parts[begin:]) for begin in range(len(parts) - 1)}
+    return {*parts[:-1], *ends}
 
 
 def assign(
@@ -259,21 +267,22 @@ def _check_layers(
 ) -> None:
     """Refuse groups without weights, and layers that are not in the model."""
     known = {id(weight) for weight in weights}
-    names = {name for weight in weights for name in _layers_on(weight)}
+    names = {name for weight in weights for name in _names_of(weight)}
+    layers = sorted(name for name in names if "/" not in name)
     for number, group in enumerate(groups):
         where = f"of the group {group.name!r}"
         frozen = False
         for layer in () if isinstance(group.layers, str) else group.layers:
             if isinstance(layer, str):
                 if layer not in names:
-                    close = difflib.get_close_matches(layer, names, 1)
+                    close = difflib.get_close_matches(layer, layers, 1)
                     raise ValueError(
                         f"The layer {layer!r} {where} is unknown: no trainable weight "
                         "has it on its path."
                         + (f" Did you mean {close[0]!r}?" if close else "")
                         + " A nested model is given as an object, and a layer that is "
                         "frozen when the optimizer is built is not seen by name. "
-                        f"There are: {', '.join(sorted(names))}."
+                        f"There are: {', '.join(layers)}."
                     )
                 continue
             if not getattr(layer, "built", True):

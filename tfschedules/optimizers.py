@@ -18,6 +18,7 @@ from tfschedules.groups import (
     check_groups,
     is_decayed,
     no_decay_kinds,
+    own_weights,
 )
 from tfschedules.schedules import Schedule, schedule_given
 
@@ -27,7 +28,7 @@ _OWN = {
     *("inner_optimizer", "groups", "default", "no_decay", "name"),
     *("_numbers", "_saved", "_lock"),
 }
-_TENSORFLOWS = "_self_"  # attributes with which TensorFlow tracks an object
+_TENSORFLOWS = ("_self_", "_update_uid")  # with which TensorFlow tracks an object
 _DEFAULT = "(default)"
 
 
@@ -99,7 +100,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         super().__setattr__("inner_optimizer", optimizer)
         for attribute in (vars(self).keys() & vars(optimizer).keys()) - _OWN:
             if not attribute.startswith(_TENSORFLOWS):
-                object.__delattr__(self, attribute)
+                super().__delattr__(attribute)
         self.groups, self.default, self.no_decay = groups, default, kinds
         self._numbers: list[int | None] = []
         self._saved: dict[str, Any] | None = None
@@ -109,7 +110,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
     def __getattr__(self, name: str) -> Any:
         """What is not the wrapper's is the wrapped optimizer's."""
         inner = self.__dict__.get("inner_optimizer")
-        if inner is None or name.startswith("__"):
+        if inner is None or name.startswith(("__", *_TENSORFLOWS)):
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         return getattr(inner, name)
 
@@ -375,7 +376,12 @@ def _group_config(group: LayerGroup) -> dict[str, Any]:
 
 
 def _saved_names(layer: Any) -> list[str]:
-    """A layer's name, or a model's layers', which are on the paths of weights."""
+    """A layer's name, a weight's path; of a model those of its layers with weights."""
     if isinstance(layer, keras.Model):
-        return [name for inside in layer.layers for name in _saved_names(inside)]
-    return [layer if isinstance(layer, str) else layer.name]
+        inside = [name for each in layer.layers for name in _saved_names(each)]
+        return inside + [weight.path for weight in own_weights(layer)]
+    if isinstance(layer, keras.Variable):
+        return [layer.path]
+    if isinstance(layer, str):
+        return [layer]
+    return [layer.name] if layer.weights or not layer.built else []
