@@ -36,14 +36,16 @@ class Freezer:
         self._since = 0
         self._averaged = 0
         self._missed: dict[int, int] = {}
-        finalize = self._optimizer.finalize_variable_values
-        self._borrow(
-            "finalize_variable_values",
-            lambda var_list: finalize(self._optimizer._trainable_variables),
-        )
+        self._put_averages = self._optimizer.finalize_variable_values
+        self._borrow("finalize_variable_values", self._finalize)
         if keras.backend.backend() == "jax":
             self._borrow("stateless_apply", self._stateless_apply)
         loan.undo_with(self._end)
+
+    def _finalize(self, var_list: Any) -> None:
+        """Put averages into all weights, and not into those trainable at the end."""
+        self._catch_up(batches_made(self._model))
+        self._put_averages(self._optimizer._trainable_variables)
 
     def _borrow(self, name: str, replacement: Callable[..., Any]) -> None:
         before = vars(self._optimizer).get(name)
@@ -91,6 +93,8 @@ class Freezer:
         for weight in frozen.values():
             weight.trainable = False
         self._frozen = frozen
+        if batches_made(self._model) == 0:
+            self._average(left=0.0)
         for key in self._calm.keys() - layers.keys():
             self._excite(key)
         for key in layers.keys() - self._calm.keys():
@@ -151,17 +155,21 @@ class Freezer:
             )
 
     def _catch_up(self, made: int) -> None:
-        """Bring averages of frozen weights up to date, where the step has not.
+        """Bring averages of frozen weights up to date."""
+        before, self._averaged = self._averaged, made
+        if self._optimizer.use_ema and made > before:
+            self._average(self._optimizer.ema_momentum ** (made - before))
+
+    def _average(self, left: float) -> None:
+        """Move averages of frozen weights on, where the steps have not.
 
         JAX's step knows only the weights that are trained. An average a of a weight w
-        that stands still goes on as a ← m·a + (1−m)·w, in the first step with m = 0.
+        that stands still goes on as a ← m·a + (1−m)·w, in the very first step with
+        m = 0.
         """
-        optimizer, before = self._optimizer, self._averaged
-        self._averaged = made
-        if keras.backend.backend() != "jax" or not optimizer.use_ema or made == before:
+        optimizer = self._optimizer
+        if keras.backend.backend() != "jax" or not optimizer.use_ema:
             return
-        first = before < (optimizer.gradient_accumulation_steps or 1)
-        left = 0.0 if first else optimizer.ema_momentum ** (made - before)
         for position, weight in self._frozen.items():
             average = optimizer._model_variables_moving_average[position]
             if average is not None:

@@ -1,0 +1,376 @@
+"""Groups of layers: total, disjoint, and found whatever the model is called."""
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from keras import layers
+
+import tfschedules as tfs
+from tfschedules.group_table import GroupRow, GroupTable
+from tfschedules.groups import (
+    NO_DECAY,
+    assign,
+    is_decayed,
+    memberships,
+    no_decay_kinds,
+    paths_of,
+)
+
+
+def chain(*names, root=None, kind=layers.Dense):
+    return keras.Sequential(
+        [keras.Input((3,)), *(kind(3, name=name) for name in names)], name=root
+    )
+
+
+def names_in(groups, model):
+    """The paths of weights in each group, without the model's name."""
+    weights = model.trainable_weights
+    found = memberships(groups, weights)
+    paths = [w.path for w in weights]
+    return [
+        [
+            "/".join(p.split("/")[-2:])
+            for p, f in zip(paths, found, strict=True)
+            if n in f
+        ]
+        for n in range(len(groups))
+    ]
+
+
+class Subclassed(keras.Model):
+    """A model with weights of its own and layers in attributes."""
+
+    def __init__(self, name="mine"):
+        super().__init__(name=name)
+        self.token = self.add_weight(shape=(3,), name="token")
+        self.first, self.second = layers.Dense(3, name="f"), layers.Dense(3, name="s")
+
+    def call(self, inputs):
+        return self.second(self.first(inputs) + self.token)
+
+
+def nested():
+    """A functional model of two nested ones, whose names are not on the paths."""
+    encoder_in, decoder_in = keras.Input((3,)), keras.Input((3,))
+    hidden = layers.Dense(3, name="e1")(encoder_in)
+    encoder = keras.Model(
+        encoder_in, layers.Dense(3, name="e2")(hidden), name="encoder"
+    )
+    decoder = keras.Model(
+        decoder_in, layers.Dense(2, name="d1")(decoder_in), name="decoder"
+    )
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, decoder(encoder(inputs))), encoder, decoder
+
+
+def test_layers_by_object_name_expression_and_weight():
+    model = chain("a", "b", "c", "d")
+    groups = [
+        tfs.LayerGroup("object", [model.layers[0]]),
+        tfs.LayerGroup("name", ["b"]),
+        tfs.LayerGroup("expression", "^c/"),
+        tfs.LayerGroup("weights", [model.layers[3].kernel, "d/bias"]),
+    ]
+    assert names_in(groups, model) == [
+        [f"{name}/kernel", f"{name}/bias"] for name in "abcd"
+    ]
+    assert assign(groups, model.trainable_weights) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("root", ["head", "a", "x", None])
+def test_the_roots_name_is_no_part_of_a_path(root):
+    model = chain("a", "head", root=root)
+    groups = [tfs.LayerGroup("body", "^a/"), tfs.LayerGroup("head", "^head/")]
+    assert assign(groups, model.trainable_weights) == [0, 0, 1, 1]
+    assert assign([tfs.LayerGroup("h", "head"), groups[0]], model.weights) == [
+        1,
+        1,
+        0,
+        0,
+    ]
+
+
+def test_paths_lose_the_root_only():
+    assert paths_of(chain("a", "b").weights)[::2] == ["a/kernel", "b/kernel"]
+    inputs = keras.Input((3,))
+    functional = keras.Model(inputs, layers.Dense(2, name="only")(inputs))
+    assert paths_of(functional.weights) == ["only/kernel", "only/bias"]
+    model, _, _ = nested()
+    assert paths_of(model.weights)[::2] == ["e1/kernel", "e2/kernel", "d1/kernel"]
+    mine = Subclassed()
+    mine(np.ones((1, 3)))
+    assert paths_of(mine.weights) == [
+        "mine/token", "f/kernel", "f/bias", "s/kernel", "s/bias",
+    ]  # fmt: skip
+
+
+def test_a_nested_model_is_given_as_an_object():
+    model, encoder, decoder = nested()
+    groups = [tfs.LayerGroup("body", [encoder]), tfs.LayerGroup("head", decoder)]
+    assert assign(groups, model.trainable_weights) == [0, 0, 0, 0, 1, 1]
+    assert [group.multiplier for group in tfs.discriminative_groups(model, 0.01)] == [
+        pytest.approx(m) for m in (0.01, 0.1, 1)
+    ]
+    two = tfs.discriminative_groups(model, 0.1, boundaries=[decoder])
+    assert [group.layer_names for group in two] == [["e1", "e2"], ["d1"]]
+
+
+def test_composite_layers_stay_whole():
+    inputs = keras.Input((5, 4))
+    x = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")(inputs)
+    x = layers.MultiHeadAttention(2, 2, name="attention")(x, x)
+    x = layers.LayerNormalization(name="norm")(x)
+    model = keras.Model(inputs, layers.Dense(2, name="head")(x))
+    groups = tfs.layer_decay_groups(model, 0.5)
+    assert [g.layer_names for g in groups] == [
+        ["both"],
+        ["attention", "norm"],
+        ["head"],
+    ]
+    numbers = assign(groups, model.trainable_weights)
+    assert sorted(set(numbers)) == [0, 1, 2]
+    assert numbers == sorted(numbers)
+    by_name = [
+        tfs.LayerGroup("first", ["both", "attention", "norm"]),
+        tfs.LayerGroup("last", ["head"]),
+    ]
+    assert assign(by_name, model.trainable_weights) == [int(n == 2) for n in numbers]
+
+
+def test_a_models_own_weights_are_in_the_first_group():
+    model = Subclassed()
+    model(np.ones((1, 3)))
+    groups = tfs.discriminative_groups(model, 0.5, n_groups=2)
+    assert [g.layer_names for g in groups] == [["token", "f"], ["s"]]
+    assert assign(groups, model.trainable_weights) == [0, 0, 0, 1, 1]
+
+
+def test_a_shared_layer_is_in_one_group():
+    shared = layers.Dense(3, name="shared")
+    inputs = keras.Input((3,))
+    inside = keras.Model(inputs, shared(inputs), name="inside")
+    outer = keras.Input((3,))
+    model = keras.Model(outer, layers.Dense(2, name="head")(inside(shared(outer))))
+    groups = tfs.layer_decay_groups(model, 0.5)
+    assert [g.layer_names for g in groups] == [["shared"], ["head"]]
+
+
+def test_multipliers_are_geometric():
+    model = chain(*"abcdef")
+    groups = tfs.discriminative_groups(model, 1e-3, 2.0, n_groups=6)
+    np.testing.assert_allclose(
+        [g.multiplier for g in groups], np.geomspace(1e-3, 2.0, 6), rtol=1e-12
+    )
+    assert [g.name for g in groups] == [f"group_{i}" for i in range(1, 7)]
+    assert tfs.discriminative_groups(model, 0.1, n_groups=1)[0].multiplier == 1.0
+    decayed = tfs.layer_decay_groups(model, 0.75)
+    np.testing.assert_allclose(
+        [g.multiplier for g in decayed], 0.75 ** np.arange(5, -1, -1.0)
+    )
+    blocks = tfs.layer_decay_groups(model, 0.5, boundaries=["c", model.layers[4]])
+    assert [(g.name, g.multiplier) for g in blocks] == [
+        ("a", 0.25),
+        ("c", 0.5),
+        ("e", 1.0),
+    ]
+
+
+def test_even_by_parameters():
+    model = keras.Sequential(
+        [keras.Input((4,)), *(layers.Dense(n, name=f"d{n}") for n in (2, 3, 5, 40, 41))]
+    )
+
+    def parts(by, n):
+        groups = tfs.discriminative_groups(model, 0.1, n_groups=n, by=by)
+        return [g.layer_names for g in groups]
+
+    assert parts("layers", 2) == [["d2", "d3"], ["d5", "d40", "d41"]]
+    # 10, 9, 20, 240, 1681 parameters
+    assert parts("parameters", 2) == [["d2", "d3", "d5", "d40"], ["d41"]]
+    assert parts("parameters", 5) == [["d2"], ["d3"], ["d5"], ["d40"], ["d41"]]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    norms=st.lists(st.booleans(), min_size=8, max_size=8),
+    count=st.integers(1, 8),
+    by=st.sampled_from(["layers", "parameters"]),
+)
+def test_every_weight_is_in_one_group_and_biases_beside_kernels(
+    widths, norms, count, by
+):
+    parts = [keras.Input((2,))]
+    for width, norm in zip(widths, norms, strict=False):
+        parts.append(layers.Dense(width))
+        if norm:
+            parts.append(layers.BatchNormalization())
+    model = keras.Sequential(parts)
+    count = min(count, len(widths))
+    groups = tfs.discriminative_groups(model, 0.1, n_groups=count, by=by)
+    assert len(groups) == count
+    for made in (groups, tfs.layer_decay_groups(model, 0.9)):
+        numbers = assign(made, model.trainable_weights)
+        assert numbers == sorted(numbers)  # from input to output
+        assert set(numbers) == set(range(len(made)))
+        of_layer = {}
+        for weight, number in zip(model.trainable_weights, numbers, strict=True):
+            of_layer.setdefault(weight.path.split("/")[-2], set()).add(number)
+        assert all(len(found) == 1 for found in of_layer.values())
+    if by == "layers":
+        sizes = [sum("dense" in n for n in g.layer_names) for g in groups]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_errors_list_both_sides():
+    model = chain("a", "b", "c")
+    weights = model.trainable_weights
+    groups = [tfs.LayerGroup("one", ["a"]), tfs.LayerGroup("two", "kernel")]
+    with pytest.raises(
+        ValueError,
+        match=r"In no group: b/bias, c/bias\. In more than one: a/kernel \(in 'one'",
+    ):
+        assign(groups, weights)
+    assert assign(groups[:1], weights, total=False) == [0, 0, None, None, None, None]
+    for layer, match in [
+        ("aa", "'aa' of the group 'x' is unknown.*Did you mean 'a'"),
+        (chain("a").layers[0], "'a' of the group 'x' is not in the model"),
+        (layers.Dense(2, name="new"), "'new' of the group 'x' is not built"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            assign([tfs.LayerGroup("x", [layer])], weights)
+    for layer in ("^z", [layers.ReLU()]):
+        with pytest.raises(ValueError, match="The group 'x' is empty"):
+            assign([tfs.LayerGroup("x", layer), tfs.LayerGroup("y", ".")], weights)
+
+
+def test_a_frozen_layer_may_be_in_a_group_as_an_object():
+    model = chain("a", "b")
+    model.layers[0].trainable = False
+    groups = [tfs.LayerGroup("x", [model.layers[0]]), tfs.LayerGroup("y", ["b"])]
+    assert assign(groups, model.trainable_weights) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        ((1, ["a"]), TypeError, "`name` must be a string"),
+        ((" ", ["a"]), ValueError, "`name` must not be empty"),
+        (("g", []), ValueError, "list of layers of the group 'g' is empty"),
+        (("g", ""), ValueError, "regular expression of the group 'g' is empty"),
+        (("g", "("), ValueError, "this one is broken"),
+        (("g", 3), TypeError, "must be a list of layers"),
+        (("g", [3]), TypeError, "must be layers or their names"),
+        (("g", [layers.Dense]), TypeError, "must be layers or their names"),
+        (("g", ["a"], -0.1), ValueError, "`multiplier` must be >= 0"),
+        (("g", ["a"], float("nan")), ValueError, "`multiplier` must be finite"),
+        (("g", ["a"], "high"), TypeError, "`multiplier` must be a number"),
+        (("g", ["a"], 1, float("inf")), ValueError, "`weight_decay_multiplier` must"),
+    ],
+)
+def test_bad_groups_are_refused(arguments, error, match):
+    with pytest.raises(error, match=match):
+        tfs.LayerGroup(*arguments)
+
+
+def test_bad_arguments_by_depth_are_refused():
+    model = chain("a", "b")
+    unbuilt = keras.Sequential([layers.Dense(2)])
+    for call, error, match in [
+        (
+            lambda: tfs.discriminative_groups("m", 0.1),
+            TypeError,
+            "must be a Keras model",
+        ),
+        (lambda: tfs.discriminative_groups(unbuilt, 0.1), ValueError, "not built yet"),
+        (
+            lambda: tfs.discriminative_groups(model, 0.0),
+            ValueError,
+            "`low` must be > 0",
+        ),
+        (lambda: tfs.discriminative_groups(model, 2.0), ValueError, "`low` must be <="),
+        (
+            lambda: tfs.discriminative_groups(model, 0.1),
+            ValueError,
+            "`n_groups` must be",
+        ),
+        (
+            lambda: tfs.discriminative_groups(model, 0.1, boundaries=["z"]),
+            ValueError,
+            "has 'z', which is no layer",
+        ),
+        (
+            lambda: tfs.discriminative_groups(model, 0.1, boundaries=["a"]),
+            ValueError,
+            "must go from the input to the output",
+        ),
+        (
+            lambda: tfs.discriminative_groups(model, 0.1, boundaries="b"),
+            TypeError,
+            "`boundaries` must be a list",
+        ),
+        (
+            lambda: tfs.discriminative_groups(model, 0.1, 1, 3, boundaries=["b"]),
+            ValueError,
+            "1 boundaries make 2 groups",
+        ),
+        (
+            lambda: tfs.discriminative_groups(model, 0.1, n_groups=2, by="size"),
+            ValueError,
+            "`by` must be one of",
+        ),
+        (
+            lambda: tfs.layer_decay_groups(model, 1.5),
+            ValueError,
+            "`decay` must be <= 1",
+        ),
+        (lambda: tfs.layer_decay_groups(model, 0), ValueError, "`decay` must be > 0"),
+    ]:
+        with pytest.raises(error, match=match):
+            call()
+
+
+def test_no_decay_goes_by_names():
+    assert no_decay_kinds(True) == ("bias", "norm", "embedding")
+    assert no_decay_kinds(False) == no_decay_kinds([]) == ()
+    with pytest.raises(TypeError, match="`no_decay` must be True, False, or a list"):
+        no_decay_kinds("bias")
+
+    class Weight:
+        def __init__(self, name):
+            self.name = name
+
+    spared = {
+        name: [kind for kind in NO_DECAY if not is_decayed(Weight(name), [kind])]
+        for name in ("bias", "attention_bias", "kernel", "gamma", "beta", "scale",
+                     "embeddings", "position_embedding", "recurrent_kernel", "biased")
+    }  # fmt: skip
+    assert {name: kinds for name, kinds in spared.items() if kinds} == {
+        "bias": ["bias"],
+        "attention_bias": ["bias"],
+        "gamma": ["norm"],
+        "beta": ["norm"],
+        "scale": ["norm"],
+        "embeddings": ["embedding"],
+        "position_embedding": ["embedding"],
+    }
+
+
+def test_a_table_as_text_and_for_notebooks():
+    long = [f"layer_{i}" for i in range(12)]
+    table = GroupTable(
+        (
+            GroupRow("<b>", ["x&y"], 12345, "0.1", 1e-4, None, 0, "no"),
+            GroupRow("long", long, 7, "1", 1e-3, 0.01, 3, "yes"),
+        )
+    )
+    text = str(table).splitlines()
+    assert len({len(text[1]), *(len(line.ljust(len(text[1]))) for line in text)}) == 1
+    assert "12,345" in text[2]
+    assert "layer_0 … layer_11 (12)" in text[3]
+    assert "0.01 (3 exempt)" in text[3]
+    assert "&lt;b&gt;" in table._repr_html_()
+    assert "x&amp;y" in table._repr_html_()
+    assert repr(table) == "<GroupTable: 2 groups, 12,352 parameters>"
