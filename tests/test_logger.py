@@ -381,3 +381,30 @@ def test_a_model_put_back_inside_a_fit_begins_a_run(first, tmp_path):
     np.testing.assert_array_equal(steps, np.arange(40))
     steps = read(tmp_path / "logs" / "schedules_1")["schedule/loss"][0]
     np.testing.assert_array_equal(steps, np.arange(20, 40))
+
+
+@pytest.mark.parametrize("driven", [True, False])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_every_groups_rate_of_every_step(tmp_path, driven, scaled):
+    model = linear_model(steps_per_execution=5)
+    factor = tfs.Linear(0.0, 1.0, steps=50)
+    groups = [
+        tfs.LayerGroup("all kernels", "kernel", factor),
+        tfs.LayerGroup("biases", "bias", 0.25),
+    ]
+    optimizer = tfs.LayerwiseOptimizer(keras.optimizers.SGD(0.1), groups)
+    if scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer, LOSS, steps_per_execution=5)
+    rates = tfs.Cosine(0.1, 0.0, 59)
+    callbacks = [tfs.HyperparameterScheduler(rates)] if driven else []
+    fit(model, *callbacks, tfs.TensorBoardLogger(tmp_path))
+    tags = read(tmp_path / "schedules")
+    base = rates.values(60) if driven else np.full(60, 0.1)
+    for tag, expected in {
+        "schedule/learning_rate": base,
+        "schedule/learning_rate/all kernels": base * factor.values(60),
+        "schedule/learning_rate/biases": base * 0.25,
+    }.items():
+        np.testing.assert_array_equal(tags[tag][0], np.arange(60))
+        np.testing.assert_allclose(tags[tag][1], expected, rtol=1e-6, atol=1e-9)
