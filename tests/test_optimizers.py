@@ -1,5 +1,9 @@
 """LayerwiseOptimizer: exact to the weight, and still one optimizer."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -700,3 +704,37 @@ def test_an_optimizer_is_divided_once():
     tfs.LayerwiseOptimizer(adam, groups).build(model.trainable_variables)
     with pytest.raises(ValueError, match="in a LayerwiseOptimizer already"):
         tfs.LayerwiseOptimizer(adam, groups)
+
+
+_REPLICAS = """
+import contextlib, sys
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+sys.path.insert(0, sys.argv[1])
+from test_optimizers import *
+
+def trained(scope):
+    with scope:
+        model = network()
+        groups = by_layer(model, [0.1, tfs.Linear(0.0, 1.0, 10), 2.0])
+        adam = optimizers.AdamW(0.01, weight_decay=0.1)
+        compiled(model, tfs.LayerwiseOptimizer(adam, groups))
+    train(model, 2, callbacks=[tfs.GradualUnfreezing(groups)])
+    return arrays(model)
+
+replicas = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+error = relative_error(trained(replicas.scope()), trained(contextlib.nullcontext()))
+sys.exit(0 if error < 1e-6 else f"relative error {error}")
+"""
+
+
+@pytest.mark.tensorflow
+def test_two_replicas_are_as_one():
+    """Each puts its rate for weight decay in place, in turns."""
+    here = str(Path(__file__).parent)
+    command = [sys.executable, "-c", _REPLICAS, here]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

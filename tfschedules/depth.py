@@ -60,8 +60,8 @@ def discriminative_groups(
         >>> model = keras.Sequential(
         ...     [keras.Input((4,)), *(keras.layers.Dense(4) for _ in range(3))]
         ... )
-        >>> [group.multiplier for group in discriminative_groups(model, low=0.01)]
-        [0.01, 0.1, 1.0]
+        >>> tuple(group.multiplier for group in discriminative_groups(model, low=0.01))
+        (0.01, 0.1, 1.0)
     """
     low = checks.real("low", low, above=0)
     high = checks.real("high", high, above=0)
@@ -121,8 +121,8 @@ def layer_decay_groups(
         >>> model = keras.Sequential(
         ...     [keras.Input((4,)), *(keras.layers.Dense(4) for _ in range(3))]
         ... )
-        >>> [group.multiplier for group in layer_decay_groups(model, 0.5)]
-        [0.25, 0.5, 1.0]
+        >>> tuple(group.multiplier for group in layer_decay_groups(model, 0.5))
+        (0.25, 0.5, 1.0)
     """
     decay = checks.real("decay", decay, above=0, at_most=1)
     units = _units(model)

@@ -117,7 +117,8 @@ class Split:
     def decay(self, variables: Any) -> None:
         """Apply weight decay, with the rate of each weight's part."""
         optimizer = self._optimizer
-        rate = optimizer.learning_rate
+        # Of the class: another replica may have put its own in place of the method.
+        rate = type(optimizer)._get_current_learning_rate(optimizer)
         for factor, those in self._by_decay(variables):
             if not isinstance(factor, float) or factor != 1.0:
                 scaled = _times(rate, factor)
