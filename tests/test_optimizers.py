@@ -383,26 +383,37 @@ def test_schedules_and_range_test_of_ours_work():
             tfs.HyperparameterScheduler(weight_decay=tfs.Linear(0.0, 0.2, 19)),
         ],
     )
-    # Half the rate for one layer is half of both, decay and step: a second network
-    # that has the whole rate, and half of it in its schedule, must do the same there.
     assert inner.weight_decay == 0.1
     assert "apply" not in vars(inner)
     np.testing.assert_array_equal(arrays(model)[0], before[0])
 
 
-def test_a_driven_rate_is_multiplied():
-    rates = tfs.Cosine(0.2, 0.0, 19)
+def test_driven_rate_and_decay_are_multiplied():
+    rates, decay = tfs.Cosine(0.2, 0.0, 19), tfs.Linear(0.0, 0.5, 19)
+
+    def sgd():
+        return optimizers.SGD(0.1, momentum=0.9, weight_decay=0.1)
+
     model = network()
-    wrapped = tfs.LayerwiseOptimizer(
-        optimizers.SGD(0.1, momentum=0.9), by_layer(model, [0.5] * 3)
-    )
-    train(
-        compiled(model, wrapped, steps_per_execution=4),
-        callbacks=[tfs.HyperparameterScheduler(rates)],
-    )
-    plain = compiled(network(), optimizers.SGD(0.1, momentum=0.9))
-    train(plain, callbacks=[tfs.HyperparameterScheduler(rates * 0.5)])
+    wrapped = tfs.LayerwiseOptimizer(sgd(), by_layer(model, [0.5] * 3))
+    compiled(model, wrapped, steps_per_execution=4)
+    plain = compiled(network(), sgd())
+    for each, factor in ((model, 1.0), (plain, 0.5)):
+        driven = {"learning_rate": rates * factor, "weight_decay": decay}
+        train(each, callbacks=[tfs.HyperparameterScheduler(**driven)])
     assert relative_error(arrays(model), arrays(plain)) < 1e-6
+
+
+def test_a_snapshot_ensemble_keeps_models_with_groups(tmp_path):
+    model = network()
+    compiled(model, adamw(model))
+    ensemble = tfs.SnapshotEnsemble(tmp_path)
+    train(model, 2, callbacks=[tfs.WarmRestarts(0.05, tfs.epochs(1)), ensemble])
+    files = sorted(tmp_path.glob("*.keras"))
+    assert len(files) == 2
+    loaded = keras.models.load_model(files[0])
+    assert [row.group for row in loaded.optimizer.table().rows] == ["a", "b", "c"]
+    assert int(np.array(loaded.optimizer.iterations)) == 10
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])

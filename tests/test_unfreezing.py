@@ -362,8 +362,9 @@ def test_an_interrupted_fit_leaves_nothing_to_the_next():
     assert "finalize_variable_values" not in vars(model.optimizer)
 
 
+@pytest.mark.parametrize("layerwise", [False, True])
 @pytest.mark.parametrize("stop", [(1, 0), (2, 0), (3, 0), (1, 3)])
-def test_a_resumed_fit_goes_on_to_the_bit(tmp_path, stop):
+def test_a_resumed_fit_goes_on_to_the_bit(tmp_path, stop, layerwise):
     def run(model, *more):
         callbacks = [
             keras.callbacks.BackupAndRestore(
@@ -376,7 +377,7 @@ def test_a_resumed_fit_goes_on_to_the_bit(tmp_path, stop):
         return fit(model, 5, callbacks)
 
     def adam():
-        return compiled(network(), optimizers.Adam(0.01))
+        return compiled(network(), optimizers.Adam(0.01), layerwise)
 
     interrupted = adam()
     with pytest.raises(Stop, match="now"):
