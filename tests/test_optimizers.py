@@ -320,6 +320,11 @@ def test_default_takes_what_is_left():
     train(compiled(model, optimizer))
     changed = [bool((a != b).any()) for a, b in zip(arrays(model), before, strict=True)]
     assert changed == [True, True, True, True, False, False]
+    named = network()
+    groups = by_layer(named, [2.0, 2.0, 0.0])
+    train(compiled(named, tfs.LayerwiseOptimizer(optimizers.SGD(0.1), groups)))
+    for actual, expected in zip(arrays(model), arrays(named), strict=True):
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_learning_rate_reads_and_sets_the_base_rate():
@@ -523,6 +528,23 @@ def test_nested_models_given_as_objects_survive_a_file(tmp_path):
             bool((a != b).any()) for a, b in zip(arrays(loaded), before, strict=True)
         ]
         assert changed == [False, False, True, True]
+
+
+def test_layers_of_one_name_in_two_models_keep_their_groups(tmp_path):
+    """By name they could not be told apart: they are found by position."""
+    parts = []
+    for name, size in (("encoder", 64), ("decoder", 8)):
+        inputs = keras.Input((size,))
+        outputs = keras.layers.Dense(8 if size == 64 else 10, name="same")(inputs)
+        parts.append(keras.Model(inputs, outputs, name=name))
+    inputs = keras.Input((64,))
+    model = keras.Model(inputs, parts[1](parts[0](inputs)))
+    groups = [tfs.LayerGroup("a", [parts[0]], 0.0), tfs.LayerGroup("b", [parts[1]])]
+    train(compiled(model, tfs.LayerwiseOptimizer(optimizers.SGD(0.1), groups)), 1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    goes_on_alike(model, loaded)
+    assert [row.parameters for row in loaded.optimizer.table().rows] == [520, 90]
 
 
 def test_a_config_for_another_model_falls_back_to_names():
