@@ -246,6 +246,17 @@ def test_errors_list_both_sides():
             assign([tfs.LayerGroup("x", layer), tfs.LayerGroup("y", ".")], weights)
 
 
+def test_a_layer_twice_is_refused_at_once():
+    model = chain("a", "b")
+    layer = model.layers[0]
+    for groups, match in [
+        ([tfs.LayerGroup("x", [layer]), tfs.LayerGroup("x", ["b"])], "name 'x' twice"),
+        ([tfs.LayerGroup("x", [layer]), tfs.LayerGroup("y", layer)], "layer 'a' twice"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            tfs.GradualUnfreezing(groups)
+
+
 def test_a_frozen_layer_may_be_in_a_group_as_an_object():
     model = chain("a", "b")
     model.layers[0].trainable = False

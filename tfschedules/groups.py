@@ -164,7 +164,8 @@ def check_groups(groups: Any) -> tuple[LayerGroup, ...]:
         raise ValueError("Argument `groups` must hold at least one LayerGroup.")
     for what, keys in (
         ("name", [(group.name, group.name) for group in groups]),
-        ("layer", [(_key(x), name_of(x)) for x in _listed(groups)]),
+        # A name may be that of two layers, in two nested models: see `assign`.
+        ("layer", [(id(x), x.name) for x in _objects(groups)]),
     ):
         seen = set()
         for key, name in keys:
@@ -177,12 +178,9 @@ def check_groups(groups: Any) -> tuple[LayerGroup, ...]:
     return groups
 
 
-def _listed(groups: Iterable[LayerGroup]) -> list[Any]:
-    return [x for g in groups if not isinstance(g.layers, str) for x in g.layers]
-
-
-def _key(layer: Any) -> Any:
-    return layer if isinstance(layer, str) else id(layer)
+def _objects(groups: Iterable[LayerGroup]) -> list[Any]:
+    lists = [group.layers for group in groups if not isinstance(group.layers, str)]
+    return [x for layers in lists for x in layers if not isinstance(x, str)]
 
 
 def paths_of(weights: Sequence[Any]) -> list[str]:
