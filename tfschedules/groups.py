@@ -129,6 +129,13 @@ def weights_of(thing: Any) -> list[Any]:
     return list(thing.variables) if hasattr(thing, "variables") else [thing]
 
 
+def _trained(layer: Any) -> list[Any]:
+    """The weights that training changes by gradients, frozen now or not."""
+    if not hasattr(layer, "variables"):
+        return [layer]
+    return [w for each in layer._flatten_layers() for w in each._trainable_variables]
+
+
 def own_weights(model: Any) -> list[Any]:
     """The trainable weights that a model holds itself, and none of its layers."""
     inside = {id(weight) for layer in model.layers for weight in layer.variables}
@@ -227,7 +234,11 @@ def _names_of(weight: Any) -> set[str]:
 
 
 def assign(
-    groups: Sequence[LayerGroup], weights: Sequence[Any], *, total: bool = True
+    groups: Sequence[LayerGroup],
+    weights: Sequence[Any],
+    *,
+    total: bool = True,
+    loaded: bool = False,
 ) -> list[int | None]:
     """For each weight, the group that it is in.
 
@@ -235,13 +246,15 @@ def assign(
         groups: The groups.
         weights: What is to be divided: the trainable weights of a model.
         total: Whether every weight has to be in a group; else those left are `None`.
+        loaded: Whether the groups come from a file: names may be of frozen layers.
 
     Raises:
         ValueError: If a weight is in no group or in two, or a group has none; if a
             layer is unknown, not built, or of another model.
     """
     found = memberships(groups, weights)
-    _check_layers(groups, weights, found)
+    if not loaded:
+        _check_layers(groups, weights, found)
     paths = paths_of(weights)
     doubled = [
         f"{path} (in {' and '.join(repr(groups[n].name) for n in numbers)})"
@@ -256,6 +269,12 @@ def assign(
             + (f" In more than one: {', '.join(doubled)}." if doubled else "")
             + (" Add a group for the first" if unmatched and total else "")
             + (" (LayerwiseOptimizer: or give default=1.0)." if unmatched else "")
+            + (
+                " These groups were saved by the names of layers, as the optimizer was "
+                "not built: load_model(path, compile=False), and compile anew."
+                if loaded
+                else ""
+            )
         )
     return [numbers[0] if numbers else None for numbers in found]
 
@@ -298,7 +317,7 @@ def _check_layers(
                         "the model itself, for instance model.get_layer(name); after "
                         "changing `trainable`, compile with a new optimizer."
                     )
-                frozen = frozen or not weight.trainable
+            frozen = frozen or any(not w.trainable for w in _trained(layer))
         if not frozen and not any(number in numbers for numbers in found):
             what = "have none"
             if isinstance(group.layers, str):

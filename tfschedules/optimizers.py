@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ _PACKAGE = "tfschedules"
 # What the wrapper has itself; everything else is the wrapped optimizer's.
 _OWN = {
     *("inner_optimizer", "groups", "default", "no_decay", "name"),
-    *("_numbers", "_saved", "_lock"),
+    *("_numbers", "_saved", "_loaded", "_lock"),
 }
 _TENSORFLOWS = ("_self_", "_update_uid")  # with which TensorFlow tracks an object
 _DEFAULT = "(default)"
@@ -104,6 +105,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         self.groups, self.default, self.no_decay = groups, default, kinds
         self._numbers: list[int | None] = []
         self._saved: dict[str, Any] | None = None
+        self._loaded = False
         if optimizer.built:
             self._divide(optimizer._trainable_variables)
 
@@ -143,6 +145,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the weights."""
+        if len(grads) == 0:
+            return
         if not self.built and trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
@@ -164,7 +168,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         """Give each weight its part of the update; nothing changes if that fails."""
         numbers = self._saved_numbers(variables)
         if numbers is None:
-            numbers = assign(self.groups, variables, total=self.default is None)
+            total = self.default is None
+            numbers = assign(self.groups, variables, total=total, loaded=self._loaded)
         parts = []
         for number in [*range(len(self.groups)), None]:
             members = [i for i, group in enumerate(numbers) if group == number]
@@ -192,8 +197,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         """The division that was saved, if it is of such variables as these."""
         if self._saved is None:
             return None
-        kinds = [[variable.name, list(variable.shape)] for variable in variables]
-        if [list(kind) for kind in self._saved["variables"]] == kinds:
+        if [list(kind) for kind in self._saved["variables"]] == _kinds(variables):
             return list(self._saved["groups"])
         self._saved = None
         return None
@@ -266,6 +270,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
 
         Layers are saved by name. Weights are found again by their positions, as an
         optimizer's state is: Keras gives some of them other paths when it loads them.
+        An optimizer that is not built knows no positions, and there is a warning if
+        names do not tell its layers apart.
         """
         config = {
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
@@ -275,11 +281,13 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             "name": self.name,
             "saved": self._saved,
         }
+        if not self.built and self._saved is None:
+            _warn_of_names_twice(config["groups"])
         if self.built:
             weights = self.inner_optimizer._trainable_variables
             missed = Split.of(self.inner_optimizer).missed
             config["saved"] = {
-                "variables": [[v.name, list(v.shape)] for v in weights],
+                "variables": _kinds(weights),
                 "groups": self._numbers,
                 "missed": [missed.get(i, 0) for i in range(len(weights))],
             }
@@ -304,7 +312,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             for group in config["groups"]
         ]
         optimizer = cls(**config)
-        optimizer._saved = saved
+        optimizer._saved, optimizer._loaded = saved, True
         return optimizer
 
 
@@ -375,13 +383,32 @@ def _group_config(group: LayerGroup) -> dict[str, Any]:
     }
 
 
+def _warn_of_names_twice(groups: list[dict[str, Any]]) -> None:
+    """Warn of layers that cannot be told apart by what is saved of them."""
+    lists = [group["layers"] for group in groups]
+    names = [name for names in lists if not isinstance(names, str) for name in names]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        warnings.warn(
+            f"Several layers are called {', '.join(twice)}, and the optimizer is saved "
+            "before it is built, with layers by their names: it will not find them. "
+            "Before saving: optimizer.build(model.trainable_variables).",
+            stacklevel=4,
+        )
+
+
+def _kinds(weights: Sequence[Any]) -> list[Any]:
+    """What weights are told apart by: the layer's name, their own, and their shape."""
+    return [[*weight.path.split("/")[-2:], list(weight.shape)] for weight in weights]
+
+
 def _saved_names(layer: Any) -> list[str]:
     """A layer's name, a weight's path; of a model those of its layers with weights."""
     if isinstance(layer, keras.Model):
         inside = [name for each in layer.layers for name in _saved_names(each)]
         return inside + [weight.path for weight in own_weights(layer)]
-    if isinstance(layer, keras.Variable):
-        return [layer.path]
+    if isinstance(layer, keras.Variable):  # without the model's name, if that is there
+        return [layer.path.split("/", layer.path.count("/") > 1)[-1]]
     if isinstance(layer, str):
         return [layer]
     return [layer.name] if layer.weights or not layer.built else []

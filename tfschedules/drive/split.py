@@ -99,8 +99,10 @@ class Split:
         """Update one weight with its part's rate and its own count of updates."""
         position = self._optimizer._get_variable_index(variable)
         if position in self._part_of:
-            part, _ = self._part_of[position]
-            learning_rate = _times(learning_rate, self._values[part.name])
+            factor = self._values[self._part_of[position][0].name]
+            if _is(factor, 0.0):  # Ftrl would divide by it
+                return
+            learning_rate = _times(learning_rate, factor)
         missed = self.missed.get(position, 0)
         if not missed:
             self._update_one(gradient, variable, learning_rate)
@@ -120,7 +122,7 @@ class Split:
         # Of the class: another replica may have put its own in place of the method.
         rate = type(optimizer)._get_current_learning_rate(optimizer)
         for factor, those in self._by_decay(variables):
-            if not isinstance(factor, float) or factor != 1.0:
+            if not _is(factor, 1.0):
                 scaled = _times(rate, factor)
                 _set(optimizer, "_get_current_learning_rate", lambda now=scaled: now)
             try:
@@ -151,9 +153,9 @@ class Split:
             key: tuple[str | None, float] = (None, 1.0)
             if position in self._part_of:
                 part, decay = self._part_of[position]
-                if decay == 0:
-                    continue
                 factor = _times(values[part.name], decay)
+                if _is(factor, 0.0):
+                    continue
                 key = (part.name, decay)
                 if isinstance(factor, float):
                     key = (None, factor)
@@ -161,9 +163,14 @@ class Split:
         yield from those.values()
 
 
+def _is(factor: Any, number: float) -> bool:
+    """Whether a factor is this number in every step."""
+    return isinstance(factor, float) and factor == number
+
+
 def _times(value: Any, factor: Any) -> Any:
     """`value` times `factor`, to the bit `value` where the factor is 1."""
-    if isinstance(factor, float) and factor == 1.0:
+    if _is(factor, 1.0):
         return value
     if isinstance(value, float) and isinstance(factor, float):
         return value * factor
