@@ -1247,6 +1247,7 @@ def test_a_range_test_sweeps_the_base_rate() -> None:
     results = []
     x, y = digits(160)
     for factor, scale in ((0.1, 10.0), (1.0, 1.0)):
+        keras.utils.set_random_seed(0)  # the data is shuffled
         model = layerwise(optimizers.SGD(0.1), [factor] * 3)
         result = tfs.find_learning_rate(
             model,
@@ -1826,3 +1827,14 @@ def test_an_update_that_fails_leaves_nothing_behind() -> None:
     for i, factor in enumerate(FACTORS):
         expected = sgd(values[i], gradients[:4, i], 0.01 * factor, momentum=0.0)
         assert relative_error([seen[-1, i]], [expected[-1]]) < 1e-6
+
+
+def test_a_loaded_group_that_finds_nothing_does_not_fall_to_the_default_unseen() -> (
+    None
+):
+    groups = [tfs.LayerGroup("a", ["a"], 0.0)]
+    wrapped = tfs.LayerwiseOptimizer(optimizers.SGD(1.0), groups, default=1.0)
+    copy = tfs.LayerwiseOptimizer.from_config(wrapped.get_config())
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="x")])
+    with pytest.warns(UserWarning, match="loaded groups a have no trainable weights"):
+        copy.build(other.trainable_variables)

@@ -36,7 +36,9 @@ class LayerGroup:
             as an object, as paths do not always hold its name. Single weights may be
             in the list, too.
         multiplier: The group's rate over the optimizer's, >= 0: a number, or a
-            schedule of the optimizer's updates.
+            schedule of the optimizer's updates. (A function that is not registered with
+            Keras cannot be loaded again. Ftrl divides by the rate: a schedule must not
+            reach 0 there.)
         weight_decay_multiplier: The group's weight decay over the optimizer's, >= 0.
             Decay is applied with the group's own rate, and this scales it besides.
 

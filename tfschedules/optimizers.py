@@ -186,6 +186,14 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
                 for i in members
             ]
             parts.append(Part(name, factor, members, decays))
+        empty = [part.name for part in parts if not part.members]
+        if self._loaded and self.default is not None and empty:
+            warnings.warn(
+                f"The loaded groups {', '.join(empty)} have no trainable weights here: "
+                f"are their layers frozen? What is in no group has {self.default:g} "
+                "times the rate.",
+                stacklevel=4,
+            )
         split = Split.of(self.inner_optimizer)
         split.parts = parts
         if self._saved is not None:
