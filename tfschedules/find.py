@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfschedules import checks
 from tfschedules.drive import Generators, check_compiled, innermost
+from tfschedules.held_out import bounded
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
+from tfschedules.sources import source_of
 
 
 def find_learning_rate(
@@ -34,8 +34,17 @@ def find_learning_rate(
     stop_factor: float | None = 4.0,
     rule: str = "descent",
     repeats: int = 1,
+    metric: str = "loss",
+    higher_is_better: bool | None = None,
+    validation_data: Any = None,
+    validation_size: int = 512,
+    validation_every: int | None = None,
+    group: str | None = None,
+    others: str = "still",
+    hyperparameters: Mapping[str, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     log_dir: str | os.PathLike[str] | None = None,
+    snapshot_dir: str | os.PathLike[str] | None = None,
     verbose: int = 1,
     **fit_arguments: Any,
 ) -> RangeTestResult:
@@ -47,7 +56,9 @@ def find_learning_rate(
 
     Args:
         model: A compiled model; it need not be built.
-        x: What `model.fit` takes: arrays, a `tf.data.Dataset`, a `PyDataset` …
+        x: What `model.fit` takes: arrays, a `tf.data.Dataset`, a `PyDataset` … A
+            generator cannot be rewound, and loses what the sweep takes; give a function
+            without arguments that makes one.
         y: Targets, where `x` does not bring them.
         min_lr: The first rate, > 0.
         max_lr: The last rate, > `min_lr`.
@@ -60,8 +71,18 @@ def find_learning_rate(
         repeats: How many sweeps to make from the same weights, the data in another
             order each time (a `tf.data.Dataset` or a `PyDataset` shuffles itself). The
             result is about their mean, as far as all of them got.
+        metric: What the suggestion is read off: "loss", or a metric of the model.
+        higher_is_better: See `RangeTest`.
+        validation_data: Read it off these data instead: see `RangeTest`.
+        validation_size: See `RangeTest`.
+        validation_every: See `RangeTest`.
+        group: Sweep the rate of this group of a `LayerwiseOptimizer` only.
+        others: What other groups do meanwhile: see `RangeTest`.
+        hyperparameters: Values of others for the sweep: see `RangeTest`.
         callbacks: More callbacks for the fit.
         log_dir: Where to write a TensorBoard run `range_test`.
+        snapshot_dir: Where to keep the model's state, on disk, if it does not fit into
+            memory twice.
         verbose: 1 shows a progress bar, 0 nothing.
         **fit_arguments: More arguments of `fit`: `class_weight`, `shuffle`,
             `steps_per_epoch` … .
@@ -84,41 +105,46 @@ def find_learning_rate(
         True
     """
     check_compiled(model)
-    for reserved in ("epochs", "initial_epoch", "validation_data", "validation_split"):
+    for reserved in ("epochs", "initial_epoch", "validation_split", "validation_freq"):
         if reserved in fit_arguments:
             raise ValueError(
                 f"Argument `{reserved}` has no place in a range test, whose length is "
                 f"`steps`. Received: {reserved}={fit_arguments[reserved]!r}"
             )
-    leaves = [a for a in keras.tree.flatten(x) if a is not None]
-    if not leaves or any(getattr(a, "shape", (None,))[:1] == (0,) for a in leaves):
-        shapes = [getattr(leaf, "shape", leaf) for leaf in leaves]
-        raise ValueError(f"Argument `x` must hold data. Received: shapes {shapes}")
     if not isinstance(callbacks, Sequence):
         raise TypeError(
             "Argument `callbacks` must be a list of callbacks. "
             f"Received: callbacks={callbacks!r}"
         )
     repeats = checks.whole("repeats", repeats)
-    is_generator = isinstance(x, types.GeneratorType)
-    if repeats > 1 and is_generator:
-        raise ValueError(
-            "Argument `repeats` must be 1 with a generator, which cannot be rewound. "
-            f"Received: repeats={repeats}. Give arrays, a Dataset or a PyDataset."
-        )
+    if validation_data is not None:
+        validation_data = bounded(validation_data, validation_size)
     tests = [
-        RangeTest(min_lr, max_lr, steps, mode, stop_factor, rule=rule)
+        RangeTest(
+            min_lr,
+            max_lr,
+            steps,
+            mode,
+            stop_factor,
+            rule=rule,
+            metric=metric,
+            higher_is_better=higher_is_better,
+            validation_data=validation_data,
+            validation_size=validation_size,
+            validation_every=validation_every,
+            group=group,
+            others=others,
+            hyperparameters=hyperparameters,
+            snapshot_dir=snapshot_dir,
+        )
         for _ in range(repeats)
     ]
-    generators = Generators()
+    needed = tests[0].steps * (
+        innermost(model.optimizer).gradient_accumulation_steps or 1
+    )
+    source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
     run_dir = None if log_dir is None else new_range_test_run(log_dir)
-    history = getattr(model, "history", None)
-    accumulation = innermost(model.optimizer).gradient_accumulation_steps or 1
-    # An epoch has a batch at least, and the test ends them. A generator has one epoch:
-    # it cannot be rewound, and Keras on JAX would repeat the batch it peeked at.
-    once = is_generator and "steps_per_epoch" not in fit_arguments
-    epochs = 1 if once else steps * accumulation
-    data = {"x": x, "y": y, "sample_weight": sample_weight}
+    generators, history = Generators(), getattr(model, "history", None)
     try:
         with warnings.catch_warnings():
             # Data that end before the sweep does are gone through again, on purpose;
@@ -127,20 +153,20 @@ def find_learning_rate(
             if "shuffle" not in fit_arguments:
                 warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
             if not model.built:
-                model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
+                model.evaluate(
+                    **source.first(), batch_size=batch_size, steps=1, verbose=0
+                )
+                generators = Generators()  # as they are when a fit has built it
             for i, test in enumerate(tests):
                 test.keep_snapshot = True
                 model.fit(
-                    **(_reordered(data, seed=i) if i else data),
-                    batch_size=batch_size,
-                    epochs=epochs,
+                    **source.sweep(i, batch_size, fit_arguments),
                     verbose=0,
                     callbacks=[
                         test,
-                        *([_Progress(test)] if verbose else []),
+                        *([_Progress(test, i, repeats)] if verbose else []),
                         *callbacks,
                     ],
-                    **fit_arguments,
                 )
                 test.restore()  # over what other callbacks have done at the end
     finally:
@@ -155,16 +181,7 @@ def find_learning_rate(
         raise ValueError(
             "Argument `x` must hold data. Received: a data set without a batch in it"
         )
-    shortest = min(results, key=lambda result: len(result.losses))
-    count = len(shortest.losses)
-    result = RangeTestResult.from_sweep(
-        shortest.learning_rates,
-        [result.losses[:count] for result in results],
-        steps=steps,
-        stop_reason=shortest.stop_reason,
-        mode=mode,
-        rule=rule,
-    )
+    result = RangeTestResult.of_several(results)
     if run_dir is not None:
         write_range_test(result, run_dir)
     return result
@@ -176,32 +193,23 @@ def _remove_empty(run_dir: str) -> None:
         Path(run_dir).rmdir()
 
 
-def _reordered(data: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The samples of arrays in another order; other sources shuffle themselves."""
-    arrays = [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
-    if not all(hasattr(array, "shape") and len(array.shape) for array in arrays):
-        return data
-    order = np.random.default_rng(seed).permutation(arrays[0].shape[0])
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else np.asarray(leaf)[order], data
-    )
-
-
 class _Progress(keras.callbacks.Callback):
     """Keras's own progress bar, over the steps of the sweep."""
 
-    def __init__(self, test: RangeTest) -> None:
+    def __init__(self, test: RangeTest, number: int, count: int) -> None:
         super().__init__()
         self._test = test
+        self._sweep = [("sweep", number + 1)] if count > 1 else []
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._bar = keras.utils.Progbar(
-            self._test.steps, stateful_metrics=["loss", "learning_rate"]
+            self._test.steps, stateful_metrics=["sweep", "loss", "learning_rate"]
         )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         losses = self._test._losses
         if losses:
-            now = [("learning_rate", self._test.schedule.values([len(losses) - 1])[0])]
+            rate = self._test.schedule.values([len(losses) - 1])[0]
+            shown = [*self._sweep, ("loss", losses[-1]), ("learning_rate", rate)]
             ended = bool(self.model.stop_training)
-            self._bar.update(len(losses), [("loss", losses[-1]), *now], finalize=ended)
+            self._bar.update(len(losses), shown, finalize=ended)

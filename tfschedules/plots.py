@@ -6,9 +6,12 @@ an inch, with letters of 12 points.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import html
+import importlib.util
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,14 +56,30 @@ def plot_schedule(steps: np.ndarray, values: np.ndarray, ax: Any = None) -> Any:
 
 
 def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None) -> Any:
-    """Draw loss against rate: raw, smoothed, with the suggestion and the bounds."""
-    rates, raw = result.learning_rates, result.losses
-    smoothed = result.smoothed_losses
+    """Draw what was read over the rate: raw, smoothed, with what is suggested.
+
+    Several sweeps are drawn as a band from the lowest to the highest, and their mean.
+    """
+    rates, raw, smoothed = result.learning_rates, result.values, result.smoothed_values
+    seen = ~np.isnan(smoothed) | ~np.isnan(raw)
+    if result.metric == "loss":
+        seen[:] = True
+    rates, raw, smoothed = rates[seen], raw[seen], smoothed[seen]
+    several = len(result.sweeps) > 1
+    name = "batch loss" if result.metric == "loss" else result.metric
     with _axes(ax, figure) as ax:
         ax.set_xscale("log" if result.mode == "exponential" else "linear")
-        ax.plot(rates, raw, color=_RAW, linewidth=1, label="batch loss")
+        name = f"mean of {len(result.sweeps)}" if several else name
+        ax.plot(rates, raw, color=_RAW, linewidth=1, label=name)
         ax.plot(rates, smoothed, color=_CURVE, linewidth=2, label="smoothed")
-        _fit_to_descent(ax, raw, smoothed)
+        sign = -1.0 if result.higher_is_better else 1.0
+        limits = _limits_of_descent(sign * raw, sign * smoothed)
+        if limits is not None:
+            ax.set_ylim(sorted(sign * limit for limit in limits))
+        if several:
+            sweeps = result.sweeps[:, seen]
+            low, high = sweeps.min(axis=0), sweeps.max(axis=0)
+            ax.fill_between(rates, low, high, color=_RAW, alpha=0.35, linewidth=0)
         if result.bounds is not None:
             ax.axvspan(*result.bounds, color=_CYCLE, alpha=0.3, lw=0, label="cycle")
         if result.suggestion is not None:
@@ -68,22 +87,48 @@ def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None)
             label = f"suggestion {result.suggestion:.2g}"
             ax.axvline(result.suggestion, color=_MARK, linewidth=1.2, linestyle="--")
             ax.plot([result.suggestion], [height], "o", color=_MARK, label=label)
-        ax.set_xlabel("learning rate")
-        ax.set_ylabel("loss")
+        group = "" if result.group is None else f" of {result.group}"
+        ax.set_xlabel(f"learning rate{group}")
+        ax.set_ylabel(result.metric)
         ax.legend(frameon=False, fontsize="small")
     return ax
 
 
-def _fit_to_descent(ax: Any, raw: np.ndarray, smoothed: np.ndarray) -> None:
-    """Show the descent: the losses of a divergence would flatten it to a line."""
+def plot_comparison(results: Mapping[str, RangeTestResult], ax: Any = None) -> Any:
+    """Draw the smoothed curves of several range tests, each with its suggestion."""
+    with _axes(ax) as ax:
+        limits = []
+        for label, result in results.items():
+            seen = ~np.isnan(result.smoothed_values)
+            rates, smoothed = result.learning_rates[seen], result.smoothed_values[seen]
+            (line,) = ax.plot(rates, smoothed, linewidth=1.8, label=label)
+            sign = -1.0 if result.higher_is_better else 1.0
+            found = _limits_of_descent(sign * smoothed, sign * smoothed)
+            limits += [] if found is None else [sign * limit for limit in found]
+            if result.suggestion is not None:
+                height = float(np.interp(result.suggestion, rates, smoothed))
+                ax.plot([result.suggestion], [height], "o", color=line.get_color())
+            ax.set_xscale("log" if result.mode == "exponential" else "linear")
+            ax.set_ylabel(result.metric)
+        if limits:
+            ax.set_ylim(min(limits), max(limits))
+        ax.set_xlabel("learning rate")
+        ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def _limits_of_descent(
+    raw: np.ndarray, smoothed: np.ndarray
+) -> tuple[float, float] | None:
+    """What shows the descent: the losses of a divergence would flatten it to a line."""
     finite = smoothed[np.isfinite(smoothed)]
     if len(finite) < 2:
-        return
+        return None
     low, top = float(finite.min()), float(finite[: max(3, len(finite) // 5)].max())
     seen = raw[np.isfinite(raw)]
     low, top = min(low, float(seen.min())), max(top, float(np.quantile(seen, 0.5)))
     margin = 0.15 * (top - low) or 1.0
-    ax.set_ylim(low - margin / 2, top + 2 * margin)
+    return low - margin / 2, top + 2 * margin
 
 
 def range_test_png(result: RangeTestResult) -> tuple[bytes, int, int]:
@@ -100,3 +145,16 @@ def range_test_png(result: RangeTestResult) -> tuple[bytes, int, int]:
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue(), *canvas.get_width_height()
+
+
+def range_test_html(result: RangeTestResult) -> str:
+    """What a notebook shows: the picture, if there is matplotlib, and the text."""
+    picture = ""
+    if len(result.losses) and importlib.util.find_spec("matplotlib") is not None:
+        png, width, _ = range_test_png(result)
+        data = base64.b64encode(png).decode()
+        picture = (
+            f'<img src="data:image/png;base64,{data}" width="{width * 2 // 3}" '
+            'alt="loss against learning rate">'
+        )
+    return f"<div>{picture}<pre>{html.escape(str(result))}</pre></div>"

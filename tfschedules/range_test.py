@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -17,12 +18,15 @@ import numpy as np
 
 from tfschedules import checks
 from tfschedules.drive import (
-    Drive,
     Loan,
     Snapshot,
     StepReader,
+    Stops,
+    grows,
+    sweep,
     updates,
 )
+from tfschedules.held_out import bounded
 from tfschedules.position import updates_in
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
@@ -30,6 +34,7 @@ from tfschedules.schedules import Exponential, Linear, Schedule
 from tfschedules.suggestions import RULES
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
+_LOOKS = 25  # at validation data in a sweep, if not told
 
 
 class RangeTest(keras.callbacks.Callback):
@@ -42,6 +47,10 @@ class RangeTest(keras.callbacks.Callback):
     Put the test last among the callbacks: one that writes weights when the fit ends, as
     `EarlyStopping(restore_best_weights=True)`, would write them after it.
 
+    The loss of a step is its batch's own. Where a `metric` is asked for, or the model
+    has a `train_step` of its own, all metrics are reset before each step, so that what
+    the step reports is its own, too.
+
     Args:
         min_lr: The first rate, > 0.
         max_lr: The last rate, > `min_lr`.
@@ -52,15 +61,34 @@ class RangeTest(keras.callbacks.Callback):
             falls above it. > 1, or `None` to sweep to the end.
         rule: The rule of `.result.suggestion`: "descent", "steepest", "valley" or
             "minimum".
+        metric: What the suggestion is read off: "loss", or the name of a metric as in
+            the logs of `fit`. Smith's own reading is `metric="accuracy"` with
+            `mode="linear"`.
+        higher_is_better: Whether the metric grows where training goes well; Keras's own
+            metrics know.
+        validation_data: Read the metric, or the loss, of these data instead of the
+            training batches: `(x, y)`, `(x, y, sample_weight)` or a dataset. The stop
+            is still by the training loss.
+        validation_size: How many samples of them at most; the same in every look.
+        validation_every: After how many updates to look; a 25th of `steps` if `None`.
+        group: The name of a group of the model's `LayerwiseOptimizer`: sweep its rate
+            only.
+        others: What the other groups do meanwhile: "still", they are not trained, or
+            "training", with the rates that they have.
+        hyperparameters: Values for the sweep of what is not swept, by name:
+            `{"weight_decay": 1e-3}`.
         log_dir: Where to write a TensorBoard run `range_test`; not written if `None`.
+        snapshot_dir: Where to keep the copy of the model's state, on disk, for a model
+            that does not fit into memory twice; in memory if `None`.
 
     Attributes:
         result: A `RangeTestResult` after the fit, or `None`.
 
     Raises:
-        TypeError: If an argument is not a number.
-        ValueError: If one is out of range; when `fit` begins, if the data are empty or
-            the optimizer's rate is a schedule already.
+        TypeError: If an argument is of another kind.
+        ValueError: If one is out of range; when `fit` begins, if the data are empty,
+            the optimizer's rate is a schedule already, or there is no such metric,
+            group or hyperparameter.
 
     Example:
         >>> import tfschedules as tfs
@@ -77,7 +105,16 @@ class RangeTest(keras.callbacks.Callback):
         stop_factor: float | None = 4.0,
         *,
         rule: str = "descent",
+        metric: str = "loss",
+        higher_is_better: bool | None = None,
+        validation_data: Any = None,
+        validation_size: int = 512,
+        validation_every: int | None = None,
+        group: str | None = None,
+        others: str = "still",
+        hyperparameters: Mapping[str, float] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
+        snapshot_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         """Check the arguments and make the sweep."""
         super().__init__()
@@ -103,8 +140,24 @@ class RangeTest(keras.callbacks.Callback):
                 f"`steps`. Received: min_lr={min_lr!r}, max_lr={max_lr!r}, "
                 f"steps={steps!r}"
             )
+        for name, text in (("metric", metric), ("group", group)):
+            if not (isinstance(text, str) and text) and (name, text) != ("group", None):
+                raise TypeError(
+                    f"Argument `{name}` must be a name. Received: {name}={text!r}"
+                )
+        self.metric, self.group = metric, group
+        self.higher_is_better = higher_is_better
+        self.others = checks.choice("others", others, ["still", "training"])
+        self.hyperparameters = _values(hyperparameters)
+        self._validation = None
+        if validation_data is not None:
+            self._validation = bounded(validation_data, validation_size)
+        self.validation_every = max(self.steps // _LOOKS, 1)
+        if validation_every is not None:
+            self.validation_every = checks.whole("validation_every", validation_every)
         self.result: RangeTestResult | None = None
         self._log_dir = None if log_dir is None else os.fspath(log_dir)
+        self._snapshot_dir = None if snapshot_dir is None else os.fspath(snapshot_dir)
         self._run_dirs: dict[str, str] = {}
         self.keep_snapshot = False  # after the fit, until `restore` is called
         self._snapshot: Snapshot | None = None
@@ -127,16 +180,22 @@ class RangeTest(keras.callbacks.Callback):
             )
         self.result, self._stop_reason = None, "out of data"
         self._losses: list[float] = []
+        self._metrics: list[float] = []  # of training batches, as many as losses
+        self._looks: dict[int, float] = {}  # at validation data, by step
+        self._grows = bool(self.higher_is_better)
         self._times: list[float] = []
         self._run_dirs = {}
         if self._log_dir is not None:
             self.also_log_to(self._log_dir)
         self._loan = Loan(self.model, borrower=self)
         with self._loan.closed_on_error():
-            sweep = {"learning_rate": self.schedule}
-            (self._drive,) = Drive.attach(self.model, self._loan, sweep)
-            snapshot = Snapshot(self.model)
-            self._reader = StepReader(self.model, self._loan)
+            snapshot = Snapshot(self.model, self._snapshot_dir)
+            try:
+                self._borrow(self._loan)
+            except BaseException:
+                self._loan.close()
+                snapshot.restore()
+                raise
         self._snapshot = snapshot
         if length is not None and length < self.steps:
             per_epoch = max(1, updates_in(self, 1) or 1)
@@ -148,24 +207,48 @@ class RangeTest(keras.callbacks.Callback):
                 stacklevel=2,
             )
 
+    def _borrow(self, loan: Loan) -> None:
+        """Drive the rate, and see to it that losses and metrics are kept."""
+        self._drive = sweep(
+            self.model,
+            loan,
+            self.schedule,
+            self.group,
+            others_still=self.others == "still",
+            constants=self.hyperparameters,
+        )
+        of_batches = self.metric if self._validation is None else "loss"
+        self._reader = StepReader.of_logs(
+            self.model,
+            loan,
+            None if of_batches == "loss" else of_batches,
+            self._check_metric,
+        )
+        if self._validation is not None:
+            self._look(updates(self.model))  # errors in it come now
+            self._check_metric()
+            self._looks.clear()
+            Stops.attach(self.model, loan, self._next_look, self._look)
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin the sweep at the optimizer's count, and look for the end of data."""
         self._reader.skip()
         if not self._losses:
             self._drive.start = updates(self.model)
             self._drive.show()
+        if self._validation is not None:
+            Stops.plan(self.model)
         self._batches = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Note the losses of the updates since, and stop where there is reason to."""
         self._batches += 1
         done = self._reader.read()
-        if len(done.losses) and np.isnan(done.losses).all():
-            done.losses[:] = self._reported(logs or {})
-        for loss in done.losses:
+        for loss, metric in zip(done.losses, done.others, strict=True):
             if self._stop_reason != "out of data":
                 break
             self._losses.append(float(loss))
+            self._metrics.append(float(metric))
             self._times.append(time.time())
             self._stop_reason = self._reason_to_stop()
         if self._stop_reason != "out of data":
@@ -198,13 +281,15 @@ class RangeTest(keras.callbacks.Callback):
             self._snapshot = None
 
     def _finish(self) -> None:
-        if self._loan is not None:
-            self._loan.close()
-        if self._snapshot is not None:
-            self._snapshot.restore()
-        self._loan = None
-        if not self.keep_snapshot:
-            self._snapshot = None
+        try:
+            if self._loan is not None:
+                self._loan.close()
+        finally:
+            if self._snapshot is not None:
+                self._snapshot.restore()
+            self._loan = None
+            if not self.keep_snapshot:
+                self._snapshot = None
         self.result = RangeTestResult.from_sweep(
             self.schedule.values(len(self._losses)),
             self._losses,
@@ -212,25 +297,53 @@ class RangeTest(keras.callbacks.Callback):
             stop_reason=self._stop_reason,
             mode=self.mode,
             rule=self.rule,
+            group=self.group,
+            **self._read_off(),
         )
         for run_dir in self._run_dirs.values():
             write_range_test(self.result, run_dir, self._times)
 
-    def _reported(self, logs: dict[str, Any]) -> float:
-        """The loss that a train step of the user's own reports."""
-        means = [
-            metric
-            for metric in self.model.metrics
-            if metric.name == "loss" and isinstance(metric, keras.metrics.Mean)
-        ]
-        if means and not self._losses:
-            warnings.warn(
-                "This model's train_step keeps its loss in a keras.metrics.Mean of its "
-                "own: the range test sees running means, which lag behind. Return the "
-                "batch's loss, or let the compiled loss do.",
-                stacklevel=2,
+    def _read_off(self) -> dict[str, Any]:
+        """What the result is read off, if that is not the loss of the batches."""
+        if self._validation is not None:
+            name = f"val_{self.metric}"
+            looks = [self._looks.get(i, np.nan) for i in range(len(self._losses))]
+            return {"metric": name, "values": looks, "higher_is_better": self._grows}
+        if self.metric == "loss":
+            return {}
+        return {
+            "metric": self.metric,
+            "values": self._metrics,
+            "higher_is_better": self._grows,
+        }
+
+    def _next_look(self, made: int) -> int | None:
+        """The update after which to look at validation data next."""
+        done = made - self._drive.start
+        if done >= self.steps:
+            return None
+        every = self.validation_every
+        return self._drive.start + min((done // every + 1) * every, self.steps)
+
+    def _look(self, made: int) -> None:
+        """Evaluate the model, after so many updates."""
+        assert self._validation is not None
+        x, y, sample_weight = self._validation
+        found = self.model.evaluate(
+            x, y, sample_weight=sample_weight, verbose=0, return_dict=True
+        )
+        if self.metric not in found:
+            raise ValueError(
+                f"Argument `metric` must be one that the model evaluates: "
+                f"{', '.join(found)}. Received: metric={self.metric!r}. Compile the "
+                f"model with it in `metrics`."
             )
-        return logs.get("loss", np.nan)
+        self._looks[made - self._drive.start - 1] = float(found[self.metric])
+
+    def _check_metric(self) -> None:
+        """Find out whether the metric is to grow or to fall."""
+        if self.higher_is_better is None:
+            self._grows = grows(self.model, self.metric)
 
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self._losses[-1]):
@@ -240,6 +353,23 @@ class RangeTest(keras.callbacks.Callback):
         if len(self._losses) == self.steps:
             return "finished"
         return "out of data"
+
+
+def _values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]:
+    """Values to be held, checked."""
+    if hyperparameters is None:
+        return {}
+    if not isinstance(hyperparameters, Mapping):
+        raise TypeError(
+            "Argument `hyperparameters` must be a dict of numbers by name, as "
+            f'{{"weight_decay": 1e-3}}. Received: hyperparameters={hyperparameters!r}'
+        )
+    if "learning_rate" in hyperparameters:
+        raise ValueError(
+            "Argument `hyperparameters` must not hold the learning rate, which is "
+            f"swept. Received: hyperparameters={dict(hyperparameters)!r}"
+        )
+    return {name: checks.real(name, value) for name, value in hyperparameters.items()}
 
 
 def _diverged(losses: list[float], stop_factor: float) -> bool:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import math
 import os
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfschedules.files import replace_text
 from tfschedules.suggestions import Bounds, smooth, suggest
 
 _FORMAT = "tfschedules.range_test"
 _VERSION = 1
+_ARRAYS = (
+    *("learning_rates", "losses", "smoothed_losses"),
+    *("values", "smoothed_values", "sweeps"),
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -36,7 +43,14 @@ class RangeTestResult:
         mode: "exponential" or "linear": how the rate was swept.
         steps: The length the sweep would have had.
         rule: The rule that `suggestion` follows.
-        sweeps: The losses of each sweep, `(repeats, n)`, as far as all of them got.
+        metric: What the suggestion was read off: "loss", or the name of a metric;
+            "val_loss" and the like where that was of validation data.
+        values: Its values `(n,)`, `losses` if it is the loss; NaN at steps where
+            validation data were not looked at.
+        smoothed_values: The same without noise, `(n,)`.
+        higher_is_better: Whether it grows where training goes well.
+        sweeps: `values` of each sweep, `(repeats, n)`, as far as all of them got.
+        group: The group of layers whose rate was swept, or `None` for all.
 
     Example:
         >>> rates = np.geomspace(1e-4, 1, 50)
@@ -57,7 +71,12 @@ class RangeTestResult:
     mode: str
     steps: int
     rule: str
+    metric: str
+    values: np.ndarray
+    smoothed_values: np.ndarray
+    higher_is_better: bool
     sweeps: np.ndarray
+    group: str | None
 
     @classmethod
     def from_sweep(
@@ -69,6 +88,10 @@ class RangeTestResult:
         stop_reason: str = "finished",
         mode: str = "exponential",
         rule: str = "descent",
+        metric: str = "loss",
+        values: Any = None,
+        higher_is_better: bool = False,
+        group: str | None = None,
     ) -> RangeTestResult:
         """Read the suggestions off a curve.
 
@@ -80,18 +103,38 @@ class RangeTestResult:
             mode: How the rate was swept.
             rule: The rule of the suggestion: "descent", "steepest", "valley" or
                 "minimum".
+            metric: What is read, where that is not the loss.
+            values: Its values, in the shape of `losses`; NaN where there is none.
+            higher_is_better: Whether it grows where training goes well.
+            group: The group of layers that was swept.
 
         Raises:
             ValueError: If the rates do not increase, or the rule is unknown.
         """
         rates = np.asarray(learning_rates, np.float64)
-        sweeps = np.atleast_2d(np.asarray(losses, np.float64))
-        curve = sweeps.mean(axis=0)
-        found = suggest(rates, curve, rule=rule)
+        all_losses = np.atleast_2d(np.asarray(losses, np.float64))
+        curve = all_losses.mean(axis=0)
+        sweeps, seen = all_losses, np.arange(len(rates))
+        if values is not None:
+            sweeps = np.atleast_2d(np.asarray(values, np.float64))
+            # A model whose loss is lost has an accuracy all the same.
+            sound = np.logical_and.accumulate(np.isfinite(all_losses).all(axis=0))
+            seen = np.flatnonzero(~np.isnan(sweeps).all(axis=0) & sound)
+        sign = -1.0 if higher_is_better else 1.0
+        found = suggest(
+            rates[seen],
+            sign * sweeps[:, seen],
+            rule=rule,
+            name=metric,
+            higher_is_better=higher_is_better,
+        )
+        read = sweeps.mean(axis=0)
+        smoothed = np.full(len(rates), np.nan)
+        smoothed[seen] = smooth(rates[seen], read[seen])
         return cls(
             learning_rates=rates,
             losses=curve,
-            smoothed_losses=smooth(rates, curve) if len(rates) else curve,
+            smoothed_losses=smooth(rates, curve),
             stop_reason=stop_reason,
             suggestion=found.learning_rate,
             reason=found.reason,
@@ -100,7 +143,39 @@ class RangeTestResult:
             mode=mode,
             steps=steps,
             rule=rule,
+            metric=metric,
+            values=read,
+            smoothed_values=smoothed,
+            higher_is_better=higher_is_better,
             sweeps=sweeps,
+            group=group,
+        )
+
+    @classmethod
+    def of_several(cls, results: Sequence[RangeTestResult]) -> RangeTestResult:
+        """Read the suggestions off several sweeps, as far as all of them got.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not results:
+            raise ValueError("Argument `results` must hold a result. Received: none")
+        if len(results) == 1:
+            return results[0]
+        shortest = min(results, key=lambda result: len(result.losses))
+        count = len(shortest.losses)
+        is_loss = shortest.metric == "loss"
+        return cls.from_sweep(
+            shortest.learning_rates,
+            [result.losses[:count] for result in results],
+            steps=shortest.steps,
+            stop_reason=shortest.stop_reason,
+            mode=shortest.mode,
+            rule=shortest.rule,
+            metric=shortest.metric,
+            values=None if is_loss else [r.values[:count] for r in results],
+            higher_is_better=shortest.higher_is_better,
+            group=shortest.group,
         )
 
     def __str__(self) -> str:
@@ -123,8 +198,12 @@ class RangeTestResult:
             for name, value in self.suggestions.items()
             if value is not None and name != self.rule
         )
+        of = "" if self.metric == "loss" else f" of {self.metric}"
+        of += "" if self.group is None else f" for the group {self.group!r}"
+        several = f" in {len(self.sweeps)} sweeps" if len(self.sweeps) > 1 else ""
         return (
-            f"Range test: {done} of {self.steps} steps{span}; {self.stop_reason}.\n"
+            f"Range test{of}: {done} of {self.steps} steps{several}{span}; "
+            f"{self.stop_reason}.\n"
             f"Suggested learning rate: {rate}. {self.reason}\n"
             f"{cycle}" + (f" By other rules: {others}." if others else "")
         )
@@ -139,26 +218,59 @@ class RangeTestResult:
 
         return plots.plot_range_test(self, ax)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture and the three lines."""
+        from tfschedules import plots
+
+        return plots.range_test_html(self)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as JSON; a file that is there is replaced as a whole.
 
         Args:
             path: The file's path; its folder must exist.
+
+        Raises:
+            OSError: If it cannot be written.
         """
-        path = Path(path)
         fields = {
             field.name: _plain(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
         text = json.dumps({"format": _FORMAT, "version": _VERSION, **fields}, indent=1)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text + "\n")
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        replace_text(path, text + "\n")
+
+    def save_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the curve as a table, for a spreadsheet; as `save` does.
+
+        The columns are `step`, `learning_rate`, `loss` and `smoothed_loss`; then the
+        metric and `smoothed_<metric>`, if it is not the loss; then `sweep_1`, …, if
+        there were several. What was not measured is empty.
+
+        Args:
+            path: The file's path; its folder must exist.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        columns = {
+            "learning_rate": self.learning_rates,
+            "loss": self.losses,
+            "smoothed_loss": self.smoothed_losses,
+        }
+        if self.metric != "loss":
+            columns[self.metric] = self.values
+            columns[f"smoothed_{self.metric}"] = self.smoothed_values
+        if len(self.sweeps) > 1:
+            columns |= {f"sweep_{i + 1}": row for i, row in enumerate(self.sweeps)}
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["step", *columns])
+        for step, row in enumerate(zip(*columns.values(), strict=True)):
+            writer.writerow(
+                [step, *("" if np.isnan(x) else repr(float(x)) for x in row)]
+            )
+        replace_text(path, table.getvalue())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RangeTestResult:
@@ -173,9 +285,8 @@ class RangeTestResult:
             stored = json.loads(text)
             if stored.pop("format") != _FORMAT or stored.pop("version") > _VERSION:
                 raise ValueError("of another format or a later version")
-            arrays = ("learning_rates", "losses", "smoothed_losses", "sweeps")
-            stored |= {name: _array(stored[name]) for name in arrays}
-            if len({stored[name].shape[-1] for name in arrays}) != 1:
+            stored |= {name: _array(stored[name]) for name in _ARRAYS}
+            if len({stored[name].shape[-1] for name in _ARRAYS}) != 1:
                 raise ValueError("its arrays differ in length")
             if stored["bounds"] is not None:
                 stored["bounds"] = Bounds(*stored["bounds"])

@@ -182,7 +182,12 @@ RULES: dict[str, Rule] = {
 
 
 def suggest(
-    learning_rates: ArrayLike, losses: ArrayLike, *, rule: str = "descent"
+    learning_rates: ArrayLike,
+    losses: ArrayLike,
+    *,
+    rule: str = "descent",
+    name: str = "loss",
+    higher_is_better: bool = False,
 ) -> Suggestion:
     """Suggest a learning rate, or say why none can be read off the curve.
 
@@ -231,7 +236,10 @@ def suggest(
         raise ValueError(
             f"Argument `rule` must be one of {sorted(RULES)}. Received: {rule!r}"
         )
-    rates, values = _curve(learning_rates, losses)
+    losses = np.asarray(losses, np.float64)
+    rates, values = _curve(
+        learning_rates, losses.mean(axis=0) if losses.ndim > 1 else losses
+    )
     stop = _first_non_finite(values)
     refusal = _too_short(rates, values, stop)
     if refusal:

@@ -11,7 +11,8 @@ from tfschedules.drive.between import Stops
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Loan
-from tfschedules.drive.losses import StepReader, block_of
+from tfschedules.drive.losses import StepReader, block_of, grows
+from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.snapshot import Generators, Snapshot
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
@@ -38,12 +39,14 @@ __all__ = [
     "block_of",
     "check_compiled",
     "drive_of",
+    "grows",
     "hyperparameters_of",
     "innermost",
     "layers_with_statistics",
     "parts_of",
     "rate_of",
     "read",
+    "sweep",
     "updates",
     "value_of",
 ]

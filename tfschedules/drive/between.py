@@ -9,9 +9,8 @@ compiled step, so that it computes the same to the bit.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -108,20 +107,24 @@ class _Maker:
         self.stop = min(known) * self.accumulation if known else None
         self.aimed = True
 
-    def stepped(self, state: tuple[Any, ...]) -> None:
-        """A single step is done."""
+    def stepped(self, state: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A single step is done; the state with which to go on."""
         self.batches += 1
         if self.stop is None or self.batches < self.stop:
-            return
+            return state
         self.batches = _batches(self.model, state)
         if self.batches < self.stop:
-            return
+            return state
         update = self.stop // self.accumulation
-        with _in_variables(self.model, state):
-            for stops in self.all_stops:
-                if stops.next_after(update - 1) == update:
-                    stops.see(update)
+        if state:
+            _into_variables(self.model, state)
+        for stops in self.all_stops:
+            if stops.next_after(update - 1) == update:
+                stops.see(update)
+        if state:
+            state = _out_of_variables(self.model)
         self.aim()
+        return state
 
 
 @dataclasses.dataclass(eq=False)
@@ -152,8 +155,10 @@ class _Stepwise:
                 single = iterator
             result = self.function(*state, single)
             if state:  # JAX
-                state = result[1:]
-            maker.stepped(state)
+                state = maker.stepped(result[1:])
+                result = (result[0], *state)
+            else:
+                maker.stepped(state)
         return result
 
 
@@ -167,23 +172,24 @@ def _batches(model: keras.Model, state: tuple[Any, ...]) -> int:
     raise AssertionError("unreachable: an optimizer tracks its own counter")
 
 
-@contextlib.contextmanager
-def _in_variables(model: keras.Model, state: tuple[Any, ...]) -> Iterator[None]:
-    """Put JAX's state into the variables, until the next step takes it."""
-    if not state:
-        yield
-        return
-    kinds = (
-        "trainable_variables",
-        "non_trainable_variables",
-        "optimizer_variables",
-        "metrics_variables",
-    )
-    model._jax_state = dict(zip(kinds, state[0], strict=True))
+_KINDS = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
+
+
+def _into_variables(model: keras.Model, state: tuple[Any, ...]) -> None:
+    """Put JAX's state into the variables."""
+    model._jax_state = dict(zip(_KINDS, state[0], strict=True))
     model._jax_state_synced = False
     model.jax_state_sync()
-    try:
-        yield
-    finally:
-        model._purge_model_variables(**dict.fromkeys(kinds, True))
-        model._jax_state_synced = False
+
+
+def _out_of_variables(model: keras.Model) -> tuple[Any, ...]:
+    """Take JAX's state out of the variables: an evaluation may have replaced it."""
+    everything = dict.fromkeys(_KINDS, True)
+    state = model._get_jax_state(**everything, purge_model_variables=True)
+    model._jax_state_synced = False
+    return (state,)

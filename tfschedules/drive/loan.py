@@ -47,6 +47,19 @@ class Loan:
             self.close()
             raise
 
+    def borrow(self, owner: Any, name: str, replacement: Any) -> None:
+        """Put `replacement` in the place of an attribute until the loan is closed."""
+        before = vars(owner).get(name, self)  # itself: there was none of its own
+        _set(owner, name, replacement)
+
+        def give_back() -> None:
+            if before is self:
+                object.__delattr__(owner, name)
+            else:
+                _set(owner, name, before)
+
+        self.undo_with(give_back)
+
     def undo_with(self, action: Callable[[], None]) -> None:
         """Add an action to be done at the end; the last added is done first."""
         self._undo.callback(action)

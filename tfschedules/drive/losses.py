@@ -3,11 +3,16 @@
 `logs["loss"]` is the running mean since the epoch began. Undoing the mean loses up to
 41 % of the value where the loss has fallen far, so the values are kept as they come
 in: by a metric in place of the model's loss tracker, in a ring of the last `CAPACITY`.
+
+A train step of the user's own may keep its loss elsewhere, and all other metrics are
+running means, too. `StepReader.of_logs` resets them before each step, and so the logs
+are that step's alone: for a range test, whose fit is nobody's training.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -33,19 +38,32 @@ class KeptLoss(keras.metrics.Metric):
         self.mean = mean
         self.capacity = capacity
         self.recording = True
+        self.seen = False  # whether the step that is traced has given its loss
         self.ring = self.add_variable((capacity,), "zeros", "float32", name="ring")
         self.count = self.add_variable((), "zeros", "int32", name="count")
+        self.other: keras.Variable | None = None  # the ring of another metric
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a batch's loss, weighted as the stock tracker does."""
         self.mean.update_state(values, sample_weight=sample_weight)
-        if not self.recording:  # asked when a step is traced
-            return
-        ops = keras.ops
-        slot = ops.arange(self.capacity) == self.count % self.capacity
-        value = ops.cast(ops.mean(values), "float32")
-        self.ring.assign(ops.where(slot, value, self.ring.value))
+        if self.recording:  # asked when a step is traced
+            self.keep(values)
+
+    def keep(self, loss: Any) -> None:
+        """Put a batch's loss into the ring."""
+        self.seen = True
+        self._put(self.ring, loss, self.count)
         self.count.assign(self.count + 1)
+
+    def keep_other(self, value: Any) -> None:
+        """Put another metric of the last batch into a ring beside it."""
+        self._put(self.other, value, self.count - 1)
+
+    def _put(self, ring: Any, value: Any, count: Any) -> None:
+        ops = keras.ops
+        slot = ops.arange(self.capacity) == count % self.capacity
+        value = ops.cast(ops.mean(value), "float32")
+        ring.assign(ops.where(slot, value, ring.value))
 
     def result(self) -> Any:
         """The running mean, as before."""
@@ -56,6 +74,35 @@ class KeptLoss(keras.metrics.Metric):
         self.mean.reset_state()
 
 
+def grows(model: keras.Model, name: str) -> bool:
+    """Whether a metric grows where training goes well; Keras's own know it.
+
+    Args:
+        model: A compiled model.
+        name: The metric's name as in the logs, with the output's before it, if any.
+
+    Raises:
+        ValueError: If that cannot be told.
+    """
+    if name.endswith("loss"):
+        return False
+    held = [m for outer in model.metrics for m in [outer, *_inside(outer)]]
+    fitting = [m for m in held if name == m.name or name.endswith(f"_{m.name}")]
+    for metric in sorted(fitting, key=lambda m: -len(m.name)):
+        direction = getattr(metric, "_direction", None)
+        if direction is not None:
+            return direction == "up"
+    raise ValueError(
+        f"The metric {name!r} does not say whether it grows or falls where training "
+        "goes well. Give higher_is_better=True or higher_is_better=False."
+    )
+
+
+def _inside(metric: Any) -> list[Any]:
+    """The metrics that were compiled, in Keras's container of them."""
+    return list(getattr(metric, "metrics", []))
+
+
 @dataclasses.dataclass
 class Steps:
     """Optimizer updates that have been made, in order.
@@ -64,10 +111,12 @@ class Steps:
         steps: The optimizer's count before each update, int64 `(n,)`.
         losses: Each update's batch loss, the mean of its micro-batches, float64
             `(n,)`; NaN where the model's train step does not report its loss.
+        others: The same of the metric that was asked for, or of the loss.
     """
 
     steps: np.ndarray
     losses: np.ndarray
+    others: np.ndarray
 
 
 class StepReader:
@@ -84,13 +133,49 @@ class StepReader:
         if not isinstance(kept, KeptLoss):
             kept = self._keep(model, loan)
         self._kept: KeptLoss = kept
-        self._micro: list[float] = []
+        self._micro: list[np.ndarray] = []
         self.skip()
+
+    @classmethod
+    def of_logs(
+        cls,
+        model: keras.Model,
+        loan: Loan,
+        metric: str | None = None,
+        on_trace: Callable[[], None] = lambda: None,
+    ) -> StepReader:
+        """Read what each training step reports, with no memory of those before it.
+
+        The loss is what the stock loss tracker is given, or else "loss" in the logs of
+        a train step of the user's own. All metrics of the model are reset before each
+        step until `loan` is closed, where that is needed.
+
+        Args:
+            model: The model.
+            loan: What ends it.
+            metric: The name in the logs of what else is to be read.
+            on_trace: Called when the step's logs are known, before it is run.
+
+        Raises:
+            ValueError: If the model's metrics leave out the loss tracker, on JAX; when
+                the first step is traced, if its logs lack what is to be read.
+        """
+        reader = cls(model, loan)
+        kept = reader._kept
+        if metric is not None:
+            kept.other = kept.add_variable(
+                (kept.capacity,), "zeros", "float32", name="other"
+            )
+        stock = type(model).train_step is keras.Model.train_step
+        if metric is not None or not stock or "train_step" in vars(model):
+            step = _Alone(model, kept, metric, on_trace)
+            loan.borrow(model, "train_step", step.on_this_backend())
+            loan.retrace()
+        return reader
 
     @staticmethod
     def _keep(model: keras.Model, loan: Loan) -> KeptLoss:
         tracker, test_step = model._loss_tracker, model.test_step
-        own_test_step = vars(model).get("test_step")
         kept = KeptLoss(tracker, max(CAPACITY, 2 * block_of(model)))
 
         def without_keeping(*args: Any) -> Any:
@@ -100,16 +185,9 @@ class StepReader:
             finally:
                 kept.recording = True
 
-        def give_back() -> None:
-            _set(model, "_loss_tracker", tracker)
-            if own_test_step is None:
-                object.__delattr__(model, "test_step")
-            else:
-                _set(model, "test_step", own_test_step)
-
         _set(model, "_loss_tracker", kept)
-        _set(model, "test_step", without_keeping)
-        loan.undo_with(give_back)
+        loan.undo_with(lambda: _set(model, "_loss_tracker", tracker))
+        loan.borrow(model, "test_step", without_keeping)
         loan.retrace()
         return kept
 
@@ -134,33 +212,114 @@ class StepReader:
         new, applied = count - self._count, batches - self._batches
         if applied < 0:  # put back to an earlier state: what came before is not known
             self.skip()
-            return Steps(np.empty(0, np.int64), np.empty(0))
+            return _in_columns([], np.empty((0, 2)))
         if new <= 0:  # a train step of the user's own, which reports no loss
-            losses = np.full(applied, np.nan)
+            rows = np.full((applied, 2), np.nan)
         else:
-            ring = read(self._model, self._kept.ring).astype(np.float64)
-            losses = ring[np.arange(self._count, count) % self._kept.capacity]
-            losses = _without(losses, new - applied)
+            rings = [self._kept.ring, self._kept.other or self._kept.ring]
+            slots = np.arange(self._count, count) % self._kept.capacity
+            rows = np.stack([read(self._model, ring)[slots] for ring in rings], axis=1)
+            rows = _without(rows.astype(np.float64), new - applied)
         self._count, first, self._batches = count, self._batches, batches
-        return self._by_update(first, losses)
+        return self._by_update(first, rows)
 
-    def _by_update(self, first: int, losses: np.ndarray) -> Steps:
+    def _by_update(self, first: int, rows: np.ndarray) -> Steps:
         every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
         if every == 1:
-            return Steps(first + np.arange(len(losses)), losses)
+            return _in_columns(first + np.arange(len(rows)), rows)
         steps, means = [], []
-        for batch, loss in enumerate(losses, start=first):
-            self._micro.append(loss)
+        for batch, row in enumerate(rows, start=first):
+            self._micro.append(row)
             if batch % every == every - 1:
                 steps.append(batch // every)
-                means.append(float(np.mean(self._micro)))
+                means.append(np.mean(self._micro, axis=0))
                 self._micro.clear()
-        return Steps(np.array(steps, np.int64), np.array(means, np.float64))
+        return _in_columns(steps, np.reshape(means, (-1, 2)))
 
 
-def _without(losses: np.ndarray, surplus: int) -> np.ndarray:
-    """Leave out `surplus` losses of batches that led to no update."""
+def _in_columns(steps: Any, rows: np.ndarray) -> Steps:
+    return Steps(np.asarray(steps, np.int64), rows[:, 0], rows[:, 1])
+
+
+def _without(rows: np.ndarray, surplus: int) -> np.ndarray:
+    """Leave out `surplus` batches that led to no update."""
     if surplus <= 0:
-        return losses
-    blamed = np.argsort(np.isfinite(losses), kind="stable")[:surplus]
-    return np.delete(losses, blamed)
+        return rows
+    blamed = np.argsort(np.isfinite(rows[:, 0]), kind="stable")[:surplus]
+    return np.delete(rows, blamed, axis=0)
+
+
+class _Alone:
+    """A train step that finds all metrics reset, and whose logs are kept."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        kept: KeptLoss,
+        metric: str | None,
+        on_trace: Callable[[], None],
+    ) -> None:
+        self.model, self.kept, self.metric = model, kept, metric
+        self.on_trace, self.step = on_trace, model.train_step
+
+    def on_this_backend(self) -> Callable[..., Any]:
+        """The step as the trainer calls it."""
+        if keras.backend.backend() != "jax":
+            return self.with_variables
+        kept = self.kept.ring
+        if not any(variable is kept for variable in self.model.metrics_variables):
+            raise ValueError(
+                f"The `metrics` of {type(self.model).__name__} leave out the model's "
+                "loss tracker, and JAX carries the metrics' variables from step to "
+                "step. Return [*super().metrics, ...] there, so that a range test can "
+                "keep the losses."
+            )
+        return self.with_state
+
+    def with_variables(self, data: Any) -> Any:
+        """A step that changes variables."""
+        self.begin()
+        logs = self.step(data)
+        self.end(logs)
+        return logs
+
+    def with_state(self, state: Any, data: Any) -> Any:
+        """A step from state to state, as JAX has it."""
+        *others, metrics = state
+        metrics = self._changed(metrics, self.begin)
+        logs, (*others, metrics) = self.step((*others, metrics), data)
+        return logs, (*others, self._changed(metrics, lambda: self.end(logs)))
+
+    def _changed(self, metrics: Any, change: Callable[[], None]) -> list[Any]:
+        """The values of the metrics' variables after `change`."""
+        variables = self.model.metrics_variables
+        pairs = list(zip(variables, metrics, strict=True))
+        with keras.StatelessScope(state_mapping=pairs) as scope:
+            change()
+        return [
+            value if (new := scope.get_current_value(variable)) is None else new
+            for variable, value in pairs
+        ]
+
+    def begin(self) -> None:
+        """Forget the steps before."""
+        self.kept.seen = False
+        self.model.reset_metrics()
+
+    def end(self, logs: Any) -> None:
+        """Keep what the step reports."""
+        names = [name for name in (self.metric,) if name is not None]
+        if not self.kept.seen:
+            names.append("loss" if "loss" in logs else self.metric or "loss")
+        for name in names:
+            if name not in logs:
+                raise ValueError(
+                    f"The training step must report {name!r} for the range test to "
+                    f"read. Received: logs with {', '.join(logs) or 'nothing'}. Give "
+                    "`metric` one of these, or compile the model with another."
+                )
+        self.on_trace()
+        if not self.kept.seen:
+            self.kept.keep(logs[names[-1]])
+        if self.metric is not None:
+            self.kept.keep_other(logs[self.metric])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -51,8 +55,41 @@ def _tensorflow_generator() -> random.Random | None:
     return getattr(context.context(), "_rng", None)
 
 
+class _OnDisk:
+    """Arrays in files of a temporary folder, which goes when this does."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = tempfile.mkdtemp(prefix="tfschedules-", dir=folder)
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._count = 0
+
+    def put(self, value: np.ndarray) -> Any:
+        """Write an array; bytes, as `np.save` does not know 16-bit brain floats."""
+        path = Path(self._folder, str(self._count))
+        self._count += 1
+        value.tofile(path)
+        return path, value.dtype, value.shape
+
+    @staticmethod
+    def get(stored: Any) -> np.ndarray:
+        """Read it back."""
+        path, dtype, shape = stored
+        return np.fromfile(path, dtype).reshape(shape)
+
+
+class _InMemory:
+    """Arrays as they are."""
+
+    @staticmethod
+    def put(value: np.ndarray) -> Any:
+        """Keep an array."""
+        return value
+
+    get = put
+
+
 class Snapshot:
-    """Everything of a model that training changes, copied to memory.
+    """Everything of a model that training changes, copied to memory or to disk.
 
     That is: all variables, with BatchNorm statistics and seed generators; those of the
     optimizer and of others that the model holds, also what they do not track themselves
@@ -60,22 +97,32 @@ class Snapshot:
     that is not built yet is built first, so that there are slots to put back.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        """Copy the state of a compiled and built model."""
+    def __init__(self, model: keras.Model, folder: str | None = None) -> None:
+        """Copy the state of a compiled and built model.
+
+        Args:
+            model: The model.
+            folder: Where to write the copy, into a folder of its own that is removed
+                when the snapshot is no longer needed; kept in memory if `None`.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._store: Any = _InMemory() if folder is None else _OnDisk(folder)
         self._generators = Generators()
         self._model = model
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         self._values = {
-            id(variable): (variable, value_of(variable))
+            id(variable): (variable, self._store.put(value_of(variable)))
             for variable in _variables(model)
         }
         self._stop_training = model.stop_training
 
     def restore(self) -> None:
         """Put everything back; metrics made since are reset."""
-        for variable, value in self._values.values():
-            variable.assign(value)
+        for variable, stored in self._values.values():
+            variable.assign(self._store.get(stored))
         for metric in self._model.metrics:
             if any(id(variable) not in self._values for variable in metric.variables):
                 metric.reset_state()

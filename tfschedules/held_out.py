@@ -1,0 +1,95 @@
+"""A fixed, bounded part of validation data, small enough to look at again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfschedules import checks
+
+
+def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
+    """At most `size` samples of `data`, the same ones each time.
+
+    Arrays are drawn from at random, by a seed of its own; of a dataset the first
+    batches are taken.
+
+    Args:
+        data: What `fit` takes as `validation_data`: `(x, y)` or `(x, y, sample_weight)`
+            in arrays, a `tf.data.Dataset`, a `PyDataset`, or another iterable of
+            batches.
+        size: How many samples at most.
+
+    Returns:
+        `x`, `y` and `sample_weight` in arrays; the last is `None` if there is none.
+
+    Raises:
+        TypeError: If `data` is of another kind.
+        ValueError: If `size` is less than 1, there is no sample, or arrays differ in
+            length.
+
+    Example:
+        >>> x, y, _ = bounded((np.arange(10.0), np.arange(10)), 4)
+        >>> len(x), (x == y).all()
+        (4, np.True_)
+    """
+    size = checks.whole("validation_size", size)
+    if isinstance(data, (tuple, list)):
+        if not 2 <= len(data) <= 3:
+            raise TypeError(
+                "Argument `validation_data` must be (x, y) or (x, y, sample_weight), "
+                "or a dataset of batches. Received: a "
+                f"{type(data).__name__} of {len(data)}"
+            )
+        count = _count(data)
+        chosen = np.sort(np.random.default_rng(0).permutation(count)[:size])
+        return _unpacked(_each(lambda array: np.asarray(array)[chosen], data))
+    if not isinstance(data, (Iterable, keras.utils.PyDataset)):
+        raise TypeError(
+            "Argument `validation_data` must be (x, y) or (x, y, sample_weight), or a "
+            f"dataset of batches. Received: {type(data).__name__}"
+        )
+    if isinstance(data, keras.utils.PyDataset):
+        data = (data[index] for index in range(len(data)))
+    batches: list[Any] = []
+    count = 0
+    for batch in data:
+        batches.append(_each(keras.ops.convert_to_numpy, tuple(batch)))
+        count += _count(batches[-1])
+        if count >= size:
+            break
+    if not batches:
+        raise ValueError(
+            "Argument `validation_data` must hold data. Received: no batch"
+        )
+    whole = keras.tree.map_structure(
+        lambda *arrays: None if arrays[0] is None else np.concatenate(arrays)[:size],
+        *batches,
+    )
+    return _unpacked(whole)
+
+
+def _each(change: Any, data: Any) -> Any:
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else change(leaf), tuple(data)
+    )
+
+
+def _count(data: Any) -> int:
+    """The number of samples, the same in all arrays."""
+    leaves = [leaf for leaf in keras.tree.flatten(tuple(data)) if leaf is not None]
+    counts = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves}
+    if len(counts) != 1 or counts == {0}:
+        raise ValueError(
+            "Argument `validation_data` must hold samples, as many in each array. "
+            f"Received: arrays of lengths {sorted(counts)}"
+        )
+    return counts.pop()
+
+
+def _unpacked(data: Any) -> tuple[Any, Any, Any]:
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
+    return x, y, sample_weight
