@@ -18,8 +18,9 @@ if TYPE_CHECKING:
         OneCycle,
         WarmRestarts,
     )
+    from tfschedules.comparison import RangeTestComparison
     from tfschedules.depth import discriminative_groups, layer_decay_groups
-    from tfschedules.find import find_learning_rate
+    from tfschedules.find import compare_range_tests, find_learning_rate
     from tfschedules.fine_tuning import fine_tune
     from tfschedules.groups import LayerGroup
     from tfschedules.logger import TensorBoardLogger
@@ -64,7 +65,8 @@ _HOMES = {
     ),
     "depth": ("discriminative_groups", "layer_decay_groups"),
     "logger": ("TensorBoardLogger",),
-    "find": ("find_learning_rate",),
+    "find": ("compare_range_tests", "find_learning_rate"),
+    "comparison": ("RangeTestComparison",),
     "fine_tuning": ("fine_tune",),
     "groups": ("LayerGroup",),
     "optimizers": ("LayerwiseOptimizer",),
@@ -116,6 +118,7 @@ __all__ = [
     "Piecewise",
     "Polynomial",
     "RangeTest",
+    "RangeTestComparison",
     "RangeTestResult",
     "Repeat",
     "ScaleFunction",
@@ -124,6 +127,7 @@ __all__ = [
     "SquareRoot",
     "TensorBoardLogger",
     "WarmRestarts",
+    "compare_range_tests",
     "cyclical",
     "discriminative_groups",
     "epochs",

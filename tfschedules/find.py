@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfschedules import checks
-from tfschedules.drive import Generators, check_compiled, innermost
+from tfschedules.comparison import RangeTestComparison
+from tfschedules.drive import Generators, Unbuilt, check_compiled, innermost
 from tfschedules.held_out import bounded
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
@@ -144,7 +145,8 @@ def find_learning_rate(
     )
     source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
     run_dir = None if log_dir is None else new_range_test_run(log_dir)
-    generators, history = Generators(), getattr(model, "history", None)
+    history, unbuilt = getattr(model, "history", None), Unbuilt(model)
+    generators = Generators()
     try:
         with warnings.catch_warnings():
             # Data that end before the sweep does are gone through again, on purpose;
@@ -172,6 +174,7 @@ def find_learning_rate(
     finally:
         for test in tests:
             test.restore()
+        unbuilt.restore()
         model.history = history
         generators.restore()
         if run_dir is not None:
@@ -185,6 +188,88 @@ def find_learning_rate(
     if run_dir is not None:
         write_range_test(result, run_dir)
     return result
+
+
+def compare_range_tests(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    weight_decay: Sequence[float] | None = None,
+    momentum: Sequence[float] | None = None,
+    groups: Sequence[str] | None = None,
+    **arguments: Any,
+) -> RangeTestComparison:
+    """Run a range test for each of several values, from the same weights.
+
+    Smith 2018, "A disciplined approach to neural network hyper-parameters"
+    (arXiv:1803.09820), section 4, finds weight decay and momentum so: sweep the rate
+    with each value, and take the one whose loss gets lowest and stays there longest.
+    With `groups` the rate of one layer group after the other is swept.
+
+    Args:
+        model: A compiled model; with a `LayerwiseOptimizer` for `groups`.
+        x: See `find_learning_rate`.
+        y: See `find_learning_rate`.
+        weight_decay: Values to compare; the optimizer must have been compiled with one.
+        momentum: Values to compare, of `beta_1` where the optimizer has no momentum.
+        groups: Names of layer groups.
+        **arguments: Others of `find_learning_rate`.
+
+    Returns:
+        A `RangeTestComparison`: print it, or `.plot()` it.
+
+    Raises:
+        TypeError: If an argument is of another kind.
+        ValueError: If not exactly one of `weight_decay`, `momentum` and `groups` is
+            given, one is empty or has a value twice, or `find_learning_rate` refuses.
+
+    Example:
+        >>> import keras, numpy as np, tfschedules as tfs
+        >>> x = np.random.default_rng(0).normal(size=(256, 8)).astype("float32")
+        >>> model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
+        >>> model.compile(keras.optimizers.AdamW(weight_decay=1e-3), "mse")
+        >>> compared = tfs.compare_range_tests(
+        ...     model, x, x.sum(1), weight_decay=[0.0, 1e-2, 1.0], verbose=0
+        ... )
+        >>> list(compared.results)
+        [0.0, 0.01, 1.0]
+    """
+    given = {
+        name: values
+        for name, values in (
+            ("weight_decay", weight_decay),
+            ("momentum", momentum),
+            ("group", groups),
+        )
+        if values is not None
+    }
+    if len(given) != 1:
+        raise ValueError(
+            "Give exactly one of the arguments `weight_decay`, `momentum` and `groups`."
+            f" Received: {', '.join(given) or 'none of them'}"
+        )
+    ((over, values),) = given.items()
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise TypeError(
+            f"Argument `{'groups' if over == 'group' else over}` must be a list. "
+            f"Received: {values!r}"
+        )
+    keys = list(values)
+    if not keys or len(set(keys)) < len(keys):
+        raise ValueError(
+            f"The list to compare must hold each value once. Received: {keys!r}"
+        )
+    if over != "group":
+        keys = [checks.real(over, key) for key in keys]
+    held = arguments.pop("hyperparameters", None) or {}
+    results = {}
+    for key in keys:
+        this: dict[str, Any] = {"group": key, "hyperparameters": held}
+        if over != "group":
+            this = {"hyperparameters": {**held, over: key}}
+        results[key] = find_learning_rate(model, x, y, **this, **arguments)
+    return RangeTestComparison(over, results)
 
 
 def _remove_empty(run_dir: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 from collections.abc import Sequence
+
+from tfschedules.tables import html_table, text_table
 
 HEADINGS = (
     "group",
@@ -77,17 +78,7 @@ class GroupTable:
 
     def __str__(self) -> str:
         """A table in plain text."""
-        cells = [HEADINGS, *(row.cells() for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if heading in _NUMBERS else cell.ljust(width)
-                for cell, width, heading in zip(line, widths, HEADINGS, strict=True)
-            ).rstrip()
-            for line in cells
-        ]
-        lines.insert(1, "  ".join("─" * width for width in widths))
-        return "\n".join(lines)
+        return text_table(HEADINGS, self._cells(), _NUMBERS)
 
     def __repr__(self) -> str:
         """How much the table holds."""
@@ -96,17 +87,7 @@ class GroupTable:
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
+        return html_table(HEADINGS, self._cells(), _NUMBERS)
 
-        def line(tag: str, cells: Sequence[str]) -> str:
-            inside = "".join(
-                f'<{tag} style="text-align:'
-                f'{"right" if heading in _NUMBERS else "left"}">'
-                f"{html.escape(cell)}</{tag}>"
-                for cell, heading in zip(cells, HEADINGS, strict=True)
-            )
-            return f"<tr>{inside}</tr>"
-
-        body = "".join(line("td", row.cells()) for row in self.rows)
-        return (
-            f"<table><thead>{line('th', HEADINGS)}</thead><tbody>{body}</tbody></table>"
-        )
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [row.cells() for row in self.rows]

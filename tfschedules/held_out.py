@@ -52,11 +52,12 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
             "Argument `validation_data` must be (x, y) or (x, y, sample_weight), or a "
             f"dataset of batches. Received: {type(data).__name__}"
         )
+    source: Iterable[Any] = data
     if isinstance(data, keras.utils.PyDataset):
-        data = (data[index] for index in range(len(data)))
+        source = (data[index] for index in range(len(data)))
     batches: list[Any] = []
     count = 0
-    for batch in data:
+    for batch in source:
         batches.append(_each(keras.ops.convert_to_numpy, tuple(batch)))
         count += _count(batches[-1])
         if count >= size:

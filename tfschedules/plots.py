@@ -11,7 +11,7 @@ import contextlib
 import html
 import importlib.util
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,9 +94,11 @@ def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None)
     return ax
 
 
-def plot_comparison(results: Mapping[str, RangeTestResult], ax: Any = None) -> Any:
+def plot_comparison(
+    results: Mapping[str, RangeTestResult], figure: Any = None, *, ax: Any = None
+) -> Any:
     """Draw the smoothed curves of several range tests, each with its suggestion."""
-    with _axes(ax) as ax:
+    with _axes(ax, figure) as ax:
         limits = []
         for label, result in results.items():
             seen = ~np.isnan(result.smoothed_values)
@@ -131,30 +133,40 @@ def _limits_of_descent(
     return low - margin / 2, top + 2 * margin
 
 
-def range_test_png(result: RangeTestResult) -> tuple[bytes, int, int]:
-    """A range test's picture as a PNG, with its width and height in pixels.
+Draw = Callable[[Any], Any]
 
-    It is drawn beside pyplot and leaves the user's figures alone.
-    """
+
+def range_test_png(result: RangeTestResult) -> tuple[bytes, int, int]:
+    """A range test's picture as a PNG, with its width and height in pixels."""
+    return _png(lambda figure: plot_range_test(result, figure=figure))
+
+
+def range_test_html(result: RangeTestResult) -> str:
+    """What a notebook shows: the picture, if there is matplotlib, and the text."""
+    picture = png_html(lambda figure: plot_range_test(result, figure=figure))
+    return f"<div>{picture}<pre>{html.escape(str(result))}</pre></div>"
+
+
+def _png(draw: Draw) -> tuple[bytes, int, int]:
+    """What `draw` draws on a figure that leaves pyplot and the user's alone."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=SIZE, dpi=DPI, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    plot_range_test(result, figure=figure)
+    draw(figure)
     buffer = io.BytesIO()
     canvas.print_png(buffer)
     return buffer.getvalue(), *canvas.get_width_height()
 
 
-def range_test_html(result: RangeTestResult) -> str:
-    """What a notebook shows: the picture, if there is matplotlib, and the text."""
-    picture = ""
-    if len(result.losses) and importlib.util.find_spec("matplotlib") is not None:
-        png, width, _ = range_test_png(result)
-        data = base64.b64encode(png).decode()
-        picture = (
-            f'<img src="data:image/png;base64,{data}" width="{width * 2 // 3}" '
-            'alt="loss against learning rate">'
-        )
-    return f"<div>{picture}<pre>{html.escape(str(result))}</pre></div>"
+def png_html(draw: Draw) -> str:
+    """A picture inside HTML; nothing where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return ""
+    png, width, _ = _png(draw)
+    data = base64.b64encode(png).decode()
+    return (
+        f'<img src="data:image/png;base64,{data}" width="{width * 2 // 3}" '
+        'alt="over the learning rate">'
+    )

@@ -13,7 +13,7 @@ from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
 from tfschedules.drive.part_drive import sweep
-from tfschedules.drive.snapshot import Generators, Snapshot
+from tfschedules.drive.snapshot import Generators, Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
@@ -35,6 +35,7 @@ __all__ = [
     "Split",
     "StepReader",
     "Stops",
+    "Unbuilt",
     "batches_made",
     "block_of",
     "check_compiled",

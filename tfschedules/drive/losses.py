@@ -216,7 +216,9 @@ class StepReader:
         if new <= 0:  # a train step of the user's own, which reports no loss
             rows = np.full((applied, 2), np.nan)
         else:
-            rings = [self._kept.ring, self._kept.other or self._kept.ring]
+            rings = [self._kept.ring, self._kept.ring]
+            if self._kept.other is not None:
+                rings[1] = self._kept.other
             slots = np.arange(self._count, count) % self._kept.capacity
             rows = np.stack([read(self._model, ring)[slots] for ring in rings], axis=1)
             rows = _without(rows.astype(np.float64), new - applied)

@@ -130,6 +130,30 @@ class Snapshot:
         self._generators.restore()
 
 
+class Unbuilt:
+    """What of a compiled model its first fit has yet to build.
+
+    On JAX a fit that has metrics or losses to build looks at a batch for that, and so
+    draws another order of the samples: it has to find them unbuilt again.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        """Note what is not built now."""
+        compiled = (model._compile_metrics, model._compile_loss)
+        self._model = model
+        self._parts = [part for part in compiled if part is not None and not part.built]
+        self._held = [list(getattr(part, "_metrics", [])) for part in self._parts]
+
+    def restore(self) -> None:
+        """Let it be built anew, and what was traced with it."""
+        for part, held in zip(self._parts, self._held, strict=True):
+            part.built = False
+            if hasattr(part, "_metrics"):
+                part._metrics[:] = held
+        if self._parts:
+            self._model.train_function = self._model.test_function = None
+
+
 def _variables(model: keras.Model) -> list[Any]:
     others = [v for v in vars(model).values() if isinstance(v, keras.Optimizer)]
     optimizers = [model.optimizer, *others]
