@@ -25,7 +25,7 @@ def test_a_guide_runs_as_written(page, tmp_path, monkeypatch):
 
 
 def test_the_guides_are_there():
-    for page in ("schedules.md", "resume.md"):
+    for page in ("schedules.md", "resume.md", "range_test.md"):
         assert len(BLOCK.findall((DOCS / page).read_text("utf-8"))) >= 4
 
 

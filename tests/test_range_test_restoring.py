@@ -92,8 +92,20 @@ def swept(model, form, tmp_path, **arguments):
         random.setstate(state[1])
 
 
-@pytest.mark.parametrize("trained_before", [True, False])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+# Plain Keras fails in the second fit with averages of weights on JAX.
+@pytest.mark.parametrize(
+    ("name", "trained_before"),
+    [
+        ("adam", False),
+        ("adam", True),
+        ("momentum", True),
+        ("nadam", False),
+        ("averages", False),
+        ("accumulating", True),
+        ("scaled", True),
+        ("decay", False),
+    ],
+)
 def test_with_every_kind_of_optimizer(name, trained_before, tmp_path):
     def run(form):
         model = network(OPTIMIZERS[name]())
@@ -106,8 +118,9 @@ def test_with_every_kind_of_optimizer(name, trained_before, tmp_path):
     assert_same(run(None), run("disk" if trained_before else "function"))
 
 
-@pytest.mark.parametrize("form", ["callback", "function", "disk"])
-@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize(
+    ("form", "block"), [("callback", 1), ("callback", 4), ("function", 4), ("disk", 1)]
+)
 def test_in_every_form(form, block, tmp_path):
     def run(form):
         model = network(adam(), steps_per_execution=block)
@@ -139,8 +152,9 @@ def test_with_every_reading(arguments, tmp_path):
     assert_same(run(False), run(True))
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("form", ["function", "disk"])
+@pytest.mark.parametrize(
+    ("policy", "form"), [("mixed_float16", "function"), ("mixed_bfloat16", "disk")]
+)
 def test_in_mixed_precision(policy, form, tmp_path):
     def run(form):
         before = keras.config.dtype_policy()
@@ -229,8 +243,9 @@ PLACES = [
 ]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
-@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize(
+    ("where", "error"), zip(PLACES, 3 * [KeyboardInterrupt, MemoryError], strict=True)
+)
 def test_whatever_a_callback_raises(where, error):
     def run(sweeps):
         model = network(adam())

@@ -1,6 +1,9 @@
 """A range test's result: what it prints, and its way to a file and back."""
 
+import base64
+import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -17,11 +20,13 @@ def result(losses=CURVE, **arguments):
 
 
 def assert_same(a, b):
-    for name in ("learning_rates", "losses", "smoothed_losses", "sweeps"):
+    arrays = ("learning_rates", "losses", "smoothed_losses", "sweeps")
+    for name in (*arrays, "values", "smoothed_values"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     for name in ("stop_reason", "suggestion", "reason", "suggestions", "bounds"):
         assert getattr(a, name) == getattr(b, name)
-    assert (a.mode, a.steps, a.rule) == (b.mode, b.steps, b.rule)
+    for name in ("mode", "steps", "rule", "metric", "higher_is_better", "group"):
+        assert getattr(a, name) == getattr(b, name)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +49,160 @@ def test_saved_and_loaded_it_is_the_same(losses, tmp_path):
     assert after.bounds is None or isinstance(after.bounds, Bounds)
     # Standard JSON: other programs read it, too.
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+LOOKS = np.where(np.arange(100) % 4 == 3, 1 - CURVE / 200, np.nan)
+
+
+def accuracies(values=LOOKS, **arguments):
+    return result(
+        values=values, metric="val_accuracy", higher_is_better=True, **arguments
+    )
+
+
+def test_a_metric_is_saved_and_loaded(tmp_path):
+    before = accuracies(group="head", stop_reason="diverged")
+    before.save(tmp_path / "test.json")
+    assert_same(before, tfs.RangeTestResult.load(tmp_path / "test.json"))
+
+
+def test_a_metric_is_read_where_it_was_measured():
+    read = accuracies()
+    # Higher is better: the same as the loss 1 - accuracy at those steps.
+    same = tfs.RangeTestResult.from_sweep(RATES[3::4], CURVE[3::4] / 200, steps=25)
+    assert read.suggestion == pytest.approx(same.suggestion)
+    assert read.bounds == pytest.approx(same.bounds)
+    np.testing.assert_array_equal(np.isnan(read.smoothed_values), np.isnan(LOOKS))
+    np.testing.assert_allclose(
+        read.smoothed_values[3::4], 1 - same.smoothed_losses, rtol=1e-9
+    )
+    assert str(read).startswith("Range test of val_accuracy: 100 of 120 steps")
+    assert "for the group 'head'" in str(accuracies(group="head"))
+
+
+def test_a_metric_after_a_lost_loss_is_not_read():
+    losses = np.where(RATES > 1, np.nan, CURVE)
+    everywhere = 1 - np.minimum(CURVE, 3) / 200
+    everywhere[RATES > 1] = 1.0  # as if NaN were the best of models
+    read = result(losses, values=everywhere, metric="accuracy", higher_is_better=True)
+    assert read.suggestion < 1
+    assert np.isnan(read.smoothed_values[RATES > 1]).all()
+
+
+def test_several_results_are_read_together():
+    noise = np.random.default_rng(0).normal(scale=0.2, size=(3, 100))
+    parts = [result(CURVE + row) for row in noise]
+    short = tfs.RangeTestResult.from_sweep(
+        RATES[:80], (CURVE + noise[0])[:80], steps=120, stop_reason="diverged"
+    )
+    together = tfs.RangeTestResult.of_several([*parts[1:], short])
+    assert together.sweeps.shape == (3, 80)
+    assert together.stop_reason == "diverged"
+    np.testing.assert_allclose(
+        together.losses, (CURVE + noise).mean(axis=0)[:80], rtol=1e-12
+    )
+    assert "in 3 sweeps" in str(together)
+    assert tfs.RangeTestResult.of_several(parts[:1]) is parts[0]
+    with pytest.raises(ValueError, match="must hold a result"):
+        tfs.RangeTestResult.of_several([])
+
+
+def test_as_a_table_for_spreadsheets(tmp_path):
+    path = tmp_path / "test.csv"
+    result(np.where(RATES > 1, np.nan, CURVE)).save_csv(path)
+    rows = list(csv.reader(path.read_text().splitlines()))
+    assert rows[0] == ["step", "learning_rate", "loss", "smoothed_loss"]
+    assert len(rows) == 101
+    assert [float(row[1]) for row in rows[1:]] == RATES.tolist()
+    assert float(rows[1][2]) == CURVE[0]
+    assert rows[-1][2:] == ["", ""]
+    accuracies(
+        losses=np.stack([CURVE, CURVE]), values=np.stack([LOOKS, LOOKS])
+    ).save_csv(path)
+    rows = list(csv.reader(path.read_text().splitlines()))
+    assert rows[0][4:] == [
+        "val_accuracy", "smoothed_val_accuracy", "sweep_1", "sweep_2"
+    ]  # fmt: skip
+    assert rows[1][4] == ""
+    assert float(rows[4][6]) == LOOKS[3]
+
+
+def test_a_notebook_shows_the_picture_by_itself(monkeypatch):
+    shown = result()._repr_html_()
+    data = re.search(r'src="data:image/png;base64,([^"]+)"', shown)[1]
+    assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert "Suggested learning rate" in shown
+    # Names are text, and open nothing.
+    shown = accuracies(group="<script>x</script>")._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;" in shown
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    shown = result()._repr_html_()
+    assert "<img" not in shown
+    assert "Suggested learning rate" in shown
+
+
+def test_several_sweeps_are_drawn_as_a_band():
+    import matplotlib.pyplot as plt
+
+    noise = np.random.default_rng(0).normal(scale=0.2, size=(4, 100))
+    ax = result(CURVE + noise).plot()
+    (band,) = [c for c in ax.collections if hasattr(c, "get_paths")]
+    points = band.get_paths()[0].vertices
+    for at in (0, 50):
+        inside = points[np.isclose(points[:, 0], RATES[at]), 1]
+        assert inside.min() == pytest.approx((CURVE + noise)[:, at].min())
+        assert inside.max() == pytest.approx((CURVE + noise)[:, at].max())
+    plt.close("all")
+
+
+def test_a_metric_is_drawn_where_it_was_measured():
+    import matplotlib.pyplot as plt
+
+    ax = accuracies(group="head").plot()
+    raw = ax.lines[0]
+    np.testing.assert_array_equal(raw.get_xdata(), RATES[3::4])
+    np.testing.assert_array_equal(raw.get_ydata(), LOOKS[3::4])
+    assert ax.get_ylabel() == "val_accuracy"
+    assert ax.get_xlabel() == "learning rate of head"
+    low, high = ax.get_ylim()
+    assert low < LOOKS[3] < high  # from where it rises
+    assert low < np.nanmax(LOOKS) < high  # to where it is best
+    assert high - low < 0.2  # and not down to where it breaks
+    plt.close("all")
+
+
+def comparison():
+    better = {0.0: CURVE, 1e-3: 0.5 * CURVE, 0.1: np.ones(100)}
+    return tfs.RangeTestComparison(
+        "weight_decay", {key: result(curve) for key, curve in better.items()}
+    )
+
+
+def test_a_comparison_is_a_table_and_a_picture():
+    import matplotlib.pyplot as plt
+
+    compared = comparison()
+    assert compared.best == 1e-3
+    lines = str(compared).splitlines()
+    assert lines[0].split("  ")[0] == "weight_decay"
+    assert [line.split()[0] for line in lines[2:]] == ["0", "0.001", "0.1"]
+    assert lines[4].split()[1] == "none"
+    ax = compared.plot()
+    assert (
+        sum(line.get_marker() == "o" for line in ax.lines) == 2
+    )  # no suggestion: no dot
+    _, given = plt.subplots()
+    assert compared.plot(given) is given
+    shown = compared._repr_html_()
+    assert "<table>" in shown
+    assert "data:image/png" in shown
+    assert "flat" in shown  # each reason
+    none = tfs.RangeTestComparison("momentum", {0.9: result(np.ones(100))})
+    assert none.best is None
+    groups = tfs.RangeTestComparison("group", {"head": result()})
+    assert groups.best is None
+    plt.close("all")
 
 
 def test_saving_replaces_a_file_as_a_whole(tmp_path, monkeypatch):
