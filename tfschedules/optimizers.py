@@ -31,6 +31,8 @@ _OWN = {
 }
 _TENSORFLOWS = ("_self_", "_update_uid")  # with which TensorFlow tracks an object
 _DEFAULT = "(default)"
+# Where a multiplier that is a schedule must be a multiplier; past its end it stays so.
+_LOOKED_AT = np.array([0, *range(1, 64), *(2**i for i in range(6, 31))])
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -61,9 +63,9 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
 
     Raises:
         TypeError: If an argument is of another kind.
-        ValueError: If the optimizer cannot be divided; when it is built, and before it
-            changes anything, if a weight is in no group or in two, a group is empty, or
-            a layer is unknown or of another model.
+        ValueError: If the optimizer cannot be divided, or everything would be frozen;
+            when it is built, and before it changes anything, if a weight is in no group
+            or in two, a group is empty, or a layer is unknown or of another model.
         NotImplementedError: On the torch backend, whose built-in optimizers update all
             weights at once.
 
@@ -96,6 +98,16 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             _factor(group)
         if default is not None:
             default = checks.real("default", default, at_least=0)
+            if _DEFAULT in [group.name for group in groups]:
+                raise ValueError(
+                    f"The name {_DEFAULT!r} is that of the weights in no group, which "
+                    "`default` makes. Give the group another one."
+                )
+        if not default and all(group.multiplier == 0 for group in groups):
+            raise ValueError(
+                "Every multiplier is 0, which freezes everything: nothing would be "
+                f"trained. Received: {len(groups)} group(s), default={default!r}"
+            )
         kinds = no_decay_kinds(no_decay)
         super().__init__(learning_rate=0.0, name=name)
         super().__setattr__("inner_optimizer", optimizer)
@@ -159,6 +171,14 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         return self.inner_optimizer.stateless_apply(
             optimizer_variables, grads, trainable_variables
         )
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save the wrapped optimizer's state."""
+        self.inner_optimizer.save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the wrapped optimizer's state."""
+        self.inner_optimizer.load_own_variables(store)
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Put averages of weights in their place at the end of a fit."""
@@ -367,6 +387,15 @@ def _factor(group: LayerGroup) -> float | Schedule:
             f"steps_per_epoch). Received: {schedule!r}"
         )
     schedule(0)  # an error in it comes now
+    steps = _LOOKED_AT if isinstance(group.multiplier, Schedule) else _LOOKED_AT[:1]
+    values = schedule.values(steps)
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        raise ValueError(
+            f"The multiplier of the group {group.name!r} must be finite and >= 0 at "
+            f"every step. Received: {schedule!r}, which is {values[bad][0]:g} at step "
+            f"{steps[bad][0]}"
+        )
     return schedule
 
 
