@@ -105,6 +105,29 @@ def test_the_root_may_be_called_as_one_of_its_layers():
     assert set(assign(by_name, alone.trainable_weights)) == {0}
 
 
+@pytest.mark.parametrize("kind", ["sequential", "subclassed"])
+def test_the_root_is_no_part_of_a_path_beside_a_nested_model(kind):
+    """A backbone that was built before has paths of its own: `backbone/a/kernel`."""
+    backbone, head = chain("a", "b", root="backbone"), layers.Dense(2, name="head")
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__(name="x")
+            self.backbone, self.head = backbone, head
+
+        def call(self, inputs):
+            return self.head(self.backbone(inputs))
+
+    model = Model() if kind == "subclassed" else keras.Sequential([backbone, head])
+    model(np.ones((1, 3)))
+    for groups in (
+        [tfs.LayerGroup("body", "^backbone/"), tfs.LayerGroup("head", "^head/")],
+        [tfs.LayerGroup("body", "^(a|b)/"), tfs.LayerGroup("head", "^head/")],
+        [tfs.LayerGroup("body", [backbone]), tfs.LayerGroup("head", ["head"])],
+    ):
+        assert assign(groups, model.trainable_weights) == [0, 0, 0, 0, 1, 1]
+
+
 def test_paths_lose_the_root_only():
     assert paths_of(chain("a", "b").weights)[::2] == ["a/kernel", "b/kernel"]
     inputs = keras.Input((3,))

@@ -201,7 +201,7 @@ def paths_of(weights: Sequence[Any]) -> list[str]:
     paths = [_path(weight) for weight in weights]
     if len({path.split("/")[0] for path in paths}) > 1:
         return paths
-    return [p.split("/", 1)[1] if p.count("/") > 1 else p for p in paths]
+    return [_inside(path) for path in paths]
 
 
 def memberships(
@@ -210,17 +210,22 @@ def memberships(
     """For each weight, the groups that it is in, by their positions."""
     paths = paths_of(weights)
     known = {name for path in paths for name in _names_on(path)}
-    tests = [_test(group, known) for group in groups]
+    tests = [_test(group, paths, known) for group in groups]
     return [
         [number for number, test in enumerate(tests) if test(weight, path)]
         for weight, path in zip(weights, paths, strict=True)
     ]
 
 
-def _test(group: LayerGroup, known: set[str]) -> Callable[[Any, str], bool]:
+def _test(
+    group: LayerGroup, paths: Sequence[str], known: set[str]
+) -> Callable[[Any, str], bool]:
     if isinstance(group.layers, str):
         pattern = re.compile(group.layers)
-        return lambda weight, path: pattern.search(path) is not None
+        if any(map(pattern.search, paths)):
+            return lambda weight, path: pattern.search(path) is not None
+        # Beside a nested model that was built before, the root's name is on some paths.
+        return lambda weight, path: pattern.search(_inside(path)) is not None
     given = {layer for layer in group.layers if isinstance(layer, str)}
     # The root may be called as one of its layers, or be left out where it is a layer.
     names, whole = given & known, given - known
@@ -231,6 +236,11 @@ def _test(group: LayerGroup, known: set[str]) -> Callable[[Any, str], bool]:
         or not names.isdisjoint(_names_on(path))
         or not whole.isdisjoint(_names_on(_path(weight)))
     )
+
+
+def _inside(path: str) -> str:
+    """A path without its first part, of those of a layer and a weight at least."""
+    return path.split("/", 1)[1] if path.count("/") > 1 else path
 
 
 def _path(weight: Any) -> str:
