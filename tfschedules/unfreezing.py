@@ -37,7 +37,8 @@ class GradualUnfreezing(keras.callbacks.Callback):
     weight that joins late is corrected by the updates that it has taken itself; by all
     that were made, its first one would be about three times too long. (That is kept
     with the optimizer, also after the fit; a saved file has it with a
-    `LayerwiseOptimizer` only.)
+    `LayerwiseOptimizer` only. On torch, whose optimizers update all weights at once,
+    it is still all that were made.)
 
     Works with any optimizer, and needs one that knows all the weights: compile while
     they are trainable. Weights that are frozen then are left alone.
