@@ -144,7 +144,7 @@ def patches(model: keras.Model) -> list[str]:
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     return [
         *({"apply", "apply_gradients", "stateless_apply"} & vars(optimizer).keys()),
-        *({"make_train_function", "train_step"} & vars(model).keys()),
+        *({"make_train_function", "train_step", "compile"} & vars(model).keys()),
     ]
 
 

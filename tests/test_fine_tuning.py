@@ -127,6 +127,18 @@ def test_a_loss_scale_and_a_dataset():
     assert watch.changed(1) == [False] * 2 + [True] * 4
 
 
+def test_what_the_default_takes_is_not_the_head():
+    model = network(optimizers.Adam(), layerwise=False)
+    head = [tfs.LayerGroup("head", ["c"])]
+    wrapped = tfs.LayerwiseOptimizer(optimizers.Adam(), head, default=0.1)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(wrapped, loss, jit_compile=JIT)
+    watch = Watch()
+    tfs.fine_tune(model, tuple(digits(40)), 1, callbacks=[watch], verbose=0)
+    assert watch.changed(0) == [False] * 4 + [True] * 2
+    assert watch.changed(1) == [True] * 6
+
+
 def test_bad_input_is_refused_before_anything_changes():
     x, y = digits(40)
     model = network(optimizers.Adam())
@@ -139,6 +151,14 @@ def test_bad_input_is_refused_before_anything_changes():
         ({"y": y}, "`y` has no place in fine_tune"),
         ({"initial_epoch": 1}, "`initial_epoch` has no place in fine_tune"),
         ({"groups": [tfs.LayerGroup("all", ".")]}, "a group besides the head"),
+        (
+            {"groups": [tfs.LayerGroup("x", "^a"), tfs.LayerGroup("y", ".")]},
+            "In more than one: a/kernel .in 'x' and 'y'",
+        ),
+        (
+            {"groups": [tfs.LayerGroup("x", [network("sgd", False).layers[0]])]},
+            "is not in the model that is trained",
+        ),
     ]:
         with pytest.raises(ValueError, match=match):
             tfs.fine_tune(model, (x, y), **{"epochs": 1, "verbose": 0, **arguments})

@@ -92,6 +92,42 @@ def test_the_roots_name_is_no_part_of_a_path(root):
     ]
 
 
+def test_the_root_may_be_called_as_one_of_its_layers():
+    model = chain("a", "head", root="head")
+    head = tfs.LayerGroup("head", ["head"])
+    assert assign([head], model.trainable_weights, total=False) == [None, None, 0, 0]
+    assert assign([tfs.LayerGroup("body", ["a"]), head], model.weights) == [0, 0, 1, 1]
+    # Where all weights are in one composite layer, its name looks like the root's.
+    inputs = keras.Input((3, 4))
+    attention = layers.MultiHeadAttention(1, 2, name="attention")
+    alone = keras.Model(inputs, attention(inputs, inputs))
+    by_name = [tfs.LayerGroup("all", ["attention"])]
+    assert set(assign(by_name, alone.trainable_weights)) == {0}
+
+
+@pytest.mark.parametrize("kind", ["sequential", "subclassed"])
+def test_the_root_is_no_part_of_a_path_beside_a_nested_model(kind):
+    """A backbone that was built before has paths of its own: `backbone/a/kernel`."""
+    backbone, head = chain("a", "b", root="backbone"), layers.Dense(2, name="head")
+
+    class Model(keras.Model):
+        def __init__(self):
+            super().__init__(name="x")
+            self.backbone, self.head = backbone, head
+
+        def call(self, inputs):
+            return self.head(self.backbone(inputs))
+
+    model = Model() if kind == "subclassed" else keras.Sequential([backbone, head])
+    model(np.ones((1, 3)))
+    for groups in (
+        [tfs.LayerGroup("body", "^backbone/"), tfs.LayerGroup("head", "^head/")],
+        [tfs.LayerGroup("body", "^(a|b)/"), tfs.LayerGroup("head", "^head/")],
+        [tfs.LayerGroup("body", [backbone]), tfs.LayerGroup("head", ["head"])],
+    ):
+        assert assign(groups, model.trainable_weights) == [0, 0, 0, 0, 1, 1]
+
+
 def test_paths_lose_the_root_only():
     assert paths_of(chain("a", "b").weights)[::2] == ["a/kernel", "b/kernel"]
     inputs = keras.Input((3,))
@@ -155,6 +191,49 @@ def test_a_shared_layer_is_in_one_group():
     model = keras.Model(outer, layers.Dense(2, name="head")(inside(shared(outer))))
     groups = tfs.layer_decay_groups(model, 0.5)
     assert [g.layer_names for g in groups] == [["shared"], ["head"]]
+
+
+class Tied(layers.Layer):
+    """Logits by the embeddings of another layer, and biases of its own."""
+
+    def __init__(self, embedding, bias=True, **arguments):
+        super().__init__(**arguments)
+        self.embedding, self.with_bias = embedding, bias
+
+    def build(self, shape):
+        if self.with_bias:
+            self.bias = self.add_weight(shape=(7,), name="bias")
+
+    def call(self, inputs):
+        logits = keras.ops.matmul(
+            inputs, keras.ops.transpose(self.embedding.embeddings)
+        )
+        return logits + self.bias if self.with_bias else logits
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_tied_weight_is_with_its_first_layer(bias):
+    inputs = keras.Input((5,), dtype="int32")
+    embedding = layers.Embedding(7, 4, name="embedding")
+    hidden = layers.Dense(4, name="hidden")(embedding(inputs))
+    tied = Tied(embedding, bias, name="tied")
+    model = keras.Model(inputs, tied(hidden))
+    weights = model.trainable_weights
+    expected = {"embeddings": 0, "kernel": 1, "hidden/bias": 1, "tied/bias": 2}
+    for groups in (
+        tfs.layer_decay_groups(model, 0.5),
+        tfs.discriminative_groups(model, 0.1, n_groups=2 + bias),
+    ):
+        assert len(groups) == 2 + bias
+        for weight, number in zip(weights, assign(groups, weights), strict=True):
+            ends = [n for end, n in expected.items() if weight.path.endswith(end)]
+            assert ends == [number]
+    if bias:
+        body, head = tfs.discriminative_groups(model, 0.1, boundaries=["tied"])
+        assert (body.layer_names, head.layer_names) == (
+            ["embedding", "hidden"],
+            ["bias"],
+        )
 
 
 def test_multipliers_are_geometric():
@@ -241,6 +320,10 @@ def test_errors_list_both_sides():
     ]:
         with pytest.raises(ValueError, match=match):
             assign([tfs.LayerGroup("x", [layer])], weights)
+    with pytest.raises(ValueError, match="no trainable weights: everything is frozen"):
+        assign(groups, [])
+    with pytest.raises(ValueError, match=r"There are: a, b, c\.$"):
+        assign([tfs.LayerGroup("x", ["zzz"])], weights)
     for layer in ("^z", [layers.ReLU()]):
         with pytest.raises(ValueError, match="The group 'x' is empty"):
             assign([tfs.LayerGroup("x", layer), tfs.LayerGroup("y", ".")], weights)

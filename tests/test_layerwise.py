@@ -1645,6 +1645,36 @@ def untouched(optimizer: Any) -> dict[str, Any]:
             ValueError,
             "lengths in epochs",
         ),
+        (
+            {"groups": [tfs.LayerGroup("a", ".", tfs.Linear(-1.0, 1.0, 10))]},
+            ValueError,
+            "of the group 'a' must be finite and >= 0.*which is -1 at step 0",
+        ),
+        (
+            {"groups": [tfs.LayerGroup("a", ".", tfs.Linear(1.0, -1.0, 10**8))]},
+            ValueError,
+            "must be finite and >= 0 at every step.*at step 67108864",
+        ),
+        (
+            {"groups": [tfs.LayerGroup("a", ".", lambda step: step * float("nan"))]},
+            ValueError,
+            "must be finite and >= 0.*which is nan at step 0",
+        ),
+        (
+            {"groups": [tfs.LayerGroup("(default)", "^a")], "default": 1.0},
+            ValueError,
+            r"The name '\(default\)' is that of the weights in no group",
+        ),
+        (
+            {"groups": [tfs.LayerGroup(n, f"^{n}", 0.0) for n in "ab"]},
+            ValueError,
+            r"Every multiplier is 0, which freezes everything.*2 group\(s\), default=N",
+        ),
+        (
+            {"groups": [tfs.LayerGroup("a", "^a", 0)], "default": 0.0},
+            ValueError,
+            "Every multiplier is 0, which freezes everything",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_at_once(
@@ -1773,6 +1803,18 @@ def test_a_group_of_layers_that_never_have_a_gradient_is_empty() -> None:
     wrapped = tfs.LayerwiseOptimizer(optimizers.SGD(0.1), groups)
     with pytest.raises(ValueError, match="'none'"):
         wrapped.build(model.trainable_variables)
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_refused() -> None:
+    model = network()
+    groups = by_layer(model)
+    model.trainable = False
+    wrapped = tfs.LayerwiseOptimizer(EVERY["AdamW"](0.02), groups)
+    with pytest.raises(ValueError, match="no trainable weights: everything is frozen"):
+        wrapped.build(model.trainable_variables)
+    assert not wrapped.built
+    model.trainable = True
+    train(compiled(model, wrapped))
 
 
 def test_default_does_not_excuse_a_weight_in_two_groups() -> None:

@@ -170,6 +170,26 @@ def test_in_mixed_precision(policy, form, tmp_path):
     assert_same(run(None), run(form))
 
 
+def test_what_frozen_weights_have_missed():
+    """Adam corrects averages by it, and the sweep makes batches of its own."""
+
+    def run(sweeps):
+        model = network(adam())
+        groups = tfs.discriminative_groups(model, 0.1, n_groups=2)
+        if sweeps:
+            callbacks = [tfs.GradualUnfreezing(groups), tfs.RangeTest(max_lr=1.0)]
+            generators = np.random.get_state(), random.getstate()
+            model.fit(X, Y, epochs=5, verbose=0, callbacks=callbacks)
+            np.random.set_state(generators[0])
+            random.setstate(generators[1])
+        unfreezing = tfs.GradualUnfreezing(groups)
+        model.fit(X, Y, epochs=2, verbose=0, shuffle=False, callbacks=[unfreezing])
+        return [np.array(value) for value in model.get_weights()]
+
+    for a, b in zip(run(False), run(True), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_with_weights_in_brain_floats_on_disk(tmp_path):
     def run(form):
         before = keras.config.dtype_policy()

@@ -205,6 +205,57 @@ def test_missed_updates_are_kept_and_added_up(tmp_path):
     assert again == [15, 15, 15, 15, 10, 10, 0, 0]
 
 
+@pytest.mark.parametrize("layerwise", [False, True])
+def test_an_earlier_state_has_not_missed_what_came_later(tmp_path, layerwise):
+    """It goes on as in a model that has never been further."""
+    model = compiled(network(), optimizers.Adam(0.01), layerwise)
+    keep = keras.callbacks.ModelCheckpoint(
+        tmp_path / "{epoch}.weights.h5", save_weights_only=True
+    )
+    fit(model, 3, [tfs.GradualUnfreezing(groups_of(model)), keep])
+    other = compiled(network(), optimizers.Adam(0.01), layerwise)
+    fit(other, 1, [tfs.GradualUnfreezing(groups_of(other))])
+    model.load_weights(tmp_path / "1.weights.h5")
+    for each in (model, other):
+        fit(each, 2)
+    for actual, expected in zip(arrays(model), arrays(other), strict=True):
+        assert np.isfinite(actual).all()
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_a_count_that_was_set_back_by_hand_gives_numbers():
+    model = compiled(network(), optimizers.Adam(0.01))
+    fit(model, 2, [tfs.GradualUnfreezing(groups_of(model))])
+    model.optimizer.iterations.assign(0)
+    before = arrays(model)
+    fit(model, 1)
+    for new, old in zip(arrays(model), before, strict=True):
+        assert np.abs(new - old).max() < 1  # and not NaN
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_heads_rate_can_be_looked_for(trained):
+    """A range test with frozen groups leaves the optimizer as it was, to the bit."""
+    model, other = (compiled(network(), optimizers.Adam(0.01)) for _ in range(2))
+    for each in (model, other):
+        if trained:
+            fit(each, 2, [tfs.GradualUnfreezing(groups_of(each))])
+        each.optimizer.build(each.trainable_variables)
+    x, y = digits(80)
+    watch = Watch()
+    unfreezing = tfs.GradualUnfreezing(groups_of(model), epochs_per_group=2)
+    result = tfs.find_learning_rate(
+        model, x, y, steps=12, batch_size=16, max_lr=0.1, verbose=0, stop_factor=None,
+        callbacks=[unfreezing, watch],
+    )  # fmt: skip
+    assert len(result.losses) == 12
+    assert [watch.changed(e) for e in range(2)] == [{"c"}] * 2
+    for each in (model, other):
+        fit(each, 2)
+    for actual, expected in zip(arrays(model), arrays(other), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 @pytest.mark.parametrize("policy", ["frozen", "updating"])
 def test_statistics_of_frozen_layers_follow_the_policy(policy):
     model = compiled(network(), optimizers.SGD(0.1))
@@ -362,6 +413,19 @@ def test_an_interrupted_fit_leaves_nothing_to_the_next():
     assert "finalize_variable_values" not in vars(model.optimizer)
 
 
+def test_a_new_optimizer_after_an_interrupted_fit_finds_all_weights():
+    model = compiled(network(), optimizers.SGD(0.1))
+    with pytest.raises(Stop, match="now"):
+        fit(model, 3, [tfs.GradualUnfreezing(groups_of(model)), Interrupt(0, 2)])
+    compiled(model, optimizers.Adam(0.01))
+    assert all(w.trainable for w in model.weights if "moving" not in w.path)
+    assert patches(model) == []
+    model.optimizer.build(model.trainable_variables)  # as JAX and replicas do
+    watch = Watch()
+    fit(model, 1, [watch])
+    assert watch.changed(0) == {"a", "norm", "b", "c"}
+
+
 @pytest.mark.parametrize("layerwise", [False, True])
 @pytest.mark.parametrize("stop", [(1, 0), (2, 0), (3, 0), (1, 3)])
 def test_a_resumed_fit_goes_on_to_the_bit(tmp_path, stop, layerwise):
@@ -467,10 +531,31 @@ def test_bad_input_is_refused_before_anything_changes():
         assert all(w.trainable for w in model.weights if "moving" not in w.path)
         assert patches(model) == []
 
+    two = [tfs.GradualUnfreezing(good) for _ in range(2)]
+    with pytest.raises(ValueError, match="A fit has one GradualUnfreezing"):
+        fit(model, 1, two)
+    fit(model, 1)
+    assert patches(model) == []
+    assert "finalize_variable_values" not in vars(model.optimizer)
+
     model.get_layer("c").trainable = False
     head = [*good[:2], tfs.LayerGroup("head", [model.get_layer("c")])]
     with pytest.raises(ValueError, match="All weights of the group 'head' are frozen"):
         fit(model, 1, [tfs.GradualUnfreezing(head)])
+
+    model.trainable = False
+    before = arrays(model)
+    with pytest.raises(ValueError, match="no trainable weights: everything is frozen"):
+        fit(model, 1, [tfs.GradualUnfreezing(good)])
+    for actual, expected in zip(arrays(model), before, strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+    unbuilt = keras.Sequential([layers.Dense(8, name="a"), layers.Dense(10, name="c")])
+    groups = [tfs.LayerGroup(name, [name]) for name in "ac"]
+    callback = tfs.GradualUnfreezing(groups)
+    callback.set_model(compiled(unbuilt, optimizers.SGD(0.1)))
+    with pytest.raises(ValueError, match="is not built, and GradualUnfreezing"):
+        callback.on_train_begin()
 
     model = network()
     model.get_layer("a").trainable = False

@@ -36,7 +36,7 @@ def discriminative_groups(
     The order is that of `model.layers`, with nested models opened; in a subclassed
     model it is the order in which layers were made. A normalisation layer stays with
     the layer before it; weights that a model holds itself (class tokens, positions)
-    are in the first group.
+    are in the first group. A weight that two layers share is with the first of them.
 
     Args:
         model: A built model.
@@ -87,7 +87,7 @@ def discriminative_groups(
     last = max(len(first) - 1, 1)
     return [
         LayerGroup(f"group_{number + 1}", layers, low ** (1 - share) * high**share)
-        for number, layers in enumerate(_cut(units, first))
+        for number, layers in enumerate(_each_weight_once(_cut(units, first)))
         for share in [number / last if len(first) > 1 else 1.0]
     ]
 
@@ -133,7 +133,11 @@ def layer_decay_groups(
     return [
         LayerGroup(name, layers, decay ** (len(parts) - 1 - number))
         for number, (name, layers) in enumerate(
-            zip(_unlike([part[0].name for part in parts]), parts, strict=True)
+            zip(
+                _unlike([part[0].name for part in parts]),
+                _each_weight_once(parts),
+                strict=True,
+            )
         )
     ]
 
@@ -177,12 +181,14 @@ def _opened(model: Any, own: list[Any], seen: set[int]) -> Iterable[Any]:
     """The layers with weights, nested models opened; the models' own into `own`."""
     own += own_weights(model)
     for layer in model.layers:
-        if id(layer) in seen:
-            continue  # shared by two models
+        fresh = [weight for weight in layer.weights if id(weight) not in seen]
+        if id(layer) in seen or (layer.weights and not fresh):
+            continue  # shared by two models, or tied to layers before
         seen.add(id(layer))
         if any(kind.__name__ == "Model" for kind in type(layer).__mro__):
             yield from _opened(layer, own, seen)
-        elif layer.weights:
+        elif fresh:
+            seen.update(map(id, fresh))
             yield layer
 
 
@@ -211,6 +217,21 @@ def _cut(units: list[list[Any]], first: list[int]) -> list[list[Any]]:
         [layer for unit in units[begin:end] for layer in unit]
         for begin, end in zip(first, ends, strict=True)
     ]
+
+
+def _each_weight_once(parts: list[list[Any]]) -> list[list[Any]]:
+    """Layers as they are, but of one tied to a layer before only what is its own."""
+    seen: set[int] = set()
+    result = []
+    for part in parts:
+        members: list[Any] = []
+        for layer in part:
+            weights = layer.weights if hasattr(layer, "weights") else [layer]
+            own = [weight for weight in weights if id(weight) not in seen]
+            members += [layer] if len(own) == len(weights) else own
+            seen.update(map(id, own))
+        result.append(members)
+    return result
 
 
 def _positions(model: Any, units: list[list[Any]], boundaries: Any) -> list[int]:

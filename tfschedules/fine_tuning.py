@@ -11,7 +11,7 @@ from tfschedules import checks, units
 from tfschedules.callbacks import HyperparameterScheduler
 from tfschedules.depth import layer_decay_groups
 from tfschedules.drive import check_compiled, hyperparameters_of
-from tfschedules.groups import LayerGroup, check_groups, memberships
+from tfschedules.groups import LayerGroup, assign, check_groups, memberships
 from tfschedules.optimizers import LayerwiseOptimizer
 from tfschedules.recipes import one_cycle
 from tfschedules.schedules import Join
@@ -50,8 +50,8 @@ def fine_tune(
         base_lr: The peak of the first cycle; the second's is half of it. At the
             optimizer's rate, that is, for groups whose multiplier is 1.
         groups: Groups from the input to the output, of which the last is the head. By
-            default those of the `LayerwiseOptimizer`; else the last layer with weights
-            is the head.
+            default those of the `LayerwiseOptimizer` (what its `default` takes is not
+            the head); else the last layer with weights is the head.
         pct_start: The share of the second cycle spent going up.
         div_factor: The second cycle begins at its peak divided by this.
         batch_norm: See `GradualUnfreezing`.
@@ -116,18 +116,23 @@ def _body_and_head(
     model: keras.Model, groups: Iterable[LayerGroup] | None
 ) -> list[LayerGroup]:
     """The last group, and all others as one."""
-    if groups is None:
+    others = False  # whether weights may be in no group
+    if groups is not None:
+        groups = check_groups(groups)
+        assign(groups, model.trainable_variables)
+    else:
         optimizer = model.optimizer
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             optimizer = optimizer.inner_optimizer
         layerwise = isinstance(optimizer, LayerwiseOptimizer)
         groups = optimizer.groups if layerwise else layer_decay_groups(model, 1.0)
-    groups = check_groups(groups)
+        others = layerwise and optimizer.default is not None
+    last = len(groups) - 1
     parts: dict[str, list[Any]] = {"body": [], "head": []}
     weights = model.weights
     for weight, found in zip(weights, memberships(groups, weights), strict=True):
-        if found:
-            parts["head" if max(found) == len(groups) - 1 else "body"].append(weight)
+        if found or others:
+            parts["head" if found and max(found) == last else "body"].append(weight)
     if not parts["body"]:
         raise ValueError(
             "fine_tune needs a group besides the head, to be frozen first. Received: "

@@ -198,10 +198,10 @@ def paths_of(weights: Sequence[Any]) -> list[str]:
     The root is the first part if all paths share it: Keras begins the paths of a
     Sequential or a subclassed model with its name, those of a functional one not.
     """
-    paths = [getattr(weight, "path", weight.name) for weight in weights]
+    paths = [_path(weight) for weight in weights]
     if len({path.split("/")[0] for path in paths}) > 1:
         return paths
-    return [p.split("/", 1)[1] if p.count("/") > 1 else p for p in paths]
+    return [_inside(path) for path in paths]
 
 
 def memberships(
@@ -209,28 +209,47 @@ def memberships(
 ) -> list[list[int]]:
     """For each weight, the groups that it is in, by their positions."""
     paths = paths_of(weights)
-    tests = [_test(group) for group in groups]
+    known = {name for path in paths for name in _names_on(path)}
+    tests = [_test(group, paths, known) for group in groups]
     return [
         [number for number, test in enumerate(tests) if test(weight, path)]
         for weight, path in zip(weights, paths, strict=True)
     ]
 
 
-def _test(group: LayerGroup) -> Callable[[Any, str], bool]:
+def _test(
+    group: LayerGroup, paths: Sequence[str], known: set[str]
+) -> Callable[[Any, str], bool]:
     if isinstance(group.layers, str):
         pattern = re.compile(group.layers)
-        return lambda weight, path: pattern.search(path) is not None
-    names = {layer for layer in group.layers if isinstance(layer, str)}
+        if any(map(pattern.search, paths)):
+            return lambda weight, path: pattern.search(path) is not None
+        # Beside a nested model that was built before, the root's name is on some paths.
+        return lambda weight, path: pattern.search(_inside(path)) is not None
+    given = {layer for layer in group.layers if isinstance(layer, str)}
+    # The root may be called as one of its layers, or be left out where it is a layer.
+    names, whole = given & known, given - known
     objects = [layer for layer in group.layers if not isinstance(layer, str)]
     members = {id(weight) for layer in objects for weight in weights_of(layer)}
     return lambda weight, path: (
-        id(weight) in members or not names.isdisjoint(_names_of(weight))
+        id(weight) in members
+        or not names.isdisjoint(_names_on(path))
+        or not whole.isdisjoint(_names_on(_path(weight)))
     )
 
 
-def _names_of(weight: Any) -> set[str]:
+def _inside(path: str) -> str:
+    """A path without its first part, of those of a layer and a weight at least."""
+    return path.split("/", 1)[1] if path.count("/") > 1 else path
+
+
+def _path(weight: Any) -> str:
+    return getattr(weight, "path", weight.name)
+
+
+def _names_on(path: str) -> set[str]:
     """What a weight may be called by: the layers on its path, and the ends of that."""
-    parts = getattr(weight, "path", weight.name).split("/")
+    parts = path.split("/")
     ends = {"/".join(parts[begin:]) for begin in range(len(parts) - 1)}
     return {*parts[:-1], *ends}
 
@@ -252,8 +271,14 @@ def assign(
 
     Raises:
         ValueError: If a weight is in no group or in two, or a group has none; if a
-            layer is unknown, not built, or of another model.
+            layer is unknown, not built, or of another model; if there are no weights.
     """
+    if not (weights or loaded):
+        raise ValueError(
+            "There are no trainable weights: everything is frozen, or the model is not "
+            "built yet. Leave what is ever to be trained at trainable=True, and build "
+            "the model (give it a keras.Input) first."
+        )
     found = memberships(groups, weights)
     if not loaded:
         _check_layers(groups, weights, found)
@@ -286,8 +311,9 @@ def _check_layers(
 ) -> None:
     """Refuse groups without weights, and layers that are not in the model."""
     known = {id(weight) for weight in weights}
-    names = {name for weight in weights for name in _names_of(weight)}
-    layers = sorted(name for name in names if "/" not in name)
+    names = {name for weight in weights for name in _names_on(_path(weight))}
+    inside = {name for path in paths_of(weights) for name in _names_on(path)}
+    layers = sorted(name for name in inside if "/" not in name)
     for number, group in enumerate(groups):
         where = f"of the group {group.name!r}"
         frozen = False

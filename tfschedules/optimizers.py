@@ -12,6 +12,12 @@ import numpy as np
 
 from tfschedules import checks
 from tfschedules.drive import Part, Split, innermost, parts_of, value_of
+from tfschedules.group_config import (
+    group_config,
+    group_from_config,
+    kinds_of,
+    warn_of_names_twice,
+)
 from tfschedules.group_table import GroupRow, GroupTable
 from tfschedules.groups import (
     LayerGroup,
@@ -19,7 +25,6 @@ from tfschedules.groups import (
     check_groups,
     is_decayed,
     no_decay_kinds,
-    own_weights,
 )
 from tfschedules.schedules import Schedule, schedule_given
 
@@ -31,6 +36,8 @@ _OWN = {
 }
 _TENSORFLOWS = ("_self_", "_update_uid")  # with which TensorFlow tracks an object
 _DEFAULT = "(default)"
+# Where a multiplier that is a schedule must be a multiplier; past its end it stays so.
+_LOOKED_AT = np.array([0, *range(1, 64), *(2**i for i in range(6, 31))])
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
@@ -61,9 +68,9 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
 
     Raises:
         TypeError: If an argument is of another kind.
-        ValueError: If the optimizer cannot be divided; when it is built, and before it
-            changes anything, if a weight is in no group or in two, a group is empty, or
-            a layer is unknown or of another model.
+        ValueError: If the optimizer cannot be divided, or everything would be frozen;
+            when it is built, and before it changes anything, if a weight is in no group
+            or in two, a group is empty, or a layer is unknown or of another model.
         NotImplementedError: On the torch backend, whose built-in optimizers update all
             weights at once.
 
@@ -96,6 +103,16 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             _factor(group)
         if default is not None:
             default = checks.real("default", default, at_least=0)
+            if _DEFAULT in [group.name for group in groups]:
+                raise ValueError(
+                    f"The name {_DEFAULT!r} is that of the weights in no group, which "
+                    "`default` makes. Give the group another one."
+                )
+        if not default and all(group.multiplier == 0 for group in groups):
+            raise ValueError(
+                "Every multiplier is 0, which freezes everything: nothing would be "
+                f"trained. Received: {len(groups)} group(s), default={default!r}"
+            )
         kinds = no_decay_kinds(no_decay)
         super().__init__(learning_rate=0.0, name=name)
         super().__setattr__("inner_optimizer", optimizer)
@@ -160,6 +177,14 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             optimizer_variables, grads, trainable_variables
         )
 
+    def save_own_variables(self, store: Any) -> None:
+        """Save the wrapped optimizer's state."""
+        self.inner_optimizer.save_own_variables(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the wrapped optimizer's state."""
+        self.inner_optimizer.load_own_variables(store)
+
     def finalize_variable_values(self, var_list: Any) -> None:
         """Put averages of weights in their place at the end of a fit."""
         self.inner_optimizer.finalize_variable_values(var_list)
@@ -205,7 +230,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         """The division that was saved, if it is of such variables as these."""
         if self._saved is None:
             return None
-        if [list(kind) for kind in self._saved["variables"]] == _kinds(variables):
+        if [list(kind) for kind in self._saved["variables"]] == kinds_of(variables):
             return list(self._saved["groups"])
         self._saved = None
         return None
@@ -283,19 +308,19 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         """
         config = {
             "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
-            "groups": [_group_config(group) for group in self.groups],
+            "groups": [group_config(group) for group in self.groups],
             "default": self.default,
             "no_decay": list(self.no_decay),
             "name": self.name,
             "saved": self._saved,
         }
         if not self.built and self._saved is None:
-            _warn_of_names_twice(config["groups"])
+            warn_of_names_twice(config["groups"])
         if self.built:
             weights = self.inner_optimizer._trainable_variables
             missed = Split.of(self.inner_optimizer).missed
             config["saved"] = {
-                "variables": _kinds(weights),
+                "variables": kinds_of(weights),
                 "groups": self._numbers,
                 "missed": [missed.get(i, 0) for i in range(len(weights))],
             }
@@ -311,13 +336,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         load = keras.saving.deserialize_keras_object
         config["optimizer"] = load(config["optimizer"], custom_objects)
         config["groups"] = [
-            LayerGroup(
-                **{
-                    **group,
-                    "multiplier": load(group["multiplier"], custom_objects),
-                }
-            )
-            for group in config["groups"]
+            group_from_config(group, custom_objects) for group in config["groups"]
         ]
         optimizer = cls(**config)
         optimizer._saved, optimizer._loaded = saved, True
@@ -367,6 +386,15 @@ def _factor(group: LayerGroup) -> float | Schedule:
             f"steps_per_epoch). Received: {schedule!r}"
         )
     schedule(0)  # an error in it comes now
+    steps = _LOOKED_AT if isinstance(group.multiplier, Schedule) else _LOOKED_AT[:1]
+    values = schedule.values(steps)
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        raise ValueError(
+            f"The multiplier of the group {group.name!r} must be finite and >= 0 at "
+            f"every step. Received: {schedule!r}, which is {values[bad][0]:g} at step "
+            f"{steps[bad][0]}"
+        )
     return schedule
 
 
@@ -376,47 +404,3 @@ def _shown(factor: float | Schedule) -> str:
 
 def _yes(answer: bool) -> str:
     return "yes" if answer else "no"
-
-
-def _group_config(group: LayerGroup) -> dict[str, Any]:
-    """A group in plain values; nested models as the layers that hold weights."""
-    layers = group.layers
-    if not isinstance(layers, str):
-        layers = [name for layer in layers for name in _saved_names(layer)]
-    return {
-        "name": group.name,
-        "layers": layers,
-        "multiplier": keras.saving.serialize_keras_object(group.multiplier),
-        "weight_decay_multiplier": group.weight_decay_multiplier,
-    }
-
-
-def _warn_of_names_twice(groups: list[dict[str, Any]]) -> None:
-    """Warn of layers that cannot be told apart by what is saved of them."""
-    lists = [group["layers"] for group in groups]
-    names = [name for names in lists if not isinstance(names, str) for name in names]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        warnings.warn(
-            f"Several layers are called {', '.join(twice)}, and the optimizer is saved "
-            "before it is built, with layers by their names: it will not find them. "
-            "Before saving: optimizer.build(model.trainable_variables).",
-            stacklevel=4,
-        )
-
-
-def _kinds(weights: Sequence[Any]) -> list[Any]:
-    """What weights are told apart by: the layer's name, their own, and their shape."""
-    return [[*weight.path.split("/")[-2:], list(weight.shape)] for weight in weights]
-
-
-def _saved_names(layer: Any) -> list[str]:
-    """A layer's name, a weight's path; of a model those of its layers with weights."""
-    if isinstance(layer, keras.Model):
-        inside = [name for each in layer.layers for name in _saved_names(each)]
-        return inside + [weight.path for weight in own_weights(layer)]
-    if isinstance(layer, keras.Variable):  # without the model's name, if that is there
-        return [layer.path.split("/", layer.path.count("/") > 1)[-1]]
-    if isinstance(layer, str):
-        return [layer]
-    return [layer.name] if layer.weights or not layer.built else []

@@ -30,13 +30,15 @@ class GradualUnfreezing(keras.callbacks.Callback):
     Epoch e trains the last 1 + e // `epochs_per_group` of them; a fit that goes on at
     an `initial_epoch`, or that `BackupAndRestore` has put back, goes on at its place.
     Groups still frozen cost no backward pass and no update, keep their optimizer state,
-    and after the fit everything is trainable again.
+    and after the fit everything is trainable again. (After one that was interrupted,
+    when the model is next trained or compiled.)
 
     Adam and its like correct averages for the number of updates, as they begin at 0. A
     weight that joins late is corrected by the updates that it has taken itself; by all
     that were made, its first one would be about three times too long. (That is kept
     with the optimizer, also after the fit; a saved file has it with a
-    `LayerwiseOptimizer` only.)
+    `LayerwiseOptimizer` only. On torch, whose optimizers update all weights at once,
+    it is still all that were made.)
 
     Works with any optimizer, and needs one that knows all the weights: compile while
     they are trainable. Weights that are frozen then are left alone.
@@ -52,8 +54,9 @@ class GradualUnfreezing(keras.callbacks.Callback):
     Raises:
         TypeError: If an argument is of another kind.
         ValueError: If an argument is out of its range; when `fit` begins, and before it
-            changes anything, if a trainable weight is in no group or in two, a group
-            has no weights to train, or the optimizer does not know them.
+            changes anything, if the model is not built, a trainable weight is in no
+            group or in two, a group has no weights to train, or the optimizer does not
+            know them; if the fit has two of these callbacks.
 
     Example:
         >>> import keras
@@ -96,12 +99,13 @@ class GradualUnfreezing(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Find the groups' weights and layers."""
         self._give_back()
+        self._check_model()
         weights = list(self.model.trainable_variables)
         numbers = [n for n in assign(self.groups, weights) if n is not None]
         self._check_known(weights, numbers)
         self._weights = list(zip(weights, numbers, strict=True))
         self._layers = self._layers_to_calm()
-        self._loan, self._begun = Loan(self.model), False
+        self._loan, self._begun = Loan(self.model, borrower=self), False
         with self._loan.closed_on_error():
             self._freezer = Freezer(self.model, self._loan)
 
@@ -152,6 +156,21 @@ class GradualUnfreezing(keras.callbacks.Callback):
                     missed[optimizer._get_variable_index(weight)] = late
         assert self._freezer is not None
         self._freezer.begin(since, missed)
+
+    def _check_model(self) -> None:
+        """Refuse a model whose weights are not there, or frozen by another one."""
+        if not self.model.built:
+            raise ValueError(
+                f"The model {self.model.name!r} is not built, and GradualUnfreezing "
+                "freezes its weights before the first step. Give it a keras.Input, "
+                "call it once, or model.build(shape)."
+            )
+        others = Loan.borrowers(self.model)
+        if any(isinstance(other, GradualUnfreezing) for other in others):
+            raise ValueError(
+                "A fit has one GradualUnfreezing, and this one has two: what is frozen "
+                "would be decided twice. (fine_tune makes one itself.)"
+            )
 
     def _check_known(self, weights: list[Any], numbers: list[int]) -> None:
         """Refuse groups with nothing to train, and an optimizer that lacks weights."""

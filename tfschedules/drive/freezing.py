@@ -35,29 +35,20 @@ class Freezer:
         self._calm: dict[int, tuple[Any, Any]] = {}
         self._since = 0
         self._averaged = 0
+        self._latest = 0  # the count when the missed batches were last noted
         self._missed: dict[int, int] = {}
+        self._before: dict[int, int] = {}
         self._put_averages = self._optimizer.finalize_variable_values
-        self._borrow("finalize_variable_values", self._finalize)
+        optimizer = self._optimizer
+        loan.borrow(optimizer, "finalize_variable_values", self._finalize)
         if keras.backend.backend() == "jax":
-            self._borrow("stateless_apply", self._stateless_apply)
+            loan.borrow(optimizer, "stateless_apply", self._stateless_apply)
         loan.undo_with(self._end)
 
     def _finalize(self, var_list: Any) -> None:
         """Put averages into all weights, and not into those trainable at the end."""
         self._catch_up(batches_made(self._model))
         self._put_averages(self._optimizer._trainable_variables)
-
-    def _borrow(self, name: str, replacement: Callable[..., Any]) -> None:
-        before = vars(self._optimizer).get(name)
-        _set(self._optimizer, name, replacement)
-
-        def undo() -> None:
-            if before is None:
-                object.__delattr__(self._optimizer, name)
-            else:
-                _set(self._optimizer, name, before)
-
-        self._loan.undo_with(undo)
 
     def begin(self, since: int, missed: dict[int, int] | None) -> None:
         """Say what is known of the past, before the first step.
@@ -70,10 +61,11 @@ class Freezer:
         """
         split = Split.of(self._optimizer)
         self._since = since
-        self._averaged = batches_made(self._model)
+        self._averaged = self._latest = batches_made(self._model)
         self._missed = dict(split.missed) if missed is None else {}
         if missed is not None:
             split.missed = missed
+        self._before = dict(split.missed)
 
     def freeze(self, weights: Iterable[Any], calm: Iterable[Any]) -> None:
         """Freeze these weights and no others, until this is called again.
@@ -107,6 +99,7 @@ class Freezer:
         made = batches_made(self._model)
         missed = Split.of(self._optimizer).missed
         self._catch_up(made)
+        self._latest = made
         for position in positions:
             missed[position] = self._missed.get(position, 0) + made - self._since
             self._frozen[position].trainable = True
@@ -119,8 +112,11 @@ class Freezer:
             _set(layer, "call", before)
 
     def _end(self) -> None:
-        if self._frozen:
+        if self._frozen or self._latest:
+            put_back = batches_made(self._model) < self._latest
             self._thaw(list(self._frozen))
+            if put_back:  # by a range test, to before this fit
+                Split.of(self._optimizer).missed = self._before
         self._frozen = {}
         for key in list(self._calm):
             self._excite(key)
@@ -174,7 +170,7 @@ class Freezer:
             average = optimizer._model_variables_moving_average[position]
             if average is not None:
                 old, now = value_of(average), value_of(weight)
-                average.assign(left * old + (1 - left) * now)
+                average.assign(now + left * (old - now))  # to the bit if they are equal
 
 
 def _as_in_inference(call: Callable[..., Any]) -> Callable[..., Any]:

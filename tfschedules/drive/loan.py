@@ -14,7 +14,8 @@ class Loan:
 
     An exception in `fit` skips `on_train_end`. So a loan also watches for the next use
     of the model: `fit` and `train_on_batch` begin with `make_train_function`, which
-    gives back whatever an interrupted fit has left and only then goes on.
+    gives back whatever an interrupted fit has left and only then goes on. So does
+    `compile`, as a new optimizer has to find every weight that is to be trained.
 
     The train function may be traced already, and tracing is when borrowed things are
     seen: it is made anew after borrowing, and dropped after giving back.
@@ -29,6 +30,7 @@ class Loan:
         if not isinstance(guard, _Guard):
             guard = _Guard(model)
             _set(model, "make_train_function", guard)
+            _set(model, "compile", guard.compile)
         guard.loans.append(self)
 
     @staticmethod
@@ -88,20 +90,33 @@ class _Guard:
         self.model = model
         self.previous = vars(model).get("make_train_function")
         self.original = model.make_train_function
+        self.previous_compile = vars(model).get("compile")
+        self.original_compile = model.compile
         self.loans: list[Loan] = []
 
     def __call__(self, force: bool = False) -> Any:
         if not force:  # a fit begins; with force, one in progress is traced anew
-            for loan in reversed(self.loans[:]):
-                loan.close()
+            self._close_all()
         return self.original(force)
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        self._close_all()
+        self.original_compile(*args, **kwargs)
+
+    def _close_all(self) -> None:
+        for loan in reversed(self.loans[:]):
+            loan.close()
+
     def take_down(self) -> None:
-        """Give the model its own `make_train_function` again."""
-        if self.previous is None:
-            object.__delattr__(self.model, "make_train_function")
-        else:
-            _set(self.model, "make_train_function", self.previous)
+        """Give the model its own methods again."""
+        for name, previous in (
+            ("make_train_function", self.previous),
+            ("compile", self.previous_compile),
+        ):
+            if previous is None:
+                object.__delattr__(self.model, name)
+            else:
+                _set(self.model, name, previous)
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from tfschedules.drive.split import Split
 from tfschedules.drive.state import innermost, value_of
 
 _KERAS_GENERATOR = "global_seed_generator"  # made when it is first drawn from
@@ -118,6 +119,7 @@ class Snapshot:
             for variable in _variables(model)
         }
         self._stop_training = model.stop_training
+        self._missed = dict(split.missed) if (split := self._split()) else {}
 
     def restore(self) -> None:
         """Put everything back; metrics made since are reset."""
@@ -127,7 +129,12 @@ class Snapshot:
             if any(id(variable) not in self._values for variable in metric.variables):
                 metric.reset_state()
         self._model.stop_training = self._stop_training
+        if split := self._split():  # batches that frozen weights have missed
+            split.missed = dict(self._missed)
         self._generators.restore()
+
+    def _split(self) -> Split | None:
+        return Split.at(innermost(self._model.optimizer))
 
 
 class Unbuilt:

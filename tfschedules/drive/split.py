@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from tfschedules.drive.loan import _set
+from tfschedules.drive.state import value_of
 from tfschedules.schedules import Schedule
 
 Factor = float | Schedule
@@ -53,7 +54,8 @@ class Split:
         parts: The parts; a weight in none has the optimizer's own rate.
         missed: How many batches each weight has missed while it was frozen, by its
             position. Adam and its like correct the bias of young averages by the count
-            of updates: of a weight they count those that it has taken.
+            of updates: of a weight they count those that it has taken. A state that
+            is loaded has missed no more than it has seen.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -62,6 +64,7 @@ class Split:
         self._update_all = optimizer._backend_update_step
         self._update_one = optimizer.update_step
         self._decay = optimizer._apply_weight_decay
+        self._load = optimizer.load_own_variables
         self._part_of: dict[int, tuple[Part, float]] = {}
         self._values: dict[str, Any] = {}
         self._parts: tuple[Part, ...] = ()
@@ -69,12 +72,18 @@ class Split:
         _set(optimizer, "_backend_update_step", self.update_all)
         _set(optimizer, "update_step", self.update_one)
         _set(optimizer, "_apply_weight_decay", self.decay)
+        _set(optimizer, "load_own_variables", self.load)
         _set(optimizer, _NAME, self)
 
     @classmethod
     def of(cls, optimizer: Any) -> Split:
         """The split of `optimizer`; it is made if there is none."""
-        return vars(optimizer).get(_NAME) or cls(optimizer)
+        return cls.at(optimizer) or cls(optimizer)
+
+    @staticmethod
+    def at(optimizer: Any) -> Split | None:
+        """The split of `optimizer`, if there is one."""
+        return vars(optimizer).get(_NAME)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -110,7 +119,9 @@ class Split:
         count = self._optimizer._iterations
         now = keras.ops.convert_to_tensor(count)
         late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
-        _set(self._optimizer, "_iterations", now - late)
+        # Something may have set the count back; a negative one would give NaN.
+        own = keras.ops.maximum(now - late, keras.ops.zeros_like(now))
+        _set(self._optimizer, "_iterations", own)
         try:
             self._update_one(gradient, variable, learning_rate)
         finally:
@@ -129,6 +140,12 @@ class Split:
                 self._decay(those)
             finally:  # replicas run this in turns: it may be gone
                 vars(optimizer).pop("_get_current_learning_rate", None)
+
+    def load(self, store: Any) -> None:
+        """Load a state: of an earlier one, batches missed since are none of its."""
+        self._load(store)
+        made = int(value_of(self._optimizer._iterations))
+        self.missed = {at: min(missed, made) for at, missed in self.missed.items()}
 
     def _factors(self) -> dict[str, Any]:
         """The factors by part: numbers, or tensors at this update."""
@@ -180,5 +197,5 @@ def _times(value: Any, factor: Any) -> Any:
 
 def parts_of(optimizer: Any) -> tuple[Part, ...]:
     """The parts of the innermost optimizer's weights, if it has any."""
-    split = vars(optimizer).get(_NAME)
+    split = Split.at(optimizer)
     return split.parts if split is not None else ()
