@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import tempfile
 import time
 import tracemalloc
 
@@ -98,19 +99,15 @@ def main() -> None:
     state = [*model.variables, *model.optimizer.variables]
     size = sum(np.prod(v.shape, dtype=int) * 4 for v in state)
     tracemalloc.start()
-    snapshot = Snapshot(model)
-    held, peak = tracemalloc.get_traced_memory()
-    print(f"\nWeights and slots: {size / 2**20:.0f} MiB")
-    print(f"A snapshot holds {held / size:.3f} of that, {peak / size:.3f} at its peak")
-    del snapshot
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
-    snapshot = Snapshot(model, "/tmp")
-    held, peak = tracemalloc.get_traced_memory()
-    print(
-        f"On disk {(held - before) / size:.3f}, {(peak - before) / size:.3f} at its peak"
-    )
-    del snapshot
+    print(f"\nWeights and slots: {size / 2**20:.0f} MiB; of that a snapshot takes")
+    for where, folder in (("in memory", None), ("on disk", tempfile.gettempdir())):
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        snapshot = Snapshot(model, folder)
+        held, peak = tracemalloc.get_traced_memory()
+        held, peak = (held - before) / size, (peak - before) / size
+        print(f"{where:16}{held:.3f}, {peak:.3f} at its peak")
+        del snapshot
 
 
 if __name__ == "__main__":

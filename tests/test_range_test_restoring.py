@@ -264,7 +264,8 @@ PLACES = [
 
 
 @pytest.mark.parametrize(
-    ("where", "error"), zip(PLACES, 3 * [KeyboardInterrupt, MemoryError], strict=True)
+    ("where", "error"),
+    list(zip(PLACES, 3 * [KeyboardInterrupt, MemoryError], strict=True)),
 )
 def test_whatever_a_callback_raises(where, error):
     def run(sweeps):
