@@ -21,17 +21,22 @@ class Curve:
     Attributes:
         learning_rates: rates, `(n,)`, up to where more than half of the sweeps are
             not finite any more.
+        losses: raw, the median of the sweeps, `(n,)`.
         smoothed: losses without noise and spikes, `(n,)`; how high they explode is
             left out.
-        ranks: of the losses among those of their sweep, `(m,)`, averaged over sweeps;
-            only up to where the losses explode, m <= n.
+        ranks: of the raw losses among those of their sweep, from 0 to 1, averaged over
+            sweeps, `(m,)`; only up to where the losses explode, m <= n.
+        drawn_ranks: the same of losses without spikes. Not for a test: noise that has
+            been clipped to its neighbours is no noise any more.
         exploded: whether they do.
         plateau: the smoothed loss of the beginning.
     """
 
     learning_rates: np.ndarray
+    losses: np.ndarray
     smoothed: np.ndarray
     ranks: np.ndarray
+    drawn_ranks: np.ndarray
     exploded: bool
     plateau: float
 
@@ -146,20 +151,27 @@ def read(learning_rates: np.ndarray, sweeps: np.ndarray) -> Curve:
     n = sweeps.shape[1]
     middle = np.median(sweeps, axis=0)
     beginning = middle[: max(3, n // 20)]
-    ceiling = max(np.median(beginning) + 3.0 * noise(middle), beginning.max())
-    below = np.flatnonzero(middle <= ceiling)
-    m = int(below[-1]) + 1
-    lowered = [np.minimum(draw_back_spikes(sweep), ceiling) for sweep in sweeps]
-    smoothed = _local_line(np.mean(lowered, axis=0), _default_width(n))
+    high = np.median(beginning) + 3.0 * noise(middle)
+    ceiling = max(high, beginning.max())
+    m = int(np.flatnonzero(middle <= ceiling)[-1]) + 1
+    drawn = np.array([draw_back_spikes(sweep) for sweep in sweeps])
+    smoothed = np.minimum(drawn, ceiling).mean(axis=0)
+    smoothed = _local_line(smoothed, _default_width(n))
     lowest = int(np.argmin(smoothed))
     plateau = _plateau(smoothed, lowest)
     tie = TIE * (plateau - smoothed[lowest])
-    even = np.round((sweeps[:, :m] - plateau) / tie) if tie > 0 else sweeps[:, :m]
+
+    def mean_ranks(values: np.ndarray) -> np.ndarray:
+        even = np.round((values - plateau) / tie) if tie > 0 else values
+        return np.nanmean([_shares(sweep) for sweep in even[:, :m]], axis=0)
+
     return Curve(
         learning_rates=learning_rates[:n],
+        losses=middle,
         smoothed=smoothed,
-        ranks=np.nanmean([_shares(sweep) for sweep in even], axis=0),
-        exploded=m < len(learning_rates),
+        ranks=mean_ranks(sweeps),
+        drawn_ranks=mean_ranks(drawn),
+        exploded=n < len(learning_rates) or bool(np.median(middle[-3:]) > high),
         plateau=plateau,
     )
 

@@ -20,7 +20,7 @@ from tfschedules.suggestions.curves import Curve
 
 SHORTEST = 0.05  # of the sweep: a plateau, and a descent
 SHUFFLES = 399  # of the losses, to learn how far chance lets them fall
-MAY_EXCEED = 3  # of the shuffles: a level of 4 in 400
+MAY_EXCEED = 1  # of the shuffles: a level of 2 in 400
 BEYOND_CHANCE = 5.5  # a z that need not be compared with shuffles
 RARE_RUN = 0.009  # chance of a run of falls; five of five points have 1/120
 BELOW_EXPLOSION = 250.0, 2.5  # the two decades of rates where a descent is to be
@@ -60,13 +60,13 @@ def find(ranks: np.ndarray, most_places: int = 100) -> Descent:
 def stands_out(curve: Curve) -> bool:
     """Whether chance would rarely let the losses fall as far as they do.
 
-    At most 4 of 399 shuffles of the ranks have a z as large: so plain noise of any
+    At most 1 of 399 shuffles of the ranks have a z as large: so plain noise of any
     distribution passes in some 1 % of cases. An unbroken run of falls does as well
     where it is as rare. Where the losses explode, a descent is expected at rates just
     below: for one stretch that is chosen beforehand z need not be as large as for the
     largest of all.
     """
-    if more_than_chance(curve.ranks):
+    if _run_is_rare(curve.losses) or more_than_chance(curve.ranks):
         return True
     if not curve.exploded:
         return False
@@ -83,8 +83,6 @@ def stands_out(curve: Curve) -> bool:
 
 def more_than_chance(ranks: np.ndarray) -> bool:
     """Whether the ranks fall further than shuffling them explains."""
-    if _run_is_rare(ranks):
-        return True
     deviation = float(ranks.std())
     if deviation == 0.0:
         return False
@@ -100,11 +98,11 @@ def more_than_chance(ranks: np.ndarray) -> bool:
     return True
 
 
-def _run_is_rare(ranks: np.ndarray) -> bool:
+def _run_is_rare(losses: np.ndarray) -> bool:
     """Whether so many falls in a row are rare: (n - k + 1) / k! bounds their chance.
 
     For short, clean curves, of which there are too few shuffles.
     """
-    ends = np.flatnonzero(np.r_[True, np.diff(ranks) >= 0, True])
+    ends = np.flatnonzero(np.r_[True, np.diff(losses) >= 0, True])
     k = int(np.diff(ends).max())
-    return (len(ranks) - k + 1) / math.factorial(min(k, 20)) < RARE_RUN
+    return (len(losses) - k + 1) / math.factorial(min(k, 20)) < RARE_RUN

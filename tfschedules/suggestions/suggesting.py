@@ -100,7 +100,7 @@ def suggest(
     curve = curves.read(rates, sweeps)
     if not descents.stands_out(curve):
         return _refuse(refusals.no_descent(rates, sweeps))
-    found = descents.find(curve.ranks)
+    found = descents.find(curve.drawn_ranks)
     suggestions = {name: read(curve, found) for name, read in RULES.items()}
     rate = suggestions[rule]
     if rate is None:
