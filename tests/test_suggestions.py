@@ -320,6 +320,22 @@ def test_refusals_say_what_was_seen_and_what_to_try(losses, seen, cure):
     assert cure in suggestion.reason
 
 
+def test_reasons_speak_of_the_metric():
+    accuracy = dict(name="accuracy", higher_is_better=True)
+    said = suggest(RATES, 0.4 * curve() - 1.0, **accuracy).reason
+    assert "the accuracy rose from 0.08" in said
+    assert "to 0.8" in said
+    assert "is high from rate" in said
+    flat = suggest(RATES, np.full(100, -0.1), **accuracy).reason
+    assert "every accuracy is 0.1," in flat
+    noise = -0.5 + 0.1 * np.random.default_rng(0).normal(size=100)
+    said = suggest(RATES, noise, **accuracy).reason
+    assert "the accuracy keeps around 0.49" in said
+    assert "no rise stands out" in said
+    falls = suggest(RATES, noise + np.maximum(RATES - 0.01, 0.0), **accuracy).reason
+    assert "The accuracy never rises: it stays at about 0.49 and falls from" in falls
+
+
 @pytest.mark.parametrize("n", [0, 1, 2, 4])
 def test_too_few_points(n):
     suggestion = suggest(RATES[:n], np.linspace(3.0, 1.0, n))

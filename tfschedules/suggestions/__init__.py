@@ -4,6 +4,7 @@
 - `descents`: where they have fallen, and whether by more than chance lets them.
 - `rules`: rates, and the bounds of a cycle, read off that.
 - `refusals`: what to say, and what to try, where nothing can be read.
+- `words`: what the values are called there.
 - `suggesting`: `suggest`, which asks them in this order.
 
 Smith, "Cyclical Learning Rates for Training Neural Networks" (2015), section 3.3, has

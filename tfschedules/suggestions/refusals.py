@@ -11,11 +11,14 @@ from tfschedules.suggestions.curves import (
     ranks,
 )
 from tfschedules.suggestions.descents import more_than_chance
+from tfschedules.suggestions.words import Words
 
 FEWEST_POINTS = 5
 
 
-def too_short(rates: np.ndarray, sweeps: np.ndarray, readable: int) -> str | None:
+def too_short(
+    rates: np.ndarray, sweeps: np.ndarray, readable: int, words: Words
+) -> str | None:
     """Why the first `readable` steps are too few, or None if they are enough."""
     if readable >= FEWEST_POINTS:
         return None
@@ -31,12 +34,13 @@ def too_short(rates: np.ndarray, sweeps: np.ndarray, readable: int) -> str | Non
             "the data, the weights or the loss; if they are sound, lower `min_lr`."
         )
     return (
-        f"The loss diverges at once: it is not finite at rate {rates[readable]:.2g}, "
-        f"step {readable}. Lower `min_lr`, to {rates[0] / 1e3:.1g} or less."
+        f"The {words.name} diverges at once: it is not finite at rate "
+        f"{rates[readable]:.2g}, step {readable}. Lower `min_lr`, to "
+        f"{rates[0] / 1e3:.1g} or less."
     )
 
 
-def no_descent(rates: np.ndarray, sweeps: np.ndarray) -> str:
+def no_descent(rates: np.ndarray, sweeps: np.ndarray, words: Words) -> str:
     """Tell flat, rising and noisy curves apart; of `alive` sweeps, (repeats, n)."""
     losses = np.median(sweeps, axis=0)
     losses = losses[: first_non_finite(losses)]
@@ -44,9 +48,9 @@ def no_descent(rates: np.ndarray, sweeps: np.ndarray) -> str:
     level, deviation = float(np.median(losses)), noise(losses)
     if is_flat(losses):
         return (
-            f"The curve is flat: every loss is {level:.4g}, up to rate {rates[-1]:.2g}."
-            " Check that the model has trainable variables and that the loss depends "
-            "on them, or raise `max_lr`."
+            f"The curve is flat: every {words.name} is {words.value(level, 4)}, up to "
+            f"rate {rates[-1]:.2g}. Check that the model has trainable variables and "
+            f"that the {words.name} depends on them, or raise `max_lr`."
         )
     if more_than_chance(ranks(-losses)):
         first = losses[: max(3, len(losses) // 20)]
@@ -55,21 +59,21 @@ def no_descent(rates: np.ndarray, sweeps: np.ndarray) -> str:
         where = min(low[-1] + 1, len(losses) - 1) if low.size else 0
         if where <= len(losses) // 5:
             return (
-                f"The loss diverges at once: from {start:.3g} it rises from rate "
-                f"{rates[where]:.2g} on. Lower `min_lr`, to {rates[0] / 1e3:.1g} or "
-                "less."
+                f"The {words.name} diverges at once: from {words.value(start)} it "
+                f"{words.worsens} from rate {rates[where]:.2g} on. Lower `min_lr`, to "
+                f"{rates[0] / 1e3:.1g} or less."
             )
         return (
-            f"The loss never descends: it stays at about {start:.3g} and rises from "
-            f"rate {rates[where]:.2g} on. Take more `steps`, so that each rate has "
-            "time to act, more `repeats` if the losses are noisy, and check the labels "
-            "and the loss."
+            f"The {words.name} never {words.improves}: it stays at about "
+            f"{words.value(start)} and {words.worsens} from rate {rates[where]:.2g} "
+            "on. Take more `steps`, so that each rate has time to act, more `repeats` "
+            "if it is noisy, and check the labels and the loss."
         )
     return (
         f"The curve is noise: over all rates, {rates[0]:.2g} to {rates[-1]:.2g}, the "
-        f"loss keeps around {level:.3g} with a deviation of {deviation:.2g} from batch "
-        "to batch, and no fall stands out. Take larger batches, more `steps` or more "
-        "`repeats`, or raise `max_lr`."
+        f"{words.name} keeps around {words.value(level)} with a deviation of "
+        f"{deviation:.2g} from batch to batch, and no {words.improvement} stands out. "
+        "Take larger batches, more `steps` or more `repeats`, or raise `max_lr`."
     )
 
 

@@ -36,10 +36,11 @@ def descent(curve: Curve, found: Descent) -> float:
     minimum, often near r_b, is too high, and noise moves both.
 
     Example:
-        >>> rates = np.array([1e-4, 1e-3, 1e-2, 1e-1, 1.0])
-        >>> curve = Curve(rates, np.array([3.0, 3.0, 1.0, 1.0, 5.0]), None, True, 3.0)
-        >>> round(descent(curve, Descent(begin=2, end=4, z=2.0)), 4)
-        0.0316
+        >>> from tfschedules.suggestions import suggest
+        >>> rates = np.geomspace(1e-4, 1, 41)
+        >>> losses = np.where((rates > 0.9e-3) & (rates < 1.1e-1), 1.0, 3.0)
+        >>> round(suggest(rates, losses, rule="descent").learning_rate, 4)
+        0.01
     """
     begin, end = curve.learning_rates[[found.begin, found.end - 1]]
     return math.sqrt(begin * end)

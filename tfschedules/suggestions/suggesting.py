@@ -11,6 +11,7 @@ from tfschedules.suggestions import curves, descents, refusals
 from tfschedules.suggestions.curves import Curve
 from tfschedules.suggestions.descents import Descent
 from tfschedules.suggestions.rules import RULES, Bounds, bounds
+from tfschedules.suggestions.words import Words
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,12 @@ class Suggestion:
 
 
 def suggest(
-    learning_rates: ArrayLike, losses: ArrayLike, *, rule: str = "descent"
+    learning_rates: ArrayLike,
+    losses: ArrayLike,
+    *,
+    rule: str = "descent",
+    name: str = "loss",
+    higher_is_better: bool = False,
 ) -> Suggestion:
     """Suggest a learning rate, or say why none can be read off the curve.
 
@@ -57,6 +63,8 @@ def suggest(
             infinities allowed: a sweep that stopped early is filled up with NaN. For
             an accuracy, as in Smith's paper, give its negative.
         rule: a key of `RULES`.
+        name: what the reason calls them.
+        higher_is_better: whether they are the negatives of what has that name.
 
     Returns:
         A `Suggestion`; its `learning_rate` is None for fewer than five finite losses,
@@ -72,7 +80,7 @@ def suggest(
         >>> losses = 2 / (1 + (rates / 1e-2) ** 2) + rates**2
         >>> suggestion = suggest(rates, losses)
         >>> round(suggestion.learning_rate, 3)
-        0.056
+        0.066
         >>> suggest(rates, [losses, losses]).learning_rate == suggestion.learning_rate
         True
         >>> suggest(rates, np.ones(100)).learning_rate is None
@@ -92,40 +100,47 @@ def suggest(
     rates, values = curves.checked(learning_rates, losses)
     sweeps = curves.alive(np.atleast_2d(values))
     stop = sweeps.shape[1]
-    refusal = refusals.too_short(rates, np.atleast_2d(values), stop)
+    words = Words(name, higher_is_better)
+    refusal = refusals.too_short(rates, np.atleast_2d(values), stop, words)
     if refusal:
         return _refuse(refusal)
     if refusals.is_flat(sweeps):
-        return _refuse(refusals.no_descent(rates, sweeps))
+        return _refuse(refusals.no_descent(rates, sweeps, words))
     curve = curves.read(rates, sweeps)
     if not descents.stands_out(curve):
-        return _refuse(refusals.no_descent(rates, sweeps))
+        return _refuse(refusals.no_descent(rates, sweeps, words))
     found = descents.find(curve.drawn_ranks)
     suggestions = {name: read(curve, found) for name, read in RULES.items()}
     rate = suggestions[rule]
     if rate is None:
         return _refuse(
-            f'Rule "{rule}" finds no stretch of falling losses that ends in a minimum. '
-            "Start the sweep at a lower rate."
+            f'Rule "{rule}" finds no stretch in which the {name} gets better. Start '
+            "the sweep at a lower rate."
         )
-    reason = _reason(rule, rate, curve, found, rates, stop)
+    reason = _reason(rule, rate, curve, found, rates, stop, words)
     return Suggestion(rate, reason, suggestions, bounds(curve, found))
 
 
 def _reason(
-    rule: str, rate: float, curve: Curve, found: Descent, rates: np.ndarray, stop: int
+    rule: str,
+    rate: float,
+    curve: Curve,
+    found: Descent,
+    rates: np.ndarray,
+    stop: int,
+    words: Words,
 ) -> str:
     """What was seen."""
-    lowest = int(np.argmin(curve.smoothed[: found.end]))
+    best = float(curve.smoothed[: found.end].min())
     reason = (
-        f'Rule "{rule}" suggests {rate:.2g}: the loss fell from {curve.plateau:.3g} to '
-        f"{curve.smoothed[lowest]:.3g}, and is low from rate {rates[found.begin]:.2g} "
-        f"to {rates[found.end - 1]:.2g}."
+        f'Rule "{rule}" suggests {rate:.2g}: the {words.name} {words.improved} from '
+        f"{words.value(curve.plateau)} to {words.value(best)}, and is {words.good} "
+        f"from rate {rates[found.begin]:.2g} to {rates[found.end - 1]:.2g}."
     )
     if found.end == len(rates):
         reason += (
-            " It was still low at the end of the sweep: higher rates may train "
-            "faster; raise `max_lr` to see."
+            f" It was still {words.good} at the end of the sweep: higher rates may "
+            "train faster; raise `max_lr` to see."
         )
     elif stop < len(rates):
         reason += f" It was not finite at rate {rates[stop]:.2g}."
