@@ -95,12 +95,17 @@ def test_several_results_are_read_together():
     short = tfs.RangeTestResult.from_sweep(
         RATES[:80], (CURVE + noise[0])[:80], steps=120, stop_reason="diverged"
     )
-    together = tfs.RangeTestResult.of_several([*parts[1:], short])
+    together = tfs.RangeTestResult.of_several([short, *parts[1:]])
+    # As far as two of the three got; the short one is missed from its end on.
+    assert together.sweeps.shape == (3, 100)
+    assert together.stop_reason == "finished"
+    assert np.isnan(together.sweeps[0, 80:]).all()
+    curves = CURVE + noise
+    np.testing.assert_allclose(together.losses[:80], curves[:, :80].mean(axis=0))
+    np.testing.assert_allclose(together.losses[80:], curves[1:, 80:].mean(axis=0))
+    together = tfs.RangeTestResult.of_several([short, short, parts[0]])
     assert together.sweeps.shape == (3, 80)
     assert together.stop_reason == "diverged"
-    np.testing.assert_allclose(
-        together.losses, (CURVE + noise).mean(axis=0)[:80], rtol=1e-12
-    )
     assert "in 3 sweeps" in str(together)
     assert tfs.RangeTestResult.of_several(parts[:1]) is parts[0]
     with pytest.raises(ValueError, match="must hold a result"):

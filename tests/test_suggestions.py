@@ -9,14 +9,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tfschedules.suggestions import RULES, Bounds, Suggestion, smooth, suggest
+from tfschedules.suggestions import (
+    RULES,
+    Bounds,
+    Suggestion,
+    curves,
+    descents,
+    smooth,
+    suggest,
+)
+from tfschedules.suggestions.curves import Curve
+from tfschedules.suggestions.descents import Descent
 
 RATES = np.geomspace(1e-6, 10.0, 100)
 CENTRE, EDGE = 1e-2, 0.5
 NOISE = {
-    "normal": lambda rng: rng.normal(size=100),
-    "exponential": lambda rng: rng.exponential(size=100),
-    "heavy tails": lambda rng: rng.standard_t(3, size=100),
+    "normal": lambda rng, size: rng.normal(size=size),
+    "uniform": lambda rng, size: rng.uniform(size=size),
+    "exponential": lambda rng, size: rng.exponential(size=size),
+    "heavy tails": lambda rng, size: rng.standard_t(3, size=size),
+    "very heavy tails": lambda rng, size: rng.standard_cauchy(size=size),
+    "two values": lambda rng, size: rng.integers(0, 2, size).astype(float),
 }
 
 
@@ -28,10 +41,65 @@ def curve(rates=RATES, noise=0.0, seed=0, centre=CENTRE, edge=EDGE):
     return descent + explosion + noisy
 
 
-def test_default_rule_wins_three_quarters_of_a_known_descent():
-    # The fall is 2 / (1 + (c/r)^2): three quarters at r = sqrt(3) c.
-    rate = suggest(RATES, curve()).learning_rate
-    assert rate == pytest.approx(np.sqrt(3) * CENTRE, rel=0.15)
+def sweeps(count, noise, seed=0):
+    """So many sweeps of one curve, each with noise of its own."""
+    return np.stack([curve(noise=noise, seed=100 * seed + i) for i in range(count)])
+
+
+def rates_of(cases):
+    return [suggest(RATES, losses).learning_rate for losses in cases]
+
+
+# The default rule.
+
+
+@pytest.mark.parametrize(("begin", "end"), [(40, 70), (12, 25), (60, 90), (30, 95)])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_default_rule_is_the_middle_of_a_box(begin, end, noise):
+    losses = 2.0 + noise * np.random.default_rng(0).normal(size=100)
+    losses[begin:end] -= 1.0
+    losses[end:] += 5.0
+    rate = suggest(RATES, losses).learning_rate
+    # Noise may move an end by a step or two.
+    tolerance = 0.2 if noise else 1e-6
+    middle = np.sqrt(RATES[begin] * RATES[end - 1])
+    assert rate == pytest.approx(middle, rel=tolerance)
+
+
+def test_default_rule_is_the_middle_of_a_known_descent():
+    # 5 % of the fall are won at c sqrt(.05 / .95), half of it at c; it is half lost at
+    # 2^(1/3) e, and all but 5 % at 2.9^(1/3) e.
+    middle = np.sqrt(CENTRE * EDGE)
+    lowest = middle * np.sqrt(np.sqrt(0.05 / 0.95) * 2 ** (1 / 3))
+    highest = middle * np.sqrt(2.9 ** (1 / 3))
+    assert lowest < suggest(RATES, curve()).learning_rate < highest
+
+
+def test_the_stretch_found_has_the_largest_z():
+    ranks = np.random.default_rng(5).permutation(40).astype(float)
+    ranks[20:33] -= 15.0
+
+    def z(a, b):
+        fall = ranks[:a].mean() - ranks[a:b].mean()
+        return fall / np.sqrt(1 / a + 1 / (b - a))
+
+    every = [(z(a, b), a, b) for a in range(2, 39) for b in range(a + 2, 41)]
+    best, begin, end = max(every)
+    found = descents.find(ranks)
+    assert (found.begin, found.end) == (begin, end)
+    assert found.z == pytest.approx(best)
+
+
+def test_equal_losses_share_the_mean_of_their_ranks():
+    np.testing.assert_array_equal(
+        curves.ranks(np.array([7, 2, 7, 7, 1])), [3, 1, 3, 3, 0]
+    )
+
+
+def test_a_plateau_that_sinks_a_little_is_still_a_plateau():
+    sinking = curve() - 0.02 * np.log10(RATES / RATES[0])  # by 7 % of the descent
+    rates = rates_of([curve(), sinking])
+    assert 1 / 1.6 < rates[1] / rates[0] < 1.6
 
 
 def test_every_rule_on_a_known_curve():
@@ -51,41 +119,171 @@ def test_rule_is_the_one_asked_for(rule):
     assert isinstance(suggestion.learning_rate, float)
 
 
-def test_bounds_enclose_a_cycle_below_divergence():
-    bounds = suggest(RATES, curve()).bounds
-    assert isinstance(bounds, Bounds)
-    assert bounds.max_lr == pytest.approx(4.0 * bounds.base_lr)
-    assert CENTRE < bounds.max_lr < EDGE
+def shown(losses, rates, plateau):
+    """A curve as the rules are given it."""
+    losses = np.array(losses)
+    return Curve(rates, losses, losses, losses, losses, True, plateau)
 
 
 def test_minimum_follows_its_definition():
-    losses = np.array([3.0, 2.0, 1.0, 2.0])
-    rates = np.array([0.1, 0.2, 0.3, 0.4])
-    assert RULES["minimum"](rates, losses, losses) == pytest.approx(0.1)
+    seen = shown([3.0, 2.0, 1.0, 2.0], np.array([0.1, 0.2, 0.3, 0.4]), 3.0)
+    assert RULES["minimum"](seen, Descent(1, 4, 1.0)) == pytest.approx(0.1)
 
 
 def test_valley_is_the_middle_of_the_longest_decreasing_subsequence():
-    losses = np.array([5.0, 9.0, 8.0, 6.0, 7.0, 4.0, 3.0, 8.0])
-    rates = np.arange(1.0, 9.0)  # 8 6 4 3, or 8 7 4 3: steps 2 to 6
-    assert RULES["valley"](rates, losses, losses) == 5.0
+    losses = [5.0, 9.0, 8.0, 6.0, 7.0, 4.0, 3.0, 8.0]
+    seen = shown(losses, np.arange(1.0, 9.0), 9.0)
+    # 8 6 4 3, or 8 7 4 3, after the 9: steps 1 to 6
+    assert RULES["valley"](seen, Descent(2, 7, 1.0)) == 4.0
 
 
-def test_noisy_descent_is_still_found():
-    # Noise of a third of the descent: every seed gets a number, within a factor of 5.
-    rates = [suggest(RATES, curve(noise=0.7, seed=s)).learning_rate for s in range(20)]
+# Bounds of a cycle.
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.4])
+def test_bounds_enclose_the_suggestion_below_divergence(noise):
+    for seed in range(10):
+        suggestion = suggest(RATES, curve(noise=noise, seed=seed))
+        bounds = suggestion.bounds
+        assert isinstance(bounds, Bounds)
+        assert bounds.max_lr == pytest.approx(4.0 * bounds.base_lr)
+        assert CENTRE / 5 < bounds.base_lr < suggestion.learning_rate < bounds.max_lr
+        assert bounds.max_lr <= 2.0 * suggestion.learning_rate * (1 + 1e-12)
+        assert bounds.max_lr < EDGE
+
+
+@pytest.mark.parametrize("low", [1e-6, 5e-4, 1e-3])
+@pytest.mark.parametrize("seed", range(5))
+def test_bounds_of_an_accuracy_over_a_linear_sweep(low, seed):
+    # As in Smith's figure 3: accuracy rises from the first rates on, and from 0.006 on
+    # gets ragged and falls. He reads 0.001 and 0.006.
+    rates = np.linspace(low, 0.02, 200)
+    late = rates > 0.006
+    noise = np.random.default_rng(seed).normal(0.0, np.where(late, 0.04, 0.01))
+    accuracy = 0.1 + 0.5 * (1 - np.exp(-rates / 0.002)) - 20 * late * (rates - 0.006)
+    suggestion = suggest(rates, -(accuracy + noise))
+    base_lr, max_lr = suggestion.bounds
+    assert 0.004 < max_lr < 0.009
+    assert low <= base_lr < suggestion.learning_rate < max_lr
+    assert base_lr == pytest.approx(max(max_lr / 4.0, low))
+
+
+def test_bounds_stay_in_a_short_sweep():
+    rates = np.linspace(0.5, 1.0, 50)
+    suggestion = suggest(rates, np.where(rates > 0.9, 5.0, 1.5 - rates))
+    assert suggestion.bounds.base_lr == 0.5 < suggestion.learning_rate
+    assert suggestion.learning_rate < suggestion.bounds.max_lr <= 0.9
+
+
+# Noise.
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noisy_descent_is_still_found(seed):
+    # Noise of a third of the descent: every sweep gets a number, the middle of some
+    # stretch between a fifth of the centre and twice the edge.
+    cases = [curve(noise=0.7, seed=10 * seed + s) for s in range(10)]
+    rates = rates_of(cases)
     assert None not in rates
-    assert CENTRE / 5 < min(rates) <= max(rates) < np.sqrt(3) * CENTRE * 5
+    assert np.sqrt(CENTRE * EDGE / 10) < min(rates)
+    assert max(rates) < np.sqrt(CENTRE * EDGE * 3)
 
 
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("draw", NOISE.values(), ids=NOISE)
-def test_plain_noise_is_refused(draw):
+def test_plain_noise_is_refused(draw, count):
     rng = np.random.default_rng(7)
-    suggestions = [suggest(RATES, draw(rng)) for _ in range(100)]
+    suggestions = [suggest(RATES, draw(rng, (count, 100))) for _ in range(100)]
     accepted = [s for s in suggestions if s.learning_rate is not None]
     assert len(accepted) <= 2  # 2 %
     refused = next(s for s in suggestions if s.learning_rate is None)
     assert "The curve is noise" in refused.reason
     assert "larger batches" in refused.reason
+
+
+@pytest.mark.parametrize("name", ["normal", "exponential", "heavy tails"])
+def test_noise_that_explodes_is_refused(name):
+    # Below an explosion less is asked for: one in twenty passes.
+    rng = np.random.default_rng(11)
+    explosion = np.where(RATES > 0.1, 20.0 * (RATES / 0.1 - 1.0), 0.0)[:91]
+    cases = [NOISE[name](rng, 100)[:91] + explosion for _ in range(100)]
+    ends = [84 + i % 6 for i in range(100)]
+    found = [suggest(RATES[:n], x[:n]) for n, x in zip(ends, cases, strict=True)]
+    accepted = sum(s.learning_rate is not None for s in found)
+    assert accepted <= 12
+
+
+def test_a_descent_below_an_explosion_needs_less():
+    # The same faint descent, with the explosion behind it and without.
+    found = {"explodes": 0, "does not": 0}
+    for seed in range(40):
+        losses = np.random.default_rng(seed).normal(size=85)
+        losses[52:76] -= 0.75
+        calm = losses.copy()
+        losses[80:] += 10.0
+        found["explodes"] += suggest(RATES[:85], losses).learning_rate is not None
+        found["does not"] += suggest(RATES[:85], calm).learning_rate is not None
+    assert found["explodes"] > 1.2 * found["does not"] > 0
+
+
+# Several sweeps.
+
+
+def test_a_sweep_alone_is_a_curve():
+    assert suggest(RATES, sweeps(1, 0.3)) == suggest(RATES, sweeps(1, 0.3)[0])
+
+
+@given(count=st.integers(2, 5), noise=st.floats(0.0, 0.8), seed=st.integers(0, 50))
+@settings(max_examples=15, deadline=None)
+def test_repeating_the_same_changes_nothing(count, noise, seed):
+    losses = curve(noise=noise, seed=seed)
+    once, often = suggest(RATES, losses), suggest(RATES, np.tile(losses, (count, 1)))
+    assert often.suggestions == pytest.approx(once.suggestions)
+    assert often.bounds == pytest.approx(once.bounds)
+
+
+@given(order=st.permutations(range(4)), seed=st.integers(0, 50))
+@settings(max_examples=15, deadline=None)
+def test_order_of_the_sweeps_does_not_matter(order, seed):
+    losses = sweeps(4, 0.5, seed)
+    losses[1, 70:] = np.nan
+    before, after = suggest(RATES, losses), suggest(RATES, losses[order])
+    assert after.suggestions == pytest.approx(before.suggestions)
+
+
+def test_repeats_help():
+    alone = [rate for s in range(20) for rate in rates_of(sweeps(3, 1.8, s))]
+    together = rates_of(sweeps(3, 1.8, s) for s in range(20))
+    assert together.count(None) / 20 < alone.count(None) / 60
+    assert together.count(None) <= 1
+    spread = [
+        np.std(np.log([rate for rate in rates if rate])) for rates in (alone, together)
+    ]
+    assert spread[1] < 0.8 * spread[0]
+
+
+@pytest.mark.parametrize("where", [0, 3, 30, 60, 85])
+@pytest.mark.parametrize("what", [np.nan, np.inf, -np.inf])
+def test_one_of_three_sweeps_that_dies_is_outvoted(where, what):
+    losses = sweeps(3, 0.3)
+    others = suggest(RATES, losses[:2]).learning_rate
+    losses[2, where:] = what
+    rate = suggest(RATES, losses).learning_rate
+    assert 1 / 1.6 < rate / others < 1.6
+
+
+def test_the_curve_ends_where_half_of_the_sweeps_have():
+    losses = sweeps(4, 0.1)
+    losses[0, 50:] = losses[1, 89:] = np.nan
+    other = losses.copy()
+    other[:, 89:] = -1e6  # would be the minimum
+    assert suggest(RATES, losses) == suggest(
+        RATES, np.where(losses == losses, other, np.nan)
+    )
+    assert f"not finite at rate {RATES[89]:.2g}" in suggest(RATES, losses).reason
+
+
+# Refusals.
 
 
 def refusals():
@@ -102,6 +300,11 @@ def refusals():
     yield "NaN at once", early_nan, "diverges at once", "Lower `min_lr`"
     yield "all NaN", np.full(100, np.nan), "All losses are non-finite", "the data"
     yield "all infinite", np.full(100, np.inf), "All losses are non-finite", "`min_lr`"
+    yield "all NaN, twice", np.full((2, 100), np.nan), "All losses are", "the data"
+    yield "two flat", np.full((2, 100), 2.3), "The curve is flat", "trainable"
+    yield "rises late, thrice", np.tile(late, (3, 1)), "never descends", "`repeats`"
+    two_of_three = np.where([[1]] * 3, early_nan, 2.3)
+    yield "two of three", two_of_three, "diverges at once", "Lower `min_lr`"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +318,22 @@ def test_refusals_say_what_was_seen_and_what_to_try(losses, seen, cure):
     assert suggestion.suggestions == dict.fromkeys(RULES)
     assert seen in suggestion.reason
     assert cure in suggestion.reason
+
+
+def test_reasons_speak_of_the_metric():
+    accuracy = dict(name="accuracy", higher_is_better=True)
+    said = suggest(RATES, 0.4 * curve() - 1.0, **accuracy).reason
+    assert "the accuracy rose from 0.08" in said
+    assert "to 0.8" in said
+    assert "is high from rate" in said
+    flat = suggest(RATES, np.full(100, -0.1), **accuracy).reason
+    assert "every accuracy is 0.1," in flat
+    noise = -0.5 + 0.1 * np.random.default_rng(0).normal(size=100)
+    said = suggest(RATES, noise, **accuracy).reason
+    assert "the accuracy keeps around 0.49" in said
+    assert "no rise stands out" in said
+    falls = suggest(RATES, noise + np.maximum(RATES - 0.01, 0.0), **accuracy).reason
+    assert "The accuracy never rises: it stays at about 0.49 and falls from" in falls
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 4])
@@ -132,8 +351,7 @@ def test_five_falling_points_are_enough():
 @pytest.mark.parametrize("n", [8, 12, 20])
 def test_short_clean_sweep(n):
     rates = np.geomspace(1e-4, 0.3, n)
-    rate = suggest(rates, curve(rates)).learning_rate
-    assert rate == pytest.approx(np.sqrt(3) * CENTRE, rel=0.7)
+    assert CENTRE / 2 < suggest(rates, curve(rates)).learning_rate < 0.1
 
 
 def test_tail_after_the_first_non_finite_loss_is_not_read():
@@ -153,7 +371,7 @@ def test_infinity_ends_the_curve_like_nan():
 
 
 @pytest.mark.parametrize("height", [-50.0, 50.0, 1e6])
-@pytest.mark.parametrize("place", [0, 1, 30, 55, 60, 70, 80])
+@pytest.mark.parametrize("place", [0, 1, 30, 50, 55, 60, 70, 80, 83, 84])
 def test_a_single_spike_moves_nothing_far(place, height):
     losses = curve(noise=0.02)
     before = suggest(RATES, losses).learning_rate
@@ -166,7 +384,7 @@ def test_height_of_the_explosion_does_not_matter():
     losses = curve(noise=0.02)
     worse = np.where(RATES > EDGE, losses**4, losses)
     rates = [suggest(RATES, ls).learning_rate for ls in (losses, worse)]
-    assert rates[0] == pytest.approx(rates[1], rel=0.05)
+    assert rates[0] == pytest.approx(rates[1], rel=0.1)  # a step
 
 
 def test_negative_losses_are_ordinary():
@@ -180,29 +398,35 @@ def test_descent_that_has_not_ended_says_so():
     rates = RATES[RATES < CENTRE]
     suggestion = suggest(rates, curve(rates))
     assert suggestion.learning_rate < CENTRE
-    assert "still falling at the end of the sweep" in suggestion.reason
+    assert "still low at the end of the sweep" in suggestion.reason
+    assert "raise `max_lr`" in suggestion.reason
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])
 def test_linear_sweep(noise):
     rates = np.linspace(1e-6, 1.0, 300)
     losses = curve(rates, noise, centre=0.1)
-    rate = suggest(rates, losses).learning_rate
-    assert rate == pytest.approx(np.sqrt(3) * 0.1, rel=0.3)
-    assert suggest(rates, losses, rule="steepest").learning_rate < 0.5
+    assert 0.1 < suggest(rates, losses).learning_rate < EDGE
+    assert suggest(rates, losses, rule="steepest").learning_rate < EDGE
 
 
 @pytest.mark.parametrize("n", [20, 50, 400, 2000])
 def test_number_of_steps_hardly_matters(n):
     rates = np.geomspace(1e-6, 10.0, n)
     rate = suggest(rates, curve(rates, noise=0.05)).learning_rate
-    assert rate == pytest.approx(np.sqrt(3) * CENTRE, rel=0.5)
+    usual = suggest(RATES, curve(noise=0.05)).learning_rate
+    assert 1 / 2 < rate / usual < 2  # with 20 steps, one is a factor of 2.3
 
 
-@given(scale=st.floats(1e-3, 1e3), shift=st.floats(-1e3, 1e3), seed=st.integers(0, 10))
-@settings(max_examples=15, deadline=None)
-def test_scale_and_shift_of_the_loss_change_nothing(scale, shift, seed):
-    losses = curve(noise=0.2, seed=seed)
+@given(
+    scale=st.floats(1e-3, 1e3),
+    shift=st.floats(-1e3, 1e3),
+    seed=st.integers(0, 10),
+    count=st.integers(1, 3),
+)
+@settings(max_examples=25, deadline=None)
+def test_scale_and_shift_of_the_loss_change_nothing(scale, shift, seed, count):
+    losses = sweeps(count, 0.2, seed)
     before = suggest(RATES, losses).suggestions
     after = suggest(RATES, scale * losses + shift).suggestions
     assert after == pytest.approx(before, rel=1e-3)
@@ -279,7 +503,8 @@ def test_smoothing_short_curves(n):
     [
         ([1, 2], [1, 2, 3], ValueError, r"`losses` must .* 3 losses and 2 learning"),
         ([[1, 2]], [1, 2], ValueError, r"`learning_rates` must .* shape \(1, 2\)"),
-        ([1, 2], [[1, 2]], ValueError, r"`losses` must be one-dim.* shape \(1, 2\)"),
+        ([1, 2], [[[1, 2]]], ValueError, r"`losses` must .* shape \(1, 1, 2\)"),
+        ([1, 2], [[1, 2, 3]], ValueError, r"`losses` must .*"),
         (0.1, 1.0, ValueError, r"`learning_rates` must .* shape \(\)"),
         ([0, 1], [1, 2], ValueError, r"must be positive.*Received: \[0.0\]"),
         ([-1, 1], [1, 2], ValueError, r"must be positive.*Received: \[-1.0\]"),
@@ -294,6 +519,20 @@ def test_smoothing_short_curves(n):
 def test_bad_curves(function, rates, losses, error, match):
     with pytest.raises(error, match=match):
         function(rates, losses)
+
+
+def test_smoothing_wants_one_sweep():
+    with pytest.raises(
+        ValueError, match=r"`losses` must be one-dim.* shape \(2, 100\)"
+    ):
+        smooth(RATES, sweeps(2, 0.1))
+
+
+def test_bad_sweeps():
+    with pytest.raises(ValueError, match=r"one value for each.* 99 losses and 100"):
+        suggest(RATES, sweeps(3, 0.1)[:, :99])
+    with pytest.raises(ValueError, match=r"\(repeats, steps\).* shape \(0, 100\)"):
+        suggest(RATES, np.zeros((0, 100)))
 
 
 def test_bad_rule():

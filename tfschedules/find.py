@@ -71,7 +71,7 @@ def find_learning_rate(
         rule: See `RangeTest`.
         repeats: How many sweeps to make from the same weights, the data in another
             order each time (a `tf.data.Dataset` or a `PyDataset` shuffles itself). The
-            result is about their mean, as far as all of them got.
+            result is about all of them, as far as more than half of them got.
         metric: What the suggestion is read off: "loss", or a metric of the model.
         higher_is_better: See `RangeTest`.
         validation_data: Read it off these data instead: see `RangeTest`.

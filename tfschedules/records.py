@@ -32,7 +32,8 @@ class RangeTestResult:
     Attributes:
         learning_rates: The rate of each update, float64 `(n,)`, increasing.
         losses: Each update's own batch loss, raw, float64 `(n,)`; NaN and infinities
-            as they came. The mean of the sweeps where there were several.
+            as they came. The mean of the sweeps where there were several, as far as
+            more than half of them got.
         smoothed_losses: The same without noise and without lag, `(n,)`.
         stop_reason: "finished", "diverged", "non-finite loss", "out of data" or
             "interrupted".
@@ -49,7 +50,7 @@ class RangeTestResult:
             validation data were not looked at.
         smoothed_values: The same without noise, `(n,)`.
         higher_is_better: Whether it grows where training goes well.
-        sweeps: `values` of each sweep, `(repeats, n)`, as far as all of them got.
+        sweeps: `values` of each sweep, `(repeats, n)`; NaN where it had ended.
         group: The group of layers whose rate was swept, or `None` for all.
 
     Example:
@@ -113,13 +114,14 @@ class RangeTestResult:
         """
         rates = np.asarray(learning_rates, np.float64)
         all_losses = np.atleast_2d(np.asarray(losses, np.float64))
-        curve = all_losses.mean(axis=0)
+        curve = _mean(all_losses)
         sweeps, seen = all_losses, np.arange(len(rates))
         if values is not None:
             sweeps = np.atleast_2d(np.asarray(values, np.float64))
             # A model whose loss is lost has an accuracy all the same.
-            sound = np.logical_and.accumulate(np.isfinite(all_losses).all(axis=0))
-            seen = np.flatnonzero(~np.isnan(sweeps).all(axis=0) & sound)
+            lost = np.logical_or.accumulate(~np.isfinite(all_losses), axis=1)
+            sweeps = np.where(lost, np.nan, sweeps)
+            seen = np.flatnonzero(~np.isnan(sweeps).all(axis=0))
         sign = -1.0 if higher_is_better else 1.0
         found = suggest(
             rates[seen],
@@ -128,7 +130,7 @@ class RangeTestResult:
             name=metric,
             higher_is_better=higher_is_better,
         )
-        read = sweeps.mean(axis=0)
+        read = _mean(sweeps)
         smoothed = np.full(len(rates), np.nan)
         smoothed[seen] = smooth(rates[seen], read[seen])
         return cls(
@@ -162,20 +164,23 @@ class RangeTestResult:
             raise ValueError("Argument `results` must hold a result. Received: none")
         if len(results) == 1:
             return results[0]
-        shortest = min(results, key=lambda result: len(result.losses))
-        count = len(shortest.losses)
-        is_loss = shortest.metric == "loss"
+        # As `suggest` has it: as far as more than half of them got.
+        longest = sorted(results, key=lambda result: -len(result.losses))
+        last = longest[len(results) // 2]
+        count = len(last.losses)
+        losses = [_padded(result.losses, count) for result in results]
+        values = [_padded(result.values, count) for result in results]
         return cls.from_sweep(
-            shortest.learning_rates,
-            [result.losses[:count] for result in results],
-            steps=shortest.steps,
-            stop_reason=shortest.stop_reason,
-            mode=shortest.mode,
-            rule=shortest.rule,
-            metric=shortest.metric,
-            values=None if is_loss else [r.values[:count] for r in results],
-            higher_is_better=shortest.higher_is_better,
-            group=shortest.group,
+            last.learning_rates,
+            losses,
+            steps=last.steps,
+            stop_reason=last.stop_reason,
+            mode=last.mode,
+            rule=last.rule,
+            metric=last.metric,
+            values=None if last.metric == "loss" else values,
+            higher_is_better=last.higher_is_better,
+            group=last.group,
         )
 
     def __str__(self) -> str:
@@ -296,6 +301,22 @@ class RangeTestResult:
                 f"{str(path)!r} is not a range test that this version of tfschedules "
                 f"has saved: {error}. Save one with RangeTestResult.save(path)."
             ) from error
+
+
+def _padded(values: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` values, and NaN where there are no more."""
+    padded = np.full(count, np.nan)
+    padded[: len(values)] = values[:count]
+    return padded
+
+
+def _mean(sweeps: np.ndarray) -> np.ndarray:
+    """The mean of the sweeps that are finite; one alone is as it is."""
+    if len(sweeps) == 1:
+        return sweeps[0]
+    finite = np.isfinite(sweeps)
+    total, count = np.where(finite, sweeps, 0.0).sum(axis=0), finite.sum(axis=0)
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
 def _plain(value: Any) -> Any:
