@@ -64,7 +64,7 @@ def coverage(session: nox.Session) -> None:
     """The tests, and what they do not reach."""
     install(session, "test")
     session.install("coverage")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-n", "0", *session.posargs)
     session.run("coverage", "report")
 
 

@@ -78,7 +78,7 @@ def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None)
             ax.set_ylim(sorted(sign * limit for limit in limits))
         if several:
             sweeps = result.sweeps[:, seen]
-            low, high = sweeps.min(axis=0), sweeps.max(axis=0)
+            low, high = np.fmin.reduce(sweeps), np.fmax.reduce(sweeps)  # without NaN
             ax.fill_between(rates, low, high, color=_RAW, alpha=0.35, linewidth=0)
         if result.bounds is not None:
             ax.axvspan(*result.bounds, color=_CYCLE, alpha=0.3, lw=0, label="cycle")
