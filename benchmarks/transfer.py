@@ -23,7 +23,7 @@ from sklearn.datasets import load_digits
 
 import tfschedules as tfs
 
-RATES = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1]
+RATES = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
 BATCH = 10
 
 
