@@ -219,6 +219,46 @@ def test_a_train_step_without_a_loss_says_what_there_is():
     np.testing.assert_allclose(result.values, expected[:, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["losses", "gradients"])
+def test_a_loss_scale_that_skips_for_ever_ends_the_sweep(kind):
+    # With lost weights no update comes any more, and the rate would stand still.
+    def loss(y, outputs):
+        if kind == "gradients":
+            return keras.ops.sqrt(keras.ops.abs(outputs - outputs)) + 1
+        other = keras.ops.any(keras.ops.not_equal(y, 3))
+        return LOSS(y, outputs) / keras.ops.cast(other, "float32")
+
+    model = dense_model()
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    model.compile(optimizer, loss)
+    batches = []
+    counted = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append(batch)
+    )
+    y = np.where(np.arange(640) < 320, Y, 3) if kind == "losses" else Y
+    result = tfs.find_learning_rate(model, X, y, callbacks=[counted], **SWEEP)
+    assert result.stop_reason == "non-finite loss"
+    assert not np.isfinite(result.losses[-1])
+    assert len(result.losses) == (11 if kind == "losses" else 1)
+    assert len(batches) < 50
+
+
+@pytest.mark.tensorflow
+def test_an_unbuilt_model_whose_train_step_has_the_loss():
+    class Subclassed(OwnStep):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(10)
+
+        def call(self, x):
+            return self.head(x)
+
+    model = Subclassed()
+    model.compile("sgd")  # no loss: nothing to evaluate
+    result = tfs.find_learning_rate(model, X, Y, **SWEEP)
+    assert len(result.losses) == 30
+
+
 @pytest.mark.parametrize("block", [1, 7])
 def test_accuracy_is_each_batchs_own(block):
     model = dense_model(metrics=["accuracy"], steps_per_execution=block)
@@ -313,11 +353,46 @@ def test_validation_data_of_other_kinds():
     expected = tfs.find_learning_rate(
         dense_model(), X, Y, validation_data=first, **SWEEP
     )
-    for data in (Batches(), generator()):
+    for data in (Batches(), generator(), generator):
         result = tfs.find_learning_rate(
             dense_model(), X, Y, validation_data=data, validation_size=100, **SWEEP
         )
         np.testing.assert_allclose(result.values, expected.values, rtol=1e-6)
+
+
+def test_validation_data_without_targets():
+    class Denoiser(keras.Model):
+        def compute_loss(
+            self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+        ):
+            return keras.ops.mean(keras.ops.square(x - y_pred))
+
+    inputs = keras.Input((64,))
+    model = Denoiser(inputs, keras.layers.Dense(64)(inputs))
+    model.compile("sgd")
+    result = tfs.find_learning_rate(
+        model, X, validation_data=(x for x, _ in in_batches(X_VAL, Y_VAL, 32)), **SWEEP
+    )
+    assert np.isfinite(result.values).all()
+
+
+def batches():
+    yield from in_batches(X, Y, 32)
+
+
+class Called:
+    def __call__(self):
+        return batches()
+
+
+def test_what_makes_batches_is_called_again():
+    expected = tfs.find_learning_rate(dense_model(), X, Y, **SWEEP)
+    result = tfs.find_learning_rate(dense_model(), Called(), **SWEEP)
+    np.testing.assert_allclose(result.losses, expected.losses, rtol=1e-6)
+    with pytest.raises(TypeError, match="gives NoneType. Does it lack a `yield`"):
+        tfs.find_learning_rate(dense_model(), lambda: None, **SWEEP)
+    with pytest.raises(ValueError, match="must hold data.*no batch in it"):
+        tfs.find_learning_rate(dense_model(), lambda: iter(()), **SWEEP)
 
 
 def two_layers(block=1):
@@ -471,6 +546,8 @@ VAL = (X_VAL, Y_VAL)
         ({"validation_data": 3}, TypeError, "`validation_data` must be .*int"),
         ({"validation_data": (X,)}, TypeError, "must be .*tuple of 1"),
         ({"validation_data": (X, Y[:3])}, ValueError, r"lengths \[3, 640\]"),
+        ({"validation_data": zip(X, Y, strict=True)}, ValueError, "must be batched"),
+        ({"higher_is_better": "no"}, TypeError, "must be True, False or None.*'no'"),
         ({"validation_data": (X[:0], Y[:0])}, ValueError, "must hold samples"),
         ({"validation_data": []}, TypeError, "list of 0"),
         ({"validation_data": iter(())}, ValueError, "must hold data"),
@@ -522,6 +599,10 @@ def test_a_metric_of_unknown_direction_has_to_be_told():
         ({"momentum": [0.9], "weight_decay": [0.1]}, ValueError, "exactly one"),
         ({"weight_decay": []}, ValueError, r"each value once.*\[\]"),
         ({"weight_decay": [1, 1]}, ValueError, "each value once"),
+        ({"weight_decay": [[1]]}, TypeError, "`weight_decay` must be a number"),
+        ({"groups": [["head"]]}, TypeError, "`groups` must be a list of names"),
+        ({"groups": ["a"], "group": "a"}, ValueError, "`groups` or `group`, not both"),
+        ({"weight_decay": [1], "hyperparameters": 3}, TypeError, "must be a dict"),
         ({"weight_decay": 0.1}, TypeError, "`weight_decay` must be a list.*0.1"),
         ({"groups": "head"}, TypeError, "`groups` must be a list.*'head'"),
         ({"momentum": ["x"]}, TypeError, "`momentum` must be a number"),
@@ -531,3 +612,10 @@ def test_a_metric_of_unknown_direction_has_to_be_told():
 def test_bad_comparisons(arguments, error, match):
     with pytest.raises(error, match=match):
         tfs.compare_range_tests(dense_model(), X, Y, **arguments, **SWEEP)
+
+
+def test_a_generator_is_not_compared_with_what_is_left_of_it():
+    with pytest.raises(ValueError, match=r"cannot be rewound.*not batches\(\)"):
+        tfs.compare_range_tests(
+            dense_model(), batches(), weight_decay=[0.1, 0.2], **SWEEP
+        )

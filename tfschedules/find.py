@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import types
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +15,15 @@ import keras
 
 from tfschedules import checks
 from tfschedules.comparison import RangeTestComparison
-from tfschedules.drive import Generators, Unbuilt, check_compiled, innermost
+from tfschedules.drive import (
+    Generators,
+    Unbuilt,
+    check_compiled,
+    has_weights,
+    innermost,
+)
 from tfschedules.held_out import bounded
-from tfschedules.range_test import RangeTest
+from tfschedules.range_test import RangeTest, held_values
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.sources import source_of
@@ -106,6 +114,12 @@ def find_learning_rate(
         True
     """
     check_compiled(model)
+    if _is_in_fit(model):
+        raise ValueError(
+            "A range test makes a fit of its own, and cannot run inside another one of "
+            f"the same model. Received: {model.name!r} in `fit`. Call "
+            "find_learning_rate before it, or between two."
+        )
     for reserved in ("epochs", "initial_epoch", "validation_split", "validation_freq"):
         if reserved in fit_arguments:
             raise ValueError(
@@ -154,10 +168,8 @@ def find_learning_rate(
             warnings.filterwarnings("ignore", ".*input ran out of data.*")
             if "shuffle" not in fit_arguments:
                 warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
-            if not model.built:
-                model.evaluate(
-                    **source.first(), batch_size=batch_size, steps=1, verbose=0
-                )
+            if not has_weights(model):
+                _build(model, source.first(), batch_size)
                 generators = Generators()  # as they are when a fit has built it
             for i, test in enumerate(tests):
                 test.keep_snapshot = True
@@ -256,13 +268,28 @@ def compare_range_tests(
             f"Received: {values!r}"
         )
     keys = list(values)
+    if over != "group":
+        keys = [checks.real(over, key) for key in keys]
+    elif not all(isinstance(key, str) for key in keys):
+        raise TypeError(
+            f"Argument `groups` must be a list of names. Received: {keys!r}"
+        )
     if not keys or len(set(keys)) < len(keys):
         raise ValueError(
             f"The list to compare must hold each value once. Received: {keys!r}"
         )
-    if over != "group":
-        keys = [checks.real(over, key) for key in keys]
-    held = arguments.pop("hyperparameters", None) or {}
+    if over == "group" and "group" in arguments:
+        raise ValueError(
+            "Give `groups` or `group`, not both. Received: "
+            f"groups={keys!r}, group={arguments['group']!r}"
+        )
+    if isinstance(x, types.GeneratorType) and len(keys) > 1:
+        raise ValueError(
+            "A generator cannot be rewound, and every sweep has to see the same data. "
+            "Give the function that makes it: compare_range_tests(model, batches, …), "
+            "not batches()."
+        )
+    held = held_values(arguments.pop("hyperparameters", None))
     results = {}
     for key in keys:
         this: dict[str, Any] = {"group": key, "hyperparameters": held}
@@ -270,6 +297,25 @@ def compare_range_tests(
             this = {"hyperparameters": {**held, over: key}}
         results[key] = find_learning_rate(model, x, y, **this, **arguments)
     return RangeTestComparison(over, results)
+
+
+def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:
+    """Let a model see a batch, which makes its weights."""
+    try:
+        model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
+    except Exception:
+        # One with a train step of its own may have no loss to evaluate, and was built.
+        if not has_weights(model):
+            raise
+
+
+def _is_in_fit(model: keras.Model) -> bool:
+    """Whether a callback of a fit of the model's has called: Keras keeps no note."""
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return True
+    return False
 
 
 def _remove_empty(run_dir: str) -> None:

@@ -69,7 +69,15 @@ class _Factory(Source):
     """A function that makes generators, or other iterables of batches."""
 
     def first(self) -> dict[str, Any]:
-        return self.data | {"x": _again_and_again(self.data["x"])}
+        batches = _again_and_again(self.data["x"])
+        try:  # Keras says that it was given a generator
+            batch = next(batches)
+        except StopIteration:
+            raise ValueError(
+                "Argument `x` must hold data. Received: a function whose generator "
+                "has no batch in it"
+            ) from None
+        return self.data | {"x": _chained([batch], batches)}
 
     def sweep(
         self, number: int, batch_size: int | None, fit_arguments: dict[str, Any]
@@ -106,7 +114,7 @@ def source_of(
             stacklevel=3,
         )
         return _Generator(data, batches)
-    if isinstance(x, types.FunctionType | types.MethodType) or _is_partial(x):
+    if _makes_batches(x):
         return _Factory(data, batches)
     leaves = [a for a in keras.tree.flatten(x) if a is not None]
     if not leaves or any(getattr(a, "shape", (None,))[:1] == (0,) for a in leaves):
@@ -115,8 +123,10 @@ def source_of(
     return Source(data, batches)
 
 
-def _is_partial(x: Any) -> bool:
-    return callable(x) and hasattr(x, "func")  # functools.partial
+def _makes_batches(x: Any) -> bool:
+    """Whether it is a function, or an object that is called like one, and no data."""
+    kinds = (keras.utils.PyDataset, Iterable)
+    return callable(x) and not isinstance(x, kinds) and not hasattr(x, "shape")
 
 
 def _chained(*iterables: Iterable[Any]) -> Iterator[Any]:
@@ -129,7 +139,14 @@ def _again_and_again(make: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     found = True
     while found:
         found = False
-        for batch in make():
+        made = make()
+        if not isinstance(made, Iterable):
+            raise TypeError(
+                "Argument `x` must be a function that gives batches, one after the "
+                f"other. Received: a function that gives {type(made).__name__}. Does "
+                "it lack a `yield` or a `return`?"
+            )
+        for batch in made:
             found = True
             yield batch
 
