@@ -376,6 +376,29 @@ def test_validation_data_without_targets():
     assert np.isfinite(result.values).all()
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("form", ["function", "callback"])
+def test_data_of_unknown_length_shift_no_rate(form):
+    # TensorFlow counts an update at the end of such data that it has not made.
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    data = data.filter(lambda x, y: True)
+    model = dense_model()
+    if form == "function":
+        result = tfs.find_learning_rate(model, data, **SWEEP)
+        np.testing.assert_allclose(result.learning_rates, RATES)
+    else:
+        test = tfs.RangeTest(1e-3, 3.0, steps=30)
+        model.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[test])
+        result = test.result
+    # What is beside a rate is the loss that the updates before, at theirs, have led to.
+    expected, _ = oracle(dense_model(), result.learning_rates)
+    np.testing.assert_allclose(result.losses, expected[:, 0], rtol=1e-5)
+    assert result.learning_rates[-1] == pytest.approx(3.0)
+    assert result.stop_reason == "finished"
+
+
 def batches():
     yield from in_batches(X, Y, 32)
 

@@ -340,7 +340,7 @@ class _Progress(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         losses = self._test._losses
         if losses:
-            rate = self._test.schedule.values([len(losses) - 1])[0]
+            rate = self._test.schedule.values(self._test._steps[-1:])[0]
             shown = [*self._sweep, ("loss", losses[-1]), ("learning_rate", rate)]
             ended = bool(self.model.stop_training)
             self._bar.update(len(losses), shown, finalize=ended)

@@ -189,6 +189,7 @@ class RangeTest(keras.callbacks.Callback):
                 "find_learning_rate does it for you."
             )
         self.result, self._stop_reason = None, "out of data"
+        self._steps: list[int] = []  # of the sweep, as many as losses
         self._losses: list[float] = []
         self._metrics: list[float] = []  # of training batches, as many as losses
         self._looks: dict[int, float] = {}  # at validation data, by step
@@ -260,8 +261,11 @@ class RangeTest(keras.callbacks.Callback):
         """Note the losses of the updates since, and stop where there is reason to."""
         self._batches += 1
         done = self._reader.read()
-        for loss, metric in zip(done.losses, done.others, strict=True):
-            self._note(float(loss), float(metric))
+        # Not always one after the other: where data of unknown length end, TensorFlow
+        # counts an update that is not made.
+        steps = done.steps - self._drive.start
+        for step, loss, metric in zip(steps, done.losses, done.others, strict=True):
+            self._note(int(step), float(loss), float(metric))
         # Without an update the sweep does not go on, and with lost weights no update
         # comes any more: the loss that a loss scale has skipped ends it, too.
         self._skips = 0 if len(done.losses) else self._skips + len(done.skipped)
@@ -269,14 +273,15 @@ class RangeTest(keras.callbacks.Callback):
         if self._skips > _SKIPS:  # losses are finite and gradients are not
             lost = np.array([np.nan])
         for loss in lost[:1]:
-            self._note(float(loss), np.nan)
+            self._note(self._steps[-1] + 1 if self._steps else 0, float(loss), np.nan)
         if self._stop_reason != "out of data":
             self.model.stop_training = True
 
-    def _note(self, loss: float, metric: float) -> None:
+    def _note(self, step: int, loss: float, metric: float) -> None:
         """Add a step to the curve, until there is a reason to stop."""
         if self._stop_reason != "out of data":
             return
+        self._steps.append(step)
         self._losses.append(loss)
         self._metrics.append(metric)
         self._times.append(time.time())
@@ -324,7 +329,7 @@ class RangeTest(keras.callbacks.Callback):
             if not self.keep_snapshot:
                 self._snapshot = None
         self.result = RangeTestResult.from_sweep(
-            self.schedule.values(len(self._losses)),
+            self.schedule.values(np.array(self._steps, np.int64)),
             self._losses,
             steps=self.steps,
             stop_reason=self._stop_reason,
@@ -340,7 +345,7 @@ class RangeTest(keras.callbacks.Callback):
         """What the result is read off, if that is not the loss of the batches."""
         if self._validation is not None:
             name = f"val_{self.metric}"
-            looks = [self._looks.get(i, np.nan) for i in range(len(self._losses))]
+            looks = [self._looks.get(step, np.nan) for step in self._steps]
             return {"metric": name, "values": looks, "higher_is_better": self._grows}
         if self.metric == "loss":
             return {}
@@ -383,7 +388,7 @@ class RangeTest(keras.callbacks.Callback):
             return "non-finite loss"
         if self.stop_factor is not None and _diverged(self._losses, self.stop_factor):
             return "diverged"
-        if len(self._losses) == self.steps:
+        if self._steps[-1] >= self.steps - 1:
             return "finished"
         return "out of data"
 

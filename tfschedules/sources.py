@@ -91,6 +91,26 @@ class _Factory(Source):
         }
 
 
+class _Endless(Source):
+    """A `tf.data.Dataset` whose length is not known, repeated: an epoch has no end.
+
+    At such an end TensorFlow has counted an update that was not made: Keras's compiled
+    step counts beside taking a batch, and finds too late that there is none.
+    """
+
+    def sweep(
+        self, number: int, batch_size: int | None, fit_arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        arguments = super().sweep(number, batch_size, fit_arguments)
+        if "steps_per_epoch" in fit_arguments:
+            return arguments
+        return arguments | {
+            "x": self.data["x"].repeat(),
+            "epochs": 1,
+            "steps_per_epoch": self.batches,
+        }
+
+
 def source_of(
     x: Any, y: Any, sample_weight: Any, *, batches: int, repeats: int
 ) -> Source:
@@ -116,6 +136,8 @@ def source_of(
         return _Generator(data, batches)
     if _makes_batches(x):
         return _Factory(data, batches)
+    if _is_of_unknown_length(x):
+        return _Endless(data, batches)
     leaves = [a for a in keras.tree.flatten(x) if a is not None]
     if not leaves or any(getattr(a, "shape", (None,))[:1] == (0,) for a in leaves):
         shapes = [getattr(leaf, "shape", leaf) for leaf in leaves]
@@ -127,6 +149,13 @@ def _makes_batches(x: Any) -> bool:
     """Whether it is a function, or an object that is called like one, and no data."""
     kinds = (keras.utils.PyDataset, Iterable)
     return callable(x) and not isinstance(x, kinds) and not hasattr(x, "shape")
+
+
+def _is_of_unknown_length(x: Any) -> bool:
+    """Whether it is a `tf.data.Dataset` that cannot tell how many batches it has."""
+    if not (hasattr(x, "cardinality") and hasattr(x, "repeat")):
+        return False
+    return int(x.cardinality()) == -2  # tf.data.UNKNOWN_CARDINALITY
 
 
 def _chained(*iterables: Iterable[Any]) -> Iterator[Any]:
