@@ -283,7 +283,7 @@ def test_a_model_of_models_with_optimizers_of_its_own(trained_before):
 def test_it_does_not_run_inside_a_fit_of_the_same_model():
     class Within(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
-            with pytest.raises(ValueError, match="cannot run inside another.*between"):
+            with pytest.raises(ValueError, match=r"cannot run inside another.*between"):
                 tfs.find_learning_rate(self.model, X, Y, verbose=0)
 
     def run(callbacks):

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import itertools
 import json
 import re
 
@@ -322,6 +323,10 @@ def test_drawn_on_given_axes_and_on_its_own():
     assert own is not given
     assert own.get_xscale() == "linear"
     assert tuple(own.figure.get_size_inches()) == (5.0, 3.1)
+    short = tfs.RangeTestResult.from_sweep(RATES[:2], CURVE[:2], steps=100).plot()
+    short.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in short.get_xticklabels()]
+    assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(boxes))
     plt.close("all")
 
 

@@ -30,7 +30,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
     # Not tempfile's, which nobody else may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with open(temporary, "x", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             file.write(text)
         with contextlib.suppress(OSError):  # there is none yet
             shutil.copymode(path, temporary)

@@ -325,22 +325,30 @@ def _remove_empty(run_dir: str) -> None:
 
 
 class _Progress(keras.callbacks.Callback):
-    """Keras's own progress bar, over the steps of the sweep."""
+    """Keras's own progress bar, over the steps of the sweep, within 80 columns."""
 
     def __init__(self, test: RangeTest, number: int, count: int) -> None:
         super().__init__()
         self._test = test
-        self._sweep = [("sweep", number + 1)] if count > 1 else []
+        self._loss = f"loss {number + 1}/{count}" if count > 1 else "loss"
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._ended = False
         self._bar = keras.utils.Progbar(
-            self._test.steps, stateful_metrics=["sweep", "loss", "learning_rate"]
+            self._test.steps, width=15, stateful_metrics=[self._loss, "lr"]
         )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._show(ended=bool(self.model.stop_training))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._show(ended=True)  # where data have ended, and nothing before has told
+
+    def _show(self, ended: bool) -> None:
         losses = self._test._losses
-        if losses:
-            rate = self._test.schedule.values(self._test._steps[-1:])[0]
-            shown = [*self._sweep, ("loss", losses[-1]), ("learning_rate", rate)]
-            ended = bool(self.model.stop_training)
-            self._bar.update(len(losses), shown, finalize=ended)
+        if not losses or self._ended:
+            return
+        rate = self._test.schedule.values(self._test._steps[-1:])[0]
+        self._ended = ended or len(losses) >= self._test.steps
+        shown = [(self._loss, losses[-1]), ("lr", rate)]
+        self._bar.update(len(losses), shown, finalize=ended)

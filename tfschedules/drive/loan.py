@@ -89,7 +89,7 @@ class Functions:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        """Note them, and have the model's tests traced anew for the time of the loan."""
+        """Note them, and have tests traced anew for the time of the loan."""
         self._model, self._optimizer = model, model.optimizer
         self._train, self._test = model.train_function, model.test_function
         model.test_function = None
