@@ -101,16 +101,14 @@ def main() -> None:
     snapshot = Snapshot(model)
     held, peak = tracemalloc.get_traced_memory()
     print(f"\nWeights and slots: {size / 2**20:.0f} MiB")
-    held, peak = held / size, peak / size
-    print(f"A snapshot holds {held:.3f} of that, {peak:.3f} at its peak")
+    print(f"A snapshot holds {held / size:.3f} of that, {peak / size:.3f} at its peak")
     del snapshot
     tracemalloc.reset_peak()
     before = tracemalloc.get_traced_memory()[0]
     snapshot = Snapshot(model, "/tmp")
     held, peak = tracemalloc.get_traced_memory()
-    print(
-        f"On disk {(held - before) / size:.3f}, {(peak - before) / size:.3f} at its peak"
-    )
+    held, peak = (held - before) / size, (peak - before) / size
+    print(f"On disk {held:.3f}, {peak:.3f} at its peak")
     del snapshot
 
 

@@ -273,6 +273,18 @@ def test_accuracy_is_each_batchs_own(block):
     assert_untouched(model, before)
 
 
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_metric_where_a_step_is_traced_again(eagerly):
+    # The last batch of an epoch is smaller, and run eagerly each step is a new one.
+    model = dense_model(metrics=["accuracy"], run_eagerly=eagerly)
+    sweep = SWEEP | {"metric": "accuracy"}
+    result = tfs.find_learning_rate(model, X[:630], Y[:630], **sweep)
+    expected, _ = oracle(dense_model(), RATES[:19])
+    np.testing.assert_allclose(result.losses[:19], expected[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(result.values[:19], expected[:, 1], rtol=1e-5)
+    assert len(result.losses) == 30
+
+
 def test_with_accumulation_a_metric_is_the_mean_of_its_micro_batches():
     model = dense_model()
     model.compile(

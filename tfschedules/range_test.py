@@ -380,8 +380,9 @@ class RangeTest(keras.callbacks.Callback):
 
     def _check_metric(self) -> None:
         """Find out whether the metric is to grow or to fall."""
+        # Not `self.model`, which on JAX writes the state back, here within a step.
         if self.higher_is_better is None:
-            self._grows = grows(self.model, self.metric)
+            self._grows = grows(self._model, self.metric)
 
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self._losses[-1]):
