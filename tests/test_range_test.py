@@ -2,6 +2,7 @@
 
 import functools
 import random
+import re
 
 import keras
 import numpy as np
@@ -440,7 +441,19 @@ def test_the_progress_bar_says_what_it_tries(capsys):
     tfs.find_learning_rate(linear_model(), X, Y, steps=20, max_lr=1.0)
     printed = capsys.readouterr().out
     assert "20/20" in printed
-    assert "learning_rate" in printed
+    assert "lr: 1.0000" in printed
+    # Each line fits into a terminal, and is ended, also where data end before.
+    x = X[:100]
+    tfs.find_learning_rate(linear_model(), x, Y[:100], repeats=2, batch_size=32)
+    batches = ((X[:32], Y[:32]) for _ in range(3))
+    with pytest.warns(UserWarning, match="cannot be rewound"):
+        tfs.find_learning_rate(linear_model(), batches)
+    printed += capsys.readouterr().out
+    for line in re.split(r"[\r\n\x08]+", re.sub(r"\x1b\[[0-9;]*m", "", printed)):
+        assert len(line.rstrip()) <= 80, line
+    assert printed.count("loss 2/2") > 0
+    assert " 3/100" in printed
+    assert printed.endswith("\n")
 
 
 def test_callbacks_that_write_weights_at_the_very_end_are_undone():

@@ -219,6 +219,50 @@ def test_a_train_step_without_a_loss_says_what_there_is():
     np.testing.assert_allclose(result.values, expected[:, 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["losses", "gradients"])
+def test_a_loss_scale_that_skips_for_ever_ends_the_sweep(kind):
+    # With lost weights no update comes any more, and the rate would stand still.
+    def loss(y, outputs):
+        if kind == "gradients":
+            return keras.ops.sqrt(keras.ops.abs(outputs - outputs)) + 1
+        other = keras.ops.any(keras.ops.not_equal(y, 3))
+        return LOSS(y, outputs) / keras.ops.cast(other, "float32")
+
+    model = dense_model()
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    model.compile(optimizer, loss)
+    batches = []
+    counted = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: batches.append(batch)
+    )
+    y = np.where(np.arange(640) < 320, Y, 3) if kind == "losses" else Y
+    result = tfs.find_learning_rate(model, X, y, callbacks=[counted], **SWEEP)
+    assert result.stop_reason == "non-finite loss"
+    assert not np.isfinite(result.losses[-1])
+    assert len(result.losses) == (11 if kind == "losses" else 1)
+    assert len(batches) < 50
+
+
+@pytest.mark.tensorflow
+def test_an_unbuilt_model_whose_train_step_has_the_loss():
+    # Not of OwnStep: Keras makes a class functional for good where it once was.
+    class Subclassed(keras.Model):
+        train_step = OwnStep.train_step
+
+        def __init__(self):
+            super().__init__()
+            self.own = keras.metrics.Mean(name="loss")
+            self.head = keras.layers.Dense(10)
+
+        def call(self, x):
+            return self.head(x)
+
+    model = Subclassed()
+    model.compile("sgd")  # no loss: nothing to evaluate
+    result = tfs.find_learning_rate(model, X, Y, **SWEEP)
+    assert len(result.losses) == 30
+
+
 @pytest.mark.parametrize("block", [1, 7])
 def test_accuracy_is_each_batchs_own(block):
     model = dense_model(metrics=["accuracy"], steps_per_execution=block)
@@ -231,6 +275,18 @@ def test_accuracy_is_each_batchs_own(block):
     assert RATES[0] < result.suggestion < RATES[-1]
     assert "accuracy" in result.reason
     assert_untouched(model, before)
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_a_metric_where_a_step_is_traced_again(eagerly):
+    # The last batch of an epoch is smaller, and run eagerly each step is a new one.
+    model = dense_model(metrics=["accuracy"], run_eagerly=eagerly)
+    sweep = SWEEP | {"metric": "accuracy"}
+    result = tfs.find_learning_rate(model, X[:630], Y[:630], **sweep)
+    expected, _ = oracle(dense_model(), RATES[:19])
+    np.testing.assert_allclose(result.losses[:19], expected[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(result.values[:19], expected[:, 1], rtol=1e-5)
+    assert len(result.losses) == 30
 
 
 def test_with_accumulation_a_metric_is_the_mean_of_its_micro_batches():
@@ -313,11 +369,70 @@ def test_validation_data_of_other_kinds():
     expected = tfs.find_learning_rate(
         dense_model(), X, Y, validation_data=first, **SWEEP
     )
-    for data in (Batches(), generator()):
+    for data in (Batches(), generator(), generator):
         result = tfs.find_learning_rate(
             dense_model(), X, Y, validation_data=data, validation_size=100, **SWEEP
         )
         np.testing.assert_allclose(result.values, expected.values, rtol=1e-6)
+
+
+def test_validation_data_without_targets():
+    class Denoiser(keras.Model):
+        def compute_loss(
+            self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+        ):
+            return keras.ops.mean(keras.ops.square(x - y_pred))
+
+    inputs = keras.Input((64,))
+    model = Denoiser(inputs, keras.layers.Dense(64)(inputs))
+    model.compile("sgd")
+    result = tfs.find_learning_rate(
+        model, X, validation_data=(x for x, _ in in_batches(X_VAL, Y_VAL, 32)), **SWEEP
+    )
+    assert np.isfinite(result.values).all()
+
+
+@pytest.mark.tensorflow
+@pytest.mark.filterwarnings("ignore:.*input ran out of data")  # as it does with Keras
+@pytest.mark.parametrize("form", ["function", "callback"])
+def test_data_of_unknown_length_shift_no_rate(form):
+    # TensorFlow counts an update at the end of such data that it has not made.
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(32)
+    data = data.filter(lambda x, y: True)
+    model = dense_model()
+    if form == "function":
+        result = tfs.find_learning_rate(model, data, **SWEEP)
+        np.testing.assert_allclose(result.learning_rates, RATES)
+    else:
+        test = tfs.RangeTest(1e-3, 3.0, steps=30)
+        model.fit(data, epochs=2, shuffle=False, verbose=0, callbacks=[test])
+        result = test.result
+    # What is beside a rate is the loss that the updates before, at theirs, have led to.
+    expected, _ = oracle(dense_model(), result.learning_rates)
+    np.testing.assert_allclose(result.losses, expected[:, 0], rtol=1e-5)
+    assert result.learning_rates[-1] == pytest.approx(3.0)
+    assert result.stop_reason == "finished"
+
+
+def batches():
+    yield from in_batches(X, Y, 32)
+
+
+class Called:
+    def __call__(self):
+        return batches()
+
+
+def test_what_makes_batches_is_called_again():
+    expected = tfs.find_learning_rate(dense_model(), X, Y, **SWEEP)
+    result = tfs.find_learning_rate(dense_model(), Called(), **SWEEP)
+    np.testing.assert_allclose(result.losses, expected.losses, rtol=1e-6)
+    with pytest.raises(TypeError, match=r"gives NoneType\. .*lack a `yield`"):
+        tfs.find_learning_rate(dense_model(), lambda: None, **SWEEP)
+    with pytest.raises(ValueError, match=r"must hold data.*no batch in it"):
+        tfs.find_learning_rate(dense_model(), lambda: iter(()), **SWEEP)
 
 
 def two_layers(block=1):
@@ -471,6 +586,8 @@ VAL = (X_VAL, Y_VAL)
         ({"validation_data": 3}, TypeError, "`validation_data` must be .*int"),
         ({"validation_data": (X,)}, TypeError, "must be .*tuple of 1"),
         ({"validation_data": (X, Y[:3])}, ValueError, r"lengths \[3, 640\]"),
+        ({"validation_data": zip(X, Y, strict=True)}, ValueError, "must be batched"),
+        ({"higher_is_better": "no"}, TypeError, "must be True, False or None.*'no'"),
         ({"validation_data": (X[:0], Y[:0])}, ValueError, "must hold samples"),
         ({"validation_data": []}, TypeError, "list of 0"),
         ({"validation_data": iter(())}, ValueError, "must hold data"),
@@ -522,6 +639,10 @@ def test_a_metric_of_unknown_direction_has_to_be_told():
         ({"momentum": [0.9], "weight_decay": [0.1]}, ValueError, "exactly one"),
         ({"weight_decay": []}, ValueError, r"each value once.*\[\]"),
         ({"weight_decay": [1, 1]}, ValueError, "each value once"),
+        ({"weight_decay": [[1]]}, TypeError, "`weight_decay` must be a number"),
+        ({"groups": [["head"]]}, TypeError, "`groups` must be a list of names"),
+        ({"groups": ["a"], "group": "a"}, ValueError, "`groups` or `group`, not both"),
+        ({"weight_decay": [1], "hyperparameters": 3}, TypeError, "must be a dict"),
         ({"weight_decay": 0.1}, TypeError, "`weight_decay` must be a list.*0.1"),
         ({"groups": "head"}, TypeError, "`groups` must be a list.*'head'"),
         ({"momentum": ["x"]}, TypeError, "`momentum` must be a number"),
@@ -531,3 +652,10 @@ def test_a_metric_of_unknown_direction_has_to_be_told():
 def test_bad_comparisons(arguments, error, match):
     with pytest.raises(error, match=match):
         tfs.compare_range_tests(dense_model(), X, Y, **arguments, **SWEEP)
+
+
+def test_a_generator_is_not_compared_with_what_is_left_of_it():
+    with pytest.raises(ValueError, match=r"cannot be rewound.*not batches\(\)"):
+        tfs.compare_range_tests(
+            dense_model(), batches(), weight_decay=[0.1, 0.2], **SWEEP
+        )

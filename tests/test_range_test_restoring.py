@@ -215,6 +215,105 @@ def test_a_model_that_was_not_built():
     assert_same(run(False), run(True))
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_what_tensorflow_knows_and_keras_does_not_list(trained_before):
+    import tensorflow as tf
+
+    class Noisy(keras.layers.Layer):
+        """Random operations that remember where they are; a generator; a counter."""
+
+        def __init__(self):
+            super().__init__()
+            self.generator = tf.random.Generator.from_seed(1)
+            self.calls = tf.Variable(0)
+
+        def call(self, x):
+            self.calls.assign_add(1)
+            noise = tf.random.normal(tf.shape(x)) + self.generator.normal(tf.shape(x))
+            return x + 0.1 * noise
+
+    def run(sweeps):
+        keras.utils.set_random_seed(3)
+        noisy, memory = Noisy(), keras.layers.SimpleRNN(8, stateful=True)
+        model = keras.Sequential(
+            [
+                keras.Input((64,), batch_size=32),
+                noisy,
+                keras.layers.Reshape((8, 8)),
+                memory,
+                keras.layers.Dense(10),
+            ]
+        )
+        model.compile(adam(), LOSS)
+        if trained_before:
+            model.fit(X, Y, batch_size=32, verbose=0)
+        if sweeps:
+            tfs.find_learning_rate(model, X, Y, steps=20, max_lr=1.0, verbose=0)
+        after = train_on(model)
+        return [*after[0], noisy.calls.numpy(), np.array(memory.states[0])], *after[1:]
+
+    assert_same(run(False), run(True))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("trained_before", [False, True])
+def test_a_model_of_models_with_optimizers_of_its_own(trained_before):
+    import tensorflow as tf
+
+    class Pair(keras.Model):
+        """As the GANs of guides: no `call`, no loss, an optimizer to each model."""
+
+        def __init__(self):
+            super().__init__()
+            layers = keras.Input((64,)), keras.layers.Dense(10)
+            self.first = keras.Sequential(layers)
+            self.others = [keras.Sequential([layers[0], keras.layers.Dense(10)])]
+            self.optimizers = {"others": [keras.optimizers.Adagrad(0.1)]}
+
+        def train_step(self, data):
+            x, y = data
+            logs = {}
+            optimizers = [self.optimizer, *self.optimizers["others"]]
+            models = [self.first, *self.others]
+            for model, optimizer in zip(models, optimizers, strict=True):
+                with tf.GradientTape() as tape:
+                    logs["loss"] = LOSS(y, model(x, training=True))
+                weights = model.trainable_variables
+                optimizer.apply(tape.gradient(logs["loss"], weights), weights)
+            return logs
+
+    def run(sweeps):
+        keras.utils.set_random_seed(3)
+        model = Pair()
+        model.compile(adam())
+        if trained_before:
+            model.fit(X, Y, verbose=0)
+        if sweeps:
+            tfs.find_learning_rate(model, X, Y, steps=20, max_lr=1.0, verbose=0)
+        # The first optimizer is built on all weights in a sweep: it has more slots.
+        after = train_on(model)[1:]
+        (other,) = model.optimizers["others"]
+        state = [*model.variables, *other.variables, model.optimizer.iterations]
+        return [keras.ops.convert_to_numpy(value) for value in state], *after
+
+    assert_same(run(False), run(True))
+
+
+def test_it_does_not_run_inside_a_fit_of_the_same_model():
+    class Within(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            with pytest.raises(ValueError, match=r"cannot run inside another.*between"):
+                tfs.find_learning_rate(self.model, X, Y, verbose=0)
+
+    def run(callbacks):
+        model = network(adam())
+        model.fit(X, Y, verbose=0, callbacks=callbacks)
+        return train_on(model)
+
+    assert_same(run([]), run([Within()]))
+
+
 def test_metrics_and_the_history_are_as_they_were():
     model = network(adam())
     model.fit(X, Y, verbose=0)

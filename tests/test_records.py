@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import itertools
 import json
 import re
 
@@ -219,11 +220,17 @@ def test_saving_replaces_a_file_as_a_whole(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fdopen", full)
+        patch.setattr("pathlib.Path.replace", full)
         with pytest.raises(OSError, match="disk full"):
             result(np.ones(100)).save(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["test.json"]
+    # Others may read it as they may any other file, or as they might before.
+    (tmp_path / "other").write_text("")
+    assert path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    path.chmod(0o640)
+    result().save(path)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize(
@@ -261,6 +268,17 @@ def test_a_damaged_file_is_refused(tmp_path):
         json.dumps({k: v for k, v in stored.items() if k != "reason"}),
         json.dumps(stored | {"surplus": 1}),
         json.dumps(stored | {"bounds": [1.0]}),
+        json.dumps(stored | {"bounds": ["low", "high"]}),
+        json.dumps(stored | {"suggestion": "0.1"}),
+        json.dumps(stored | {"suggestions": [1.0]}),
+        json.dumps(stored | {"suggestions": {"valley": "0.1"}}),
+        json.dumps(stored | {"group": 3}),
+        json.dumps(stored | {"metric": None}),
+        json.dumps(stored | {"steps": "many"}),
+        json.dumps(stored | {"higher_is_better": "no"}),
+        json.dumps(stored | {"values": [stored["values"]]}),
+        json.dumps(stored | {"sweeps": stored["sweeps"][0]}),
+        whole.replace('"bounds": [', '"bounds": [' + "[" * 100_000),
     ):
         path.write_text(damage)
         with pytest.raises(ValueError, match="is not a range test"):
@@ -310,6 +328,10 @@ def test_drawn_on_given_axes_and_on_its_own():
     assert own is not given
     assert own.get_xscale() == "linear"
     assert tuple(own.figure.get_size_inches()) == (5.0, 3.1)
+    short = tfs.RangeTestResult.from_sweep(RATES[:2], CURVE[:2], steps=100).plot()
+    short.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in short.get_xticklabels()]
+    assert all(a.x1 <= b.x0 for a, b in itertools.pairwise(boxes))
     plt.close("all")
 
 
@@ -345,3 +367,29 @@ def test_a_schedule_is_drawn_over_its_steps():
     line = schedule.plot(np.array([3, 5])).lines[0]
     np.testing.assert_array_equal(line.get_xdata(), [3, 5])
     plt.close("all")
+
+
+def test_a_run_has_the_metric_that_was_read_under_its_name(tmp_path):
+    from test_logger import read
+
+    from tfschedules.reports import new_range_test_run, report, write_range_test
+
+    accuracy = np.full(100, np.nan)
+    accuracy[9::10] = np.linspace(0.1, 0.9, 10)
+    test = result(metric="val_accuracy", values=accuracy, higher_is_better=True)
+    run = new_range_test_run(tmp_path)
+    write_range_test(test, run)
+    tags = read(run)
+    np.testing.assert_allclose(tags["range_test/loss"][1], CURVE, rtol=1e-6)
+    np.testing.assert_allclose(
+        tags["range_test/smoothed_loss"][1], test.smoothed_losses, rtol=1e-6
+    )
+    steps, values, _ = tags["range_test/val_accuracy"]
+    np.testing.assert_array_equal(steps, np.arange(9, 100, 10))
+    np.testing.assert_allclose(values, accuracy[9::10], rtol=1e-6)
+    steps, values, _ = tags["range_test/smoothed_val_accuracy"]
+    np.testing.assert_allclose(values, test.smoothed_values[steps], rtol=1e-6)
+    # The rate of one group is not a peak for all of them.
+    assert "tfs.OneCycle" in report(result())
+    assert "tfs.OneCycle" not in report(result(group="head"))
+    assert "rate of the group `head`" in report(result(group="head"))

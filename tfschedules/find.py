@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
+import types
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +15,15 @@ import keras
 
 from tfschedules import checks
 from tfschedules.comparison import RangeTestComparison
-from tfschedules.drive import Generators, Unbuilt, check_compiled, innermost
+from tfschedules.drive import (
+    Generators,
+    Unbuilt,
+    check_compiled,
+    has_weights,
+    innermost,
+)
 from tfschedules.held_out import bounded
-from tfschedules.range_test import RangeTest
+from tfschedules.range_test import RangeTest, held_values
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.sources import source_of
@@ -106,6 +114,12 @@ def find_learning_rate(
         True
     """
     check_compiled(model)
+    if _is_in_fit(model):
+        raise ValueError(
+            "A range test makes a fit of its own, and cannot run inside another one of "
+            f"the same model. Received: {model.name!r} in `fit`. Call "
+            "find_learning_rate before it, or between two."
+        )
     for reserved in ("epochs", "initial_epoch", "validation_split", "validation_freq"):
         if reserved in fit_arguments:
             raise ValueError(
@@ -154,10 +168,8 @@ def find_learning_rate(
             warnings.filterwarnings("ignore", ".*input ran out of data.*")
             if "shuffle" not in fit_arguments:
                 warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
-            if not model.built:
-                model.evaluate(
-                    **source.first(), batch_size=batch_size, steps=1, verbose=0
-                )
+            if not has_weights(model):
+                _build(model, source.first(), batch_size)
                 generators = Generators()  # as they are when a fit has built it
             for i, test in enumerate(tests):
                 test.keep_snapshot = True
@@ -256,13 +268,28 @@ def compare_range_tests(
             f"Received: {values!r}"
         )
     keys = list(values)
+    if over != "group":
+        keys = [checks.real(over, key) for key in keys]
+    elif not all(isinstance(key, str) for key in keys):
+        raise TypeError(
+            f"Argument `groups` must be a list of names. Received: {keys!r}"
+        )
     if not keys or len(set(keys)) < len(keys):
         raise ValueError(
             f"The list to compare must hold each value once. Received: {keys!r}"
         )
-    if over != "group":
-        keys = [checks.real(over, key) for key in keys]
-    held = arguments.pop("hyperparameters", None) or {}
+    if over == "group" and "group" in arguments:
+        raise ValueError(
+            "Give `groups` or `group`, not both. Received: "
+            f"groups={keys!r}, group={arguments['group']!r}"
+        )
+    if isinstance(x, types.GeneratorType) and len(keys) > 1:
+        raise ValueError(
+            "A generator cannot be rewound, and every sweep has to see the same data. "
+            "Give the function that makes it: compare_range_tests(model, batches, …), "
+            "not batches()."
+        )
+    held = held_values(arguments.pop("hyperparameters", None))
     results = {}
     for key in keys:
         this: dict[str, Any] = {"group": key, "hyperparameters": held}
@@ -272,6 +299,25 @@ def compare_range_tests(
     return RangeTestComparison(over, results)
 
 
+def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:
+    """Let a model see a batch, which makes its weights."""
+    try:
+        model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
+    except Exception:
+        # One with a train step of its own may have no loss to evaluate, and was built.
+        if not has_weights(model):
+            raise
+
+
+def _is_in_fit(model: keras.Model) -> bool:
+    """Whether a callback of a fit of the model's has called: Keras keeps no note."""
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return True
+    return False
+
+
 def _remove_empty(run_dir: str) -> None:
     """Take back the folder of a run that has not come to be."""
     with contextlib.suppress(OSError):
@@ -279,22 +325,30 @@ def _remove_empty(run_dir: str) -> None:
 
 
 class _Progress(keras.callbacks.Callback):
-    """Keras's own progress bar, over the steps of the sweep."""
+    """Keras's own progress bar, over the steps of the sweep, within 80 columns."""
 
     def __init__(self, test: RangeTest, number: int, count: int) -> None:
         super().__init__()
         self._test = test
-        self._sweep = [("sweep", number + 1)] if count > 1 else []
+        self._loss = f"loss {number + 1}/{count}" if count > 1 else "loss"
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._ended = False
         self._bar = keras.utils.Progbar(
-            self._test.steps, stateful_metrics=["sweep", "loss", "learning_rate"]
+            self._test.steps, width=15, stateful_metrics=[self._loss, "lr"]
         )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._show(ended=bool(self.model.stop_training))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._show(ended=True)  # where data have ended, and nothing before has told
+
+    def _show(self, ended: bool) -> None:
         losses = self._test._losses
-        if losses:
-            rate = self._test.schedule.values([len(losses) - 1])[0]
-            shown = [*self._sweep, ("loss", losses[-1]), ("learning_rate", rate)]
-            ended = bool(self.model.stop_training)
-            self._bar.update(len(losses), shown, finalize=ended)
+        if not losses or self._ended:
+            return
+        rate = self._test.schedule.values(self._test._steps[-1:])[0]
+        self._ended = ended or len(losses) >= self._test.steps
+        shown = [(self._loss, losses[-1]), ("lr", rate)]
+        self._bar.update(len(losses), shown, finalize=ended)

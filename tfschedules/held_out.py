@@ -20,7 +20,7 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
     Args:
         data: What `fit` takes as `validation_data`: `(x, y)` or `(x, y, sample_weight)`
             in arrays, a `tf.data.Dataset`, a `PyDataset`, or another iterable of
-            batches.
+            batches, or a function that makes one.
         size: How many samples at most.
 
     Returns:
@@ -37,6 +37,8 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
         (4, np.True_)
     """
     size = checks.whole("validation_size", size)
+    if callable(data) and not isinstance(data, (Iterable, keras.utils.PyDataset)):
+        data = data()  # the function that makes a generator
     if isinstance(data, (tuple, list)):
         if not 2 <= len(data) <= 3:
             raise TypeError(
@@ -58,7 +60,8 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
     batches: list[Any] = []
     count = 0
     for batch in source:
-        batches.append(_each(keras.ops.convert_to_numpy, tuple(batch)))
+        parts = batch if isinstance(batch, (tuple, list)) else (batch,)  # `x` alone
+        batches.append(_each(keras.ops.convert_to_numpy, parts))
         count += _count(batches[-1])
         if count >= size:
             break
@@ -85,8 +88,9 @@ def _count(data: Any) -> int:
     counts = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves}
     if len(counts) != 1 or counts == {0}:
         raise ValueError(
-            "Argument `validation_data` must hold samples, as many in each array. "
-            f"Received: arrays of lengths {sorted(counts)}"
+            "Argument `validation_data` must hold samples, as many in each array; a "
+            "dataset must be batched, and lists are to be arrays. "
+            f"Received: lengths {sorted(counts)}"
         )
     return counts.pop()
 

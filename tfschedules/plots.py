@@ -68,7 +68,9 @@ def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None)
     several = len(result.sweeps) > 1
     name = "batch loss" if result.metric == "loss" else result.metric
     with _axes(ax, figure) as ax:
-        ax.set_xscale("log" if result.mode == "exponential" else "linear")
+        # Within a decade the labels of a logarithmic axis run into one another.
+        wide = len(rates) > 0 and rates[-1] >= 10 * rates[0]
+        ax.set_xscale("log" if result.mode == "exponential" and wide else "linear")
         name = f"mean of {len(result.sweeps)}" if several else name
         ax.plot(rates, raw, color=_RAW, linewidth=1, label=name)
         ax.plot(rates, smoothed, color=_CURVE, linewidth=2, label="smoothed")

@@ -18,11 +18,13 @@ import numpy as np
 
 from tfschedules import checks
 from tfschedules.drive import (
+    Functions,
     Loan,
     Snapshot,
     StepReader,
     Stops,
     grows,
+    has_weights,
     sweep,
     updates,
 )
@@ -35,6 +37,8 @@ from tfschedules.suggestions import RULES
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
+# Updates that a loss scale may skip in a row: it is halved each time, from 2**15.
+_SKIPS = 40
 
 
 class RangeTest(keras.callbacks.Callback):
@@ -146,9 +150,14 @@ class RangeTest(keras.callbacks.Callback):
                     f"Argument `{name}` must be a name. Received: {name}={text!r}"
                 )
         self.metric, self.group = metric, group
+        if higher_is_better not in (True, False, None):
+            raise TypeError(
+                "Argument `higher_is_better` must be True, False or None. Received: "
+                f"higher_is_better={higher_is_better!r}"
+            )
         self.higher_is_better = higher_is_better
         self.others = checks.choice("others", others, ["still", "training"])
-        self.hyperparameters = _values(hyperparameters)
+        self.hyperparameters = held_values(hyperparameters)
         self._validation = None
         if validation_data is not None:
             self._validation = bounded(validation_data, validation_size)
@@ -162,6 +171,7 @@ class RangeTest(keras.callbacks.Callback):
         self.keep_snapshot = False  # after the fit, until `restore` is called
         self._snapshot: Snapshot | None = None
         self._loan: Loan | None = None
+        self._functions: Functions | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Copy the state and take the rate over."""
@@ -172,21 +182,26 @@ class RangeTest(keras.callbacks.Callback):
                 "A range test needs data to sweep over. Received: an empty data set "
                 f"(epochs={self.params['epochs']}, steps={self.params['steps']})."
             )
-        if not self.model.built:
+        if not has_weights(self.model):
             raise ValueError(
                 "A range test puts weights back, and this model has none before its "
                 "first step. Give it an Input layer or call model.build(shape); "
                 "find_learning_rate does it for you."
             )
         self.result, self._stop_reason = None, "out of data"
+        self._steps: list[int] = []  # of the sweep, as many as losses
         self._losses: list[float] = []
         self._metrics: list[float] = []  # of training batches, as many as losses
         self._looks: dict[int, float] = {}  # at validation data, by step
         self._grows = bool(self.higher_is_better)
         self._times: list[float] = []
+        self._skips = 0  # updates in a row that a loss scale has skipped
         self._run_dirs = {}
         if self._log_dir is not None:
             self.also_log_to(self._log_dir)
+        # Where others have borrowed something, these functions see it and are no good.
+        alone = not Loan.borrowers(self.model)
+        self._functions = Functions(self.model) if alone else None
         self._loan = Loan(self.model, borrower=self)
         with self._loan.closed_on_error():
             snapshot = Snapshot(self.model, self._snapshot_dir)
@@ -195,6 +210,8 @@ class RangeTest(keras.callbacks.Callback):
             except BaseException:
                 self._loan.close()
                 snapshot.restore()
+                if self._functions is not None:
+                    self._functions.restore()
                 raise
         self._snapshot = snapshot
         if length is not None and length < self.steps:
@@ -244,15 +261,31 @@ class RangeTest(keras.callbacks.Callback):
         """Note the losses of the updates since, and stop where there is reason to."""
         self._batches += 1
         done = self._reader.read()
-        for loss, metric in zip(done.losses, done.others, strict=True):
-            if self._stop_reason != "out of data":
-                break
-            self._losses.append(float(loss))
-            self._metrics.append(float(metric))
-            self._times.append(time.time())
-            self._stop_reason = self._reason_to_stop()
+        # Not always one after the other: where data of unknown length end, TensorFlow
+        # counts an update that is not made.
+        steps = done.steps - self._drive.start
+        for step, loss, metric in zip(steps, done.losses, done.others, strict=True):
+            self._note(int(step), float(loss), float(metric))
+        # Without an update the sweep does not go on, and with lost weights no update
+        # comes any more: the loss that a loss scale has skipped ends it, too.
+        self._skips = 0 if len(done.losses) else self._skips + len(done.skipped)
+        lost = done.skipped[~np.isfinite(done.skipped)]
+        if self._skips > _SKIPS:  # losses are finite and gradients are not
+            lost = np.array([np.nan])
+        for loss in lost[:1]:
+            self._note(self._steps[-1] + 1 if self._steps else 0, float(loss), np.nan)
         if self._stop_reason != "out of data":
             self.model.stop_training = True
+
+    def _note(self, step: int, loss: float, metric: float) -> None:
+        """Add a step to the curve, until there is a reason to stop."""
+        if self._stop_reason != "out of data":
+            return
+        self._steps.append(step)
+        self._losses.append(loss)
+        self._metrics.append(metric)
+        self._times.append(time.time())
+        self._stop_reason = self._reason_to_stop()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """End the fit if an epoch brought no batch: a generator cannot be rewound."""
@@ -281,17 +314,22 @@ class RangeTest(keras.callbacks.Callback):
             self._snapshot = None
 
     def _finish(self) -> None:
+        functions = self._functions
+        if functions is not None and not functions.fitting:
+            functions = None
         try:
             if self._loan is not None:
                 self._loan.close()
         finally:
             if self._snapshot is not None:
                 self._snapshot.restore()
-            self._loan = None
+            if functions is not None and not Loan.borrowers(self.model):
+                functions.restore()
+            self._loan = self._functions = None
             if not self.keep_snapshot:
                 self._snapshot = None
         self.result = RangeTestResult.from_sweep(
-            self.schedule.values(len(self._losses)),
+            self.schedule.values(np.array(self._steps, np.int64)),
             self._losses,
             steps=self.steps,
             stop_reason=self._stop_reason,
@@ -307,7 +345,7 @@ class RangeTest(keras.callbacks.Callback):
         """What the result is read off, if that is not the loss of the batches."""
         if self._validation is not None:
             name = f"val_{self.metric}"
-            looks = [self._looks.get(i, np.nan) for i in range(len(self._losses))]
+            looks = [self._looks.get(step, np.nan) for step in self._steps]
             return {"metric": name, "values": looks, "higher_is_better": self._grows}
         if self.metric == "loss":
             return {}
@@ -342,20 +380,21 @@ class RangeTest(keras.callbacks.Callback):
 
     def _check_metric(self) -> None:
         """Find out whether the metric is to grow or to fall."""
+        # Not `self.model`, which on JAX writes the state back, here within a step.
         if self.higher_is_better is None:
-            self._grows = grows(self.model, self.metric)
+            self._grows = grows(self._model, self.metric)
 
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self._losses[-1]):
             return "non-finite loss"
         if self.stop_factor is not None and _diverged(self._losses, self.stop_factor):
             return "diverged"
-        if len(self._losses) == self.steps:
+        if self._steps[-1] >= self.steps - 1:
             return "finished"
         return "out of data"
 
 
-def _values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]:
+def held_values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]:
     """Values to be held, checked."""
     if hyperparameters is None:
         return {}

@@ -23,6 +23,14 @@ _ARRAYS = (
     *("learning_rates", "losses", "smoothed_losses"),
     *("values", "smoothed_values", "sweeps"),
 )
+# What the other fields of a file must be; `None` is checked where it may stand.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("stop_reason", "reason", "mode", "rule", "metric"), str),
+    "group": str | None,
+    "steps": int,
+    "higher_is_better": bool,
+    "suggestions": dict,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -293,14 +301,35 @@ class RangeTestResult:
             stored |= {name: _array(stored[name]) for name in _ARRAYS}
             if len({stored[name].shape[-1] for name in _ARRAYS}) != 1:
                 raise ValueError("its arrays differ in length")
+            if any((stored[n].ndim == 2) != (n == "sweeps") for n in _ARRAYS):
+                raise ValueError("its arrays are of other shapes")
             if stored["bounds"] is not None:
-                stored["bounds"] = Bounds(*stored["bounds"])
-            return cls(**stored)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(
-                f"{str(path)!r} is not a range test that this version of tfschedules "
-                f"has saved: {error}. Save one with RangeTestResult.save(path)."
-            ) from error
+                stored["bounds"] = Bounds(*map(_number, stored["bounds"]))
+            result = cls(**stored)
+            for name, kinds in _KINDS.items():
+                if not isinstance(value := getattr(result, name), kinds):
+                    raise TypeError(f"its field {name!r} is {value!r}")
+            for value in (result.suggestion, *result.suggestions.values()):
+                if value is not None:
+                    _number(value)
+            return result
+        except KeyError as error:
+            raise _not_ours(path, f"it lacks the field {error}") from error
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise _not_ours(path, error) from error
+
+
+def _not_ours(path: str | os.PathLike[str], why: object) -> ValueError:
+    return ValueError(
+        f"{os.fspath(path)!r} is not a range test that this version of tfschedules "
+        f"has saved: {why}. Save one with RangeTestResult.save(path)."
+    )
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{value!r} stands where a number is due")
+    return float(value)
 
 
 def _padded(values: np.ndarray, count: int) -> np.ndarray:

@@ -29,8 +29,10 @@ def write_range_test(
     """Write a result into a run's folder.
 
     Scalars are written at the sweep's steps 0 … n-1 under `range_test/loss`,
-    `range_test/smoothed_loss` and `range_test/learning_rate`. The picture,
-    `range_test/curve`, needs matplotlib and is left out where that is not installed.
+    `range_test/smoothed_loss` and `range_test/learning_rate`; if another metric was
+    read, also under `range_test/<metric>` and `range_test/smoothed_<metric>`, at the
+    steps where it was measured. The picture, `range_test/curve`, needs matplotlib and
+    is left out where that is not installed.
 
     Args:
         result: What to write.
@@ -42,16 +44,25 @@ def write_range_test(
     """
     count = len(result.losses)
     times = np.full(count, time.time()) if wall_times is None else wall_times
+    always = {
+        "range_test/loss": result.losses,
+        "range_test/smoothed_loss": result.smoothed_losses,
+        "range_test/learning_rate": result.learning_rates,
+    }
+    measured = {}
+    seen = np.zeros(count, bool)
+    if result.metric != "loss":
+        seen = ~np.isnan(result.values)
+        measured = {
+            f"range_test/{result.metric}": result.values,
+            f"range_test/smoothed_{result.metric}": result.smoothed_values,
+        }
     with EventWriter(run_dir) as writer:
-        writer.scalars(
-            np.arange(count),
-            times,
-            {
-                "range_test/loss": result.losses,
-                "range_test/smoothed_loss": result.smoothed_losses,
-                "range_test/learning_rate": result.learning_rates,
-            },
-        )
+        # Runs of steps with the same tags: validation data are looked at now and then.
+        for part in np.split(np.arange(count), np.flatnonzero(np.diff(seen)) + 1):
+            tags = always if not len(part) or not seen[part[0]] else always | measured
+            series = {tag: values[part] for tag, values in tags.items()}
+            writer.scalars(part, np.asarray(times)[part], series)
         if count and importlib.util.find_spec("matplotlib") is not None:
             picture, width, height = plots.range_test_png(result)
             writer.image("range_test/curve", picture, width, height, step=0)
@@ -66,7 +77,12 @@ def report(result: RangeTestResult) -> str:
         for name, rate in result.suggestions.items()
     )
     lines = [summary, f"| rule | learning rate |\n| --- | --- |\n{rows}"]
-    if result.suggestion is not None:
+    if result.suggestion is not None and result.group is not None:
+        lines.append(
+            f"This is the rate of the group `{result.group}`: its `multiplier` times "
+            "the optimizer's."
+        )
+    elif result.suggestion is not None:
         lines.append(
             "```python\n"
             "model.fit(x, y, epochs=epochs, "

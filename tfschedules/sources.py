@@ -69,7 +69,15 @@ class _Factory(Source):
     """A function that makes generators, or other iterables of batches."""
 
     def first(self) -> dict[str, Any]:
-        return self.data | {"x": _again_and_again(self.data["x"])}
+        batches = _again_and_again(self.data["x"])
+        try:  # Keras says that it was given a generator
+            batch = next(batches)
+        except StopIteration:
+            raise ValueError(
+                "Argument `x` must hold data. Received: a function whose generator "
+                "has no batch in it"
+            ) from None
+        return self.data | {"x": _chained([batch], batches)}
 
     def sweep(
         self, number: int, batch_size: int | None, fit_arguments: dict[str, Any]
@@ -79,6 +87,26 @@ class _Factory(Source):
             "batch_size": batch_size,
             "epochs": 1,
             **fit_arguments,
+            "steps_per_epoch": self.batches,
+        }
+
+
+class _Endless(Source):
+    """A `tf.data.Dataset` whose length is not known, repeated: an epoch has no end.
+
+    At such an end TensorFlow has counted an update that was not made: Keras's compiled
+    step counts beside taking a batch, and finds too late that there is none.
+    """
+
+    def sweep(
+        self, number: int, batch_size: int | None, fit_arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        arguments = super().sweep(number, batch_size, fit_arguments)
+        if "steps_per_epoch" in fit_arguments:
+            return arguments
+        return arguments | {
+            "x": self.data["x"].repeat(),
+            "epochs": 1,
             "steps_per_epoch": self.batches,
         }
 
@@ -106,8 +134,10 @@ def source_of(
             stacklevel=3,
         )
         return _Generator(data, batches)
-    if isinstance(x, types.FunctionType | types.MethodType) or _is_partial(x):
+    if _makes_batches(x):
         return _Factory(data, batches)
+    if _is_of_unknown_length(x):
+        return _Endless(data, batches)
     leaves = [a for a in keras.tree.flatten(x) if a is not None]
     if not leaves or any(getattr(a, "shape", (None,))[:1] == (0,) for a in leaves):
         shapes = [getattr(leaf, "shape", leaf) for leaf in leaves]
@@ -115,8 +145,17 @@ def source_of(
     return Source(data, batches)
 
 
-def _is_partial(x: Any) -> bool:
-    return callable(x) and hasattr(x, "func")  # functools.partial
+def _makes_batches(x: Any) -> bool:
+    """Whether it is a function, or an object that is called like one, and no data."""
+    kinds = (keras.utils.PyDataset, Iterable)
+    return callable(x) and not isinstance(x, kinds) and not hasattr(x, "shape")
+
+
+def _is_of_unknown_length(x: Any) -> bool:
+    """Whether it is a `tf.data.Dataset` that cannot tell how many batches it has."""
+    if not (hasattr(x, "cardinality") and hasattr(x, "repeat")):
+        return False
+    return int(x.cardinality()) == -2  # tf.data.UNKNOWN_CARDINALITY
 
 
 def _chained(*iterables: Iterable[Any]) -> Iterator[Any]:
@@ -129,7 +168,14 @@ def _again_and_again(make: Callable[[], Iterable[Any]]) -> Iterator[Any]:
     found = True
     while found:
         found = False
-        for batch in make():
+        made = make()
+        if not isinstance(made, Iterable):
+            raise TypeError(
+                "Argument `x` must be a function that gives batches, one after the "
+                f"other. Received: a function that gives {type(made).__name__}. Does "
+                "it lack a `yield` or a `return`?"
+            )
+        for batch in made:
             found = True
             yield batch
 

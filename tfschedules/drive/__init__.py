@@ -10,7 +10,7 @@ also after an interrupted fit.
 from tfschedules.drive.between import Stops
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
-from tfschedules.drive.loan import Loan
+from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.snapshot import Generators, Snapshot, Unbuilt
@@ -18,6 +18,7 @@ from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
     check_compiled,
+    has_weights,
     innermost,
     rate_of,
     read,
@@ -28,6 +29,7 @@ from tfschedules.drive.state import (
 __all__ = [
     "Drive",
     "Freezer",
+    "Functions",
     "Generators",
     "Loan",
     "Part",
@@ -41,6 +43,7 @@ __all__ = [
     "check_compiled",
     "drive_of",
     "grows",
+    "has_weights",
     "hyperparameters_of",
     "innermost",
     "layers_with_statistics",

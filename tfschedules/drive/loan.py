@@ -83,6 +83,31 @@ class Loan:
                     guard.take_down()
 
 
+class Functions:
+    """A model's compiled functions, to go on with after a loan.
+
+    Tracing them anew would be right, too, but for random operations of TensorFlow's
+    own: these are at a place in their sequence that only the old function knows.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        """Note them, and have tests traced anew for the time of the loan."""
+        self._model, self._optimizer = model, model.optimizer
+        self._train, self._test = model.train_function, model.test_function
+        model.test_function = None
+
+    @property
+    def fitting(self) -> bool:
+        """Whether the model has not been compiled anew; to be asked within the loan."""
+        model = self._model
+        return model.optimizer is self._optimizer and model.train_function is not None
+
+    def restore(self) -> None:
+        """Put them back."""
+        self._model.train_function = self._train
+        self._model.test_function = self._test
+
+
 class _Guard:
     """In place of `model.make_train_function` while something is on loan."""
 

@@ -112,11 +112,14 @@ class Steps:
         losses: Each update's batch loss, the mean of its micro-batches, float64
             `(n,)`; NaN where the model's train step does not report its loss.
         others: The same of the metric that was asked for, or of the loss.
+        skipped: Losses of batches that led to no update: a `LossScaleOptimizer` skips
+            those whose gradients are not finite.
     """
 
     steps: np.ndarray
     losses: np.ndarray
     others: np.ndarray
+    skipped: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
 
 
 class StepReader:
@@ -213,6 +216,7 @@ class StepReader:
         if applied < 0:  # put back to an earlier state: what came before is not known
             self.skip()
             return _in_columns([], np.empty((0, 2)))
+        skipped = np.empty(0)
         if new <= 0:  # a train step of the user's own, which reports no loss
             rows = np.full((applied, 2), np.nan)
         else:
@@ -221,9 +225,9 @@ class StepReader:
                 rings[1] = self._kept.other
             slots = np.arange(self._count, count) % self._kept.capacity
             rows = np.stack([read(self._model, ring)[slots] for ring in rings], axis=1)
-            rows = _without(rows.astype(np.float64), new - applied)
+            rows, skipped = _without(rows.astype(np.float64), new - applied)
         self._count, first, self._batches = count, self._batches, batches
-        return self._by_update(first, rows)
+        return dataclasses.replace(self._by_update(first, rows), skipped=skipped)
 
     def _by_update(self, first: int, rows: np.ndarray) -> Steps:
         every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
@@ -243,12 +247,12 @@ def _in_columns(steps: Any, rows: np.ndarray) -> Steps:
     return Steps(np.asarray(steps, np.int64), rows[:, 0], rows[:, 1])
 
 
-def _without(rows: np.ndarray, surplus: int) -> np.ndarray:
-    """Leave out `surplus` batches that led to no update."""
+def _without(rows: np.ndarray, surplus: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out `surplus` batches that led to no update; these, and their losses."""
     if surplus <= 0:
-        return rows
+        return rows, np.empty(0)
     blamed = np.argsort(np.isfinite(rows[:, 0]), kind="stable")[:surplus]
-    return np.delete(rows, blamed, axis=0)
+    return np.delete(rows, blamed, axis=0), rows[blamed, 0]
 
 
 class _Alone:

@@ -114,10 +114,14 @@ class Snapshot:
         self._model = model
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        self._values = {
-            id(variable): (variable, self._store.put(value_of(variable)))
-            for variable in _variables(model)
-        }
+        optimizers = _optimizers(model)
+        # On which weights another one is to be built, the train step knows.
+        self._unbuilt = [each for each in optimizers if not each.built]
+        self._values: dict[int, tuple[Any, Any]] = {}
+        for variable in _variables(model, optimizers):
+            if id(variable) not in self._values:
+                stored = self._store.put(_value_of_any(variable))
+                self._values[id(variable)] = variable, stored
         self._stop_training = model.stop_training
         self._missed = dict(split.missed) if (split := self._split()) else {}
 
@@ -132,6 +136,17 @@ class Snapshot:
         if split := self._split():  # batches that frozen weights have missed
             split.missed = dict(self._missed)
         self._generators.restore()
+        for optimizer in self._unbuilt:
+            if optimizer.built:
+                self._begin_anew(optimizer)
+
+    def _begin_anew(self, optimizer: Any) -> None:
+        """Give an optimizer the state that it has when it is built."""
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        fresh.build(innermost(optimizer)._trainable_variables)
+        for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
+            if id(variable) not in self._values:
+                variable.assign(value_of(new))
 
     def _split(self) -> Split | None:
         return Split.at(innermost(self._model.optimizer))
@@ -161,9 +176,22 @@ class Unbuilt:
             self._model.train_function = self._model.test_function = None
 
 
-def _variables(model: keras.Model) -> list[Any]:
-    others = [v for v in vars(model).values() if isinstance(v, keras.Optimizer)]
-    optimizers = [model.optimizer, *others]
+def _optimizers(model: keras.Model) -> list[Any]:
+    """The model's optimizer, and others that it holds, also in lists and dicts."""
+    found = [model.optimizer]
+    values = list(vars(model).values())
+    while values:
+        value = values.pop()
+        if isinstance(value, keras.Optimizer) and value not in found:
+            found.append(value)
+        elif isinstance(value, dict):
+            values += value.values()
+        elif isinstance(value, (list, tuple)):
+            values += value
+    return found
+
+
+def _variables(model: keras.Model, optimizers: list[Any]) -> list[Any]:
     untracked = [
         value
         for optimizer in optimizers
@@ -176,4 +204,22 @@ def _variables(model: keras.Model) -> list[Any]:
         *model.metrics_variables,
         *(variable for optimizer in optimizers for variable in optimizer.variables),
         *untracked,
+        *_known_to_tensorflow(model),
     ]
+
+
+def _known_to_tensorflow(model: keras.Model) -> list[Any]:
+    """Variables that Keras does not list: states of an RNN, counters of a user's."""
+    if keras.backend.backend() != "tensorflow":
+        return []  # JAX carries from step to step what Keras lists, and nothing else
+    import tensorflow as tf
+
+    parts = tf.train.TrackableView(model).descendants()
+    return [part for part in parts if isinstance(part, (keras.Variable, tf.Variable))]
+
+
+def _value_of_any(variable: Any) -> np.ndarray:
+    """A copy of the value of Keras's or TensorFlow's variable."""
+    if isinstance(variable, keras.Variable):
+        return value_of(variable)
+    return np.array(variable.numpy())

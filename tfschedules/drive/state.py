@@ -61,6 +61,19 @@ def updates(model: keras.Model) -> int:
     return batches_made(model) // every
 
 
+def has_weights(model: keras.Model) -> bool:
+    """Whether a model has the weights that it trains.
+
+    One that is made of other models and has no `call`, as a GAN, is never built itself.
+    """
+    if not model.weights:
+        return False
+    inside = model._flatten_layers(include_self=False)
+    return model.built or (
+        type(model).call is keras.Model.call and all(layer.built for layer in inside)
+    )
+
+
 def check_compiled(model: Any) -> None:
     """Refuse what is no model, or cannot be trained yet.
 
