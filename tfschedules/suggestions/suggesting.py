@@ -107,9 +107,10 @@ def suggest(
     if refusals.is_flat(sweeps):
         return _refuse(refusals.no_descent(rates, sweeps, words))
     curve = curves.read(rates, sweeps)
-    if not descents.stands_out(curve):
+    seen = descents.stands_out(curve)
+    if not seen and not descents.may_hide(curve):
         return _refuse(refusals.no_descent(rates, sweeps, words))
-    found = descents.find(curve.drawn_ranks)
+    found, _ = descents.weigh(curve)
     suggestions = {name: read(curve, found) for name, read in RULES.items()}
     rate = suggestions[rule]
     if rate is None:
@@ -117,7 +118,10 @@ def suggest(
             f'Rule "{rule}" finds no stretch in which the {name} gets better. Start '
             "the sweep at a lower rate."
         )
-    reason = _reason(rule, rate, curve, found, rates, stop, words)
+    if seen:
+        reason = _reason(rule, rate, curve, found, rates, stop, words)
+    else:
+        reason = _faint(rule, rate, curve, words)
     return Suggestion(rate, reason, suggestions, bounds(curve, found))
 
 
@@ -145,6 +149,17 @@ def _reason(
     elif stop < len(rates):
         reason += f" It was not finite at rate {rates[stop]:.2g}."
     return reason
+
+
+def _faint(rule: str, rate: float, curve: Curve, words: Words) -> str:
+    """What was not seen, and would be with less noise."""
+    last = curve.learning_rates[len(curve.ranks) - 1]
+    return (
+        f'Rule "{rule}" suggests {rate:.2g}, mostly from where the {words.name} '
+        f"{words.worsens} for good, above rate {last:.2g}: its {words.improvement} "
+        "below is not beyond chance in this noise. More `repeats`, more `steps` or "
+        "larger batches would tell more."
+    )
 
 
 def _refuse(reason: str) -> Suggestion:
