@@ -1,9 +1,9 @@
 """How good is the rate that a range test suggests? Train with it and see.
 
-For each of 35 small problems (`problems.py`, `unseen_problems.py`): sweeps as `RangeTest`
-makes them give the curves that the rules read; then short trainings over a grid of
-rates, constant and as the peak of a one-cycle, give the final loss as a function of the
-rate. The score is
+For each of 35 small problems (`problems.py`, `unseen_problems.py`): sweeps as a
+`RangeTest` makes them give the curves that the rules read; then short trainings over
+a grid of rates, constant and as the peak of a one-cycle, give the final loss as a
+function of the rate. The score is
 
     share = (start - final at the suggested rate) / (start - best final of the grid)
 
@@ -177,7 +177,9 @@ def stopped(losses: np.ndarray) -> np.ndarray:
 
 def suggested(sweeps: np.ndarray) -> dict[str, float | None]:
     """The rate of every rule, ours first; of one sweep or of several."""
-    ours = suggest(SWEEP, [stopped(sweep) for sweep in sweeps]).suggestions
+    ended = np.array([stopped(sweep) for sweep in sweeps])
+    longest = int(np.isfinite(ended).any(axis=0).sum())  # where RangeTest's rates end
+    ours = suggest(SWEEP[:longest], ended[:, :longest]).suggestions
     mean = sweeps.mean(axis=0)
     return ours | {name: rule(SWEEP, mean) for name, rule in PEERS.items()}
 
