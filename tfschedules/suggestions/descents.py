@@ -7,6 +7,8 @@ With R the ranks of the losses at the steps of a sweep,
 is large where the losses before step a are higher than those from a to b: before a
 they are on their plateau, from b on they have come back to it, or explode. Ranks, and
 means over many steps, so that one batch counts for little and one spike for no more.
+
+`weigh` makes a rate of z, `stands_out` and `may_hide` say whether there may be one.
 """
 
 from __future__ import annotations
