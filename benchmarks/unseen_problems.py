@@ -1,15 +1,13 @@
-"""Eleven small training tasks for `suggestion.py` that no rule was tuned on.
+"""Nine small training tasks for `suggestion.py` that no rule was tuned on.
 
 They were written down, and committed, before anything was measured on them, and share
-neither data nor network with those of `problems.py`, which rules may be tuned on. Data
-come with scikit-learn or Python, or are made from a fixed seed.
+neither data nor network with those that rules may be tuned on (`problems.py`,
+`more_problems.py`). Data come with scikit-learn, or are made from a fixed seed.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
-import textwrap
 from collections.abc import Callable
 
 import keras
@@ -20,219 +18,180 @@ from problems import CROSS_ENTROPY, SQUARED, Data, Problem, resnet, standardized
 from sklearn import datasets
 
 
-def flower_patches(size: int, n: int) -> np.ndarray:
-    """Patches of a photograph of a flower, in colour, deviation about 1."""
-    image = datasets.load_sample_image("flower.jpg")[::3, ::3] / 80.0
-    image = image - image.mean()
+def iris(wrong: float = 0.2) -> Data:
+    """150 irises of three species, some of them with a wrong label."""
+    x, y = datasets.load_iris(return_X_y=True)
     rng = np.random.default_rng(0)
-    rows = rng.integers(0, image.shape[0] - size, n)
-    columns = rng.integers(0, image.shape[1] - size, n)
-    places = zip(rows, columns, strict=True)
-    return np.stack([image[r : r + size, c : c + size] for r, c in places])
+    return standardized(x), np.where(rng.random(150) < wrong, (y + 1) % 3, y)
 
 
-def colours() -> Data:
-    """Grey patches of 9 x 9 pixels, and the colour in their middle."""
-    x = flower_patches(9, 1500)
-    return x.mean(3, keepdims=True), x[:, 4, 4]
+def impedance() -> Data:
+    """The current in a circuit of resistor, coil and capacitor, as a logarithm."""
+    x, y = datasets.make_friedman2(1800, noise=20.0, random_state=1)
+    return standardized(x), standardized(np.log1p(np.abs(y)))[:, None]
 
 
-def corruptions() -> Data:
-    """Colour patches: as they are, blurred, with few levels, or mirrored in part."""
-    x, rng = flower_patches(12, 1200), np.random.default_rng(1)
-    y = rng.integers(0, 4, len(x))
-    blurred = (x + np.roll(x, 1, 1) + np.roll(x, 1, 2) + np.roll(x, (1, 1), (1, 2))) / 4
-    halved = np.concatenate([x[:, :6], x[:, 5::-1]], axis=1)
-    every = np.stack([x, blurred, np.round(1.5 * x) / 1.5, halved])
-    return every[y, np.arange(len(x))], y
+def roll() -> Data:
+    """Points of a rolled-up sheet with ten empty directions, and the way along it."""
+    x, way = datasets.make_swiss_roll(1600, noise=0.3, random_state=0)
+    empty = np.random.default_rng(0).normal(size=(1600, 10))
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(13, 13)))[0]
+    angle = (way - way.min()) / np.ptp(way) * 2.0 * np.pi
+    x = np.concatenate([standardized(x), empty], axis=1) @ turn
+    return x, np.stack([np.sin(angle), np.cos(angle)], 1)
 
 
-def wine() -> Data:
-    """178 wines of three growers."""
-    x, y = datasets.load_wine(return_X_y=True)
-    return standardized(x), y
+def bars(diagonal: bool) -> Data:
+    """Images of 9 x 9 pixels with a blurred bar at one of five angles."""
+    rng = np.random.default_rng(4 + diagonal)
+    y = rng.integers(0, 5, 1400)
+    i, j = np.indices((9, 9)) - 4.0
+    angle = (np.pi * (y + 0.5 * diagonal) / 5.0)[:, None, None]
+    shift = rng.uniform(-2, 2, (1400, 1, 1))
+    away = i * np.cos(angle) + j * np.sin(angle) - shift
+    x = np.exp(-0.5 * away**2) + 0.4 * rng.normal(size=(1400, 9, 9))
+    return x[..., None] * (1.0 - 2.0 * diagonal), y
 
 
-def source() -> Data:
-    """Twelve characters of a module of Python, and the one that follows."""
-    text = inspect.getsource(textwrap)
-    codes = np.clip(np.array([ord(letter) for letter in text]) - 31, 0, 95)
-    starts = np.random.default_rng(0).integers(0, len(codes) - 13, 2000)
-    windows = codes[starts[:, None] + np.arange(13)]
-    return windows[:, :12], windows[:, 12]
-
-
-def pendulum() -> Data:
-    """Angle, speed, friction and time of a pendulum; where it is after that time."""
+def clicks() -> Data:
+    """Twenty moments with clicks on two channels; which had more of them?"""
     rng = np.random.default_rng(0)
-    angle, speed = rng.uniform(-3, 3, 2000), rng.normal(0, 1, 2000)
-    friction, time = rng.uniform(0, 1, 2000), rng.uniform(0, 2, 2000)
-    x = standardized(np.stack([angle, speed, friction, time], 1))
-    for _ in range(200):
-        speed = speed - time / 200 * (np.sin(angle) + friction * speed)
-        angle = angle + time / 200 * speed
-    return x, np.stack([np.sin(angle), np.cos(angle), speed], 1)
+    chance = rng.uniform(0.1, 0.6, (1800, 1, 2))
+    x = (rng.random((1800, 20, 2)) < chance).astype(float)
+    left, right = x.sum(1).T
+    return x, (left > right).astype(int)
 
 
-def throws(height: bool) -> Data:
-    """Speed, slope and drag of a thrown body; how far it flies, or how high."""
-    rng = np.random.default_rng(2 + height)
-    n = 1500
-    speed, slope = rng.uniform(1, 3, n), rng.uniform(0.2, 1.4, n)
-    drag, gravity = rng.uniform(0, 0.6, n), rng.uniform(0.5, 1.5, n)
-    u, v = speed * np.cos(slope), speed * np.sin(slope)
-    place, level, top = np.zeros(n), np.full(n, 1e-9), np.zeros(n)
-    for _ in range(600):
-        flying = 0.02 * (level > 0)
-        place, level = place + flying * u, level + flying * v
-        top = np.maximum(top, level)
-        along = drag * np.hypot(u, v)
-        u, v = u - flying * along * u, v - flying * (along * v + gravity)
-    x = standardized(np.stack([speed, slope, drag, gravity], 1))
-    return x, standardized(top if height else place)[:, None]
-
-
-def recall() -> Data:
-    """Eight of five symbols, one marked: which was marked?"""
+def brackets() -> Data:
+    """Twelve brackets of two kinds; how deep is the last of them, up to three?"""
     rng = np.random.default_rng(0)
-    symbols, marked = rng.integers(0, 5, (2000, 8)), rng.integers(0, 8, 2000)
-    x = np.concatenate([np.eye(5)[symbols], np.zeros((2000, 8, 1))], axis=2)
-    x[np.arange(2000), marked, 5] = 1.0
-    return x, symbols[np.arange(2000), marked]
+    step = rng.choice([-1, 1], (2000, 12), p=[0.45, 0.55])
+    depth = np.zeros(2000, int)
+    for t in range(12):
+        depth = np.clip(depth + step[:, t], 0, 3)
+    return (step + 1) // 2 + 2 * rng.integers(0, 2, (2000, 12)), depth
 
 
-def sets() -> Data:
-    """Ten points in a plane; the area of the box around them, and the longest way."""
-    x = np.random.default_rng(0).normal(size=(2000, 10, 2))
-    area = np.ptp(x, axis=1).prod(axis=1)
-    ways = np.hypot(*(x[:, :, None] - x[:, None]).transpose(3, 0, 1, 2))
-    return x, standardized(np.stack([area, ways.max((1, 2))], 1))
-
-
-def mislabelled_moons() -> Data:
-    """Two half-moons; a quarter of the labels is wrong."""
-    x, y = datasets.make_moons(1500, noise=0.15, random_state=0)
-    wrong = np.random.default_rng(0).random(1500) < 0.25
-    return standardized(x), np.where(wrong, 1 - y, y)
-
-
-def bandit() -> Data:
-    """Twelve features of a visitor; the reward of each of five offers, with noise."""
+def heat() -> Data:
+    """A rod of 32 places with random heat, and the same after some time."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(2000, 12))
-    hidden = np.tanh(x @ rng.normal(size=(12, 16)) / 2.0)
-    rewards = hidden @ rng.normal(size=(16, 5)) / 4.0
-    return x, rewards + 0.5 * rng.normal(size=rewards.shape)
+    x = rng.normal(size=(1500, 32)).cumsum(1)
+    x = x - x.mean(1, keepdims=True)
+    y = x.copy()
+    for _ in range(30):
+        inner = np.pad(y, ((0, 0), (1, 1)), "edge")
+        y = y + 0.3 * (inner[:, 2:] - 2.0 * y + inner[:, :-2])
+    return x[..., None] / 3.0, y / 3.0
 
 
-def hastie() -> Data:
-    """Whether the squares of ten normal variables sum to more than their median."""
-    x, y = datasets.make_hastie_10_2(2500, random_state=0)
-    return x, (y > 0).astype(int)
+def counts() -> Data:
+    """Eight features, and counts of a Poisson distribution around four a unit."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2000, 8))
+    rate = np.exp(1.4 + 0.5 * np.sin(2.0 * x[:, 0]) + 0.4 * x[:, 1] * x[:, 2])
+    return x, rng.poisson(np.minimum(rate, 40.0))[:, None].astype(float)
 
 
-def dense(
-    widths: tuple[int, ...], outputs: int, act: str, *, dropout: float = 0.0
-) -> Callable[[], keras.Model]:
-    """A multilayer perceptron of layers of different widths."""
+def perceptron(*widths: int, act: str, norm: bool = False) -> Callable:
+    """A multilayer perceptron; the last width is that of its outputs."""
 
     def build() -> keras.Model:
         body = []
-        for width in widths:
+        for width in widths[:-1]:
             body += [layers.Dense(width, act)]
-            body += [layers.Dropout(dropout)] if dropout else []
-        return keras.Sequential([*body, layers.Dense(outputs)])
+            body += [layers.LayerNormalization()] if norm else []
+        return keras.Sequential([*body, layers.Dense(widths[-1])])
 
     return build
 
 
-def colourist() -> keras.Model:
-    """Two convolutions with pooling between."""
+def small_images() -> keras.Model:
+    """Depthwise and pointwise convolutions."""
     return keras.Sequential(
         [
             layers.Conv2D(12, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(16, 3, activation="relu"),
-            layers.Flatten(),
-            layers.Dense(3),
+            layers.SeparableConv2D(24, 3, activation="relu"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(5),
         ]
     )
 
 
-def convolved_text() -> keras.Model:
-    """Embedded characters, two convolutions over them, and a linear layer."""
+def both_ways() -> keras.Model:
+    """An LSTM that reads brackets in both directions."""
     return keras.Sequential(
         [
-            layers.Embedding(96, 16),
-            layers.Conv1D(32, 3, activation="relu"),
-            layers.Conv1D(32, 3, activation="relu"),
-            layers.Flatten(),
-            layers.Dense(96),
+            layers.Embedding(4, 8),
+            layers.Bidirectional(layers.LSTM(12, unroll=True)),
+            layers.Dense(4),
         ]
     )
 
 
-def gru() -> keras.Model:
-    """A GRU over eight symbols; its last state is read."""
-    return keras.Sequential([layers.GRU(20, unroll=True), layers.Dense(5)])
+def listening() -> keras.Model:
+    """Attention with one query over moments that know their place."""
+    inputs = keras.Input((20, 2))
+    x = layers.Dense(16)(inputs) + layers.Embedding(20, 16)(keras.ops.arange(20)[None])
+    x = x + layers.MultiHeadAttention(2, 8)(x, x)
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x[:, ::4])))
 
 
-def set_attention() -> keras.Model:
-    """Every point attends to every other; the mean of them is read."""
-    inputs = keras.Input((10, 2))
-    x = layers.Dense(24, "relu")(inputs)
-    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(3, 8)(x, x))
-    x = layers.GlobalAveragePooling1D()(layers.Dense(24, "relu")(x))
-    return keras.Model(inputs, layers.Dense(2)(x))
+def diffusion() -> keras.Model:
+    """Three dilated convolutions over a rod."""
+    body = [
+        layers.Conv1D(8, 5, padding="same", dilation_rate=d, activation="tanh")
+        for d in (1, 2)
+    ]
+    last = layers.Conv1D(1, 5, padding="same")
+    return keras.Sequential([*body, last, layers.Reshape((32,))])
 
 
-def lost_reward(rewards: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The negative of the reward to be expected of offers drawn at random."""
-    return -tf.reduce_sum(rewards * tf.nn.softmax(logits), axis=1)
+def poisson_likelihood(y: tf.Tensor, log_rate: tf.Tensor) -> tf.Tensor:
+    """Negative log likelihood of counts, without its constant: below zero."""
+    return tf.exp(tf.minimum(log_rate, 10.0)) - y * log_rate
 
 
 def unseen_problems() -> list[Problem]:
-    """Eleven problems, all of them held out."""
+    """Nine problems, all of them held out."""
     ce, se = CROSS_ENTROPY, SQUARED
     sgd, adam, adamw = optimizers.SGD, optimizers.Adam, optimizers.AdamW
     rmsprop, lion = optimizers.RMSprop, optimizers.Lion
     momentum = functools.partial(sgd, momentum=0.9)
-    far, high = (functools.partial(throws, height) for height in (False, True))
-    moons = mislabelled_moons
-    corrupted = resnet((12, 12, 3), 4, 10)
+    straight, diagonal = (functools.partial(bars, d) for d in (False, True))
+    poisson = poisson_likelihood
+    flowers = perceptron(16, 3, act="selu")
+    sheet = perceptron(64, 64, 2, act="gelu", norm=True)
     rows = [
-        ("colours cnn rmsprop 64", colours, colourist, se, rmsprop, 64),
-        ("corruptions resnet sgd 32", corruptions, corrupted, ce, sgd, 32),
-        ("wine tanh lion 8", wine, dense((24, 12), 3, "tanh"), ce, lion, 8),
-        ("source cnn adamw 32", source, convolved_text, ce, adamw, 32),
+        ("iris selu momentum 8", iris, flowers, ce, momentum, 8),
         (
-            "pendulum swish momentum 128",
-            pendulum,
-            dense((40, 40, 40), 3, "swish"),
+            "impedance mlp adam 32",
+            impedance,
+            perceptron(24, 24, 24, 1, act="relu"),
             se,
-            momentum,
-            128,
+            adam,
+            32,
         ),
+        ("roll layernorm adamw 256", roll, sheet, se, adamw, 256),
         (
-            "fine-tuning elu sgd 16",
-            high,
-            dense((32, 16), 1, "elu"),
-            se,
-            sgd,
-            16,
-            (far, 0.1),
-        ),
-        ("recall gru momentum 32", recall, gru, ce, momentum, 32),
-        ("sets attention adam 128", sets, set_attention, se, adam, 128),
-        ("moons mlp rmsprop 16", moons, dense((32, 8), 2, "relu"), ce, rmsprop, 16),
-        ("bandit mlp adam 16", bandit, dense((40,), 5, "relu"), lost_reward, adam, 16),
-        (
-            "hastie dropout lion 256",
-            hastie,
-            dense((64, 32), 2, "relu", dropout=0.2),
+            "fine-tuning images rmsprop 32",
+            diagonal,
+            small_images,
             ce,
-            lion,
-            256,
+            rmsprop,
+            32,
+            (straight, 0.005),
+        ),
+        ("clicks attention sgd 64", clicks, listening, ce, sgd, 64),
+        ("brackets lstm adam 128", brackets, both_ways, ce, adam, 128),
+        ("heat convolutions lion 16", heat, diffusion, se, lion, 16),
+        ("bars resnet adamw 64", straight, resnet((9, 9, 1), 5, 6), ce, adamw, 64),
+        (
+            "counts mlp sgd 128",
+            counts,
+            perceptron(32, 16, 1, act="tanh"),
+            poisson,
+            sgd,
+            128,
         ),
     ]
     return [Problem(*row, held_out=True) for row in rows]

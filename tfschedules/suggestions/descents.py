@@ -27,6 +27,7 @@ BEYOND_CHANCE = 5.5  # a z that need not be compared with shuffles
 RARE_RUN = 0.009  # chance of a run of falls; five of five points have 1/120
 MIDDLE_BELOW_EXPLOSION = 30.0  # times: where the middle of a descent is expected,
 SPREAD = 1.0  # with this deviation in ln(rate)
+LOST = 0.25  # of the fall: where losses that do not explode have turned
 BELOW_EXPLOSION = 250.0, 2.5  # the two decades of rates where a descent is to be
 PLANNED = 1.645  # the z of those two decades: a level of 5 in 100
 RISEN = -2.33  # their z where losses have risen: a level of 1 in 100
@@ -81,23 +82,37 @@ def weigh(curve: Curve) -> tuple[Descent, float]:
 
         w(a, b) = exp(z^2 / 2) exp(-ln(30 sqrt(r_a r_b) / r_e)^2 / 2),
 
-    z in deviations of the ranks, and r_e the last rate before the losses explode; where
-    they do not, the second factor is 1. So noise makes many descents alike, and their
-    mean lies near r_e / 30; where one stands out, it has all of the weight.
+    z in deviations of the ranks, and r_e the last rate before the losses explode, or
+    have lost a quarter of their fall again; where they do neither, the second factor is
+    1. So noise makes many descents alike, and their mean lies near r_e / 30; where one
+    stands out, it has all of the weight.
     """
-    places, z = statistics(curve.drawn_ranks, 100)
-    log_rates = np.log(curve.learning_rates[: len(curve.ranks)])
-    deviation = float(curve.ranks.std()) or 1.0
+    n = _turn(curve)
+    ranks = curve.ranks[:n]
+    places, z = statistics(curve.drawn_ranks[:n], 100)
+    log_rates = np.log(curve.learning_rates[: len(ranks)])
     begins = log_rates[np.minimum(places, len(log_rates) - 1)]
     middles = (begins[:, None] + log_rates[places - 1][None, :]) / 2.0
+    deviation = float(ranks.std()) or 1.0
     log_weights = np.where(np.isfinite(z), (np.maximum(z, 0) / deviation) ** 2, z) / 2.0
-    if curve.exploded:
+    if n:
         expected = log_rates[-1] - math.log(MIDDLE_BELOW_EXPLOSION)
         log_weights = log_weights - ((middles - expected) / SPREAD) ** 2 / 2.0
     i, j = np.unravel_index(int(np.argmax(log_weights)), z.shape)
     weights = np.exp(log_weights - log_weights[i, j])
     found = Descent(int(places[i]), int(places[j]), float(z[i, j]))
     return found, float((weights * middles).sum() / weights.sum())
+
+
+def _turn(curve: Curve) -> int | None:
+    """How many steps there are before the losses explode, or lose their fall again."""
+    if curve.exploded:
+        return len(curve.ranks)
+    first = max(3, len(curve.ranks) // 10)  # of a plateau that a fall can follow
+    lowest = first + int(np.argmin(curve.smoothed[first:]))
+    least = curve.smoothed[lowest]
+    lost = curve.smoothed[lowest:] > least + LOST * (curve.plateau - least)
+    return min(lowest + int(np.argmax(lost)), len(curve.ranks)) if lost.any() else None
 
 
 def stands_out(curve: Curve) -> bool:

@@ -52,11 +52,12 @@ def suggest(
         z = (mean R[0:a] - mean R[a:b]) / sqrt(1/a + 1/(b - a)),
 
     with R the ranks of the losses, in deviations, and r_e the last rate before they
-    explode; where they do not, the second factor of w is 1. Whether they fall by more
-    than chance explains is tested with shuffled ranks: plain noise of any distribution
-    passes in less than 2 % of cases. Where they do not, but explode, and their noise is
-    more than a tenth of them, a rate is given too, and the reason says so. This wants
-    raw batch losses: averaged ones wander, and wandering looks like falling.
+    explode, or have lost a quarter of their fall again; where they do neither, the
+    second factor of w is 1. Whether they fall by more than chance explains is tested
+    with shuffled ranks: plain noise of any distribution passes in less than 2 % of
+    cases. Where they do not, but explode, and their noise is more than a tenth of them,
+    a rate is given too, and the reason says so. This wants raw batch losses: averaged
+    ones wander, and wandering looks like falling.
 
     Of several sweeps the ranks are averaged, which makes the noise less. A sweep ends
     at its first non-finite loss; the curve ends where half of the sweeps have.
