@@ -111,6 +111,21 @@ def test_the_place_of_the_explosion_decides_where_the_losses_do_not():
         assert np.log(30.0) - 0.7 < np.mean(logs) < np.log(30.0) + 0.7
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_losses_that_come_back_in_part_have_turned(noise):
+    # As of a dead network: above 0.3 the loss stays between its plateau and its least.
+    rng = np.random.default_rng(1)
+    losses = np.where(RATES < 3e-3, 2.0, np.where(RATES < 0.3, 0.5, 1.3))
+    losses = losses + noise * rng.normal(size=100)
+    rate = suggest(RATES, losses).learning_rate
+    assert 0.006 < rate < 0.04
+    # Where they stay low, higher rates are as good.
+    assert (
+        suggest(RATES, np.minimum(losses, 2.0 - 1.5 * (RATES > 3e-3))).learning_rate
+        > 0.1
+    )
+
+
 def test_the_stretch_found_has_the_largest_z():
     ranks = np.random.default_rng(5).permutation(40).astype(float)
     ranks[20:33] -= 15.0
