@@ -148,7 +148,8 @@ def diffusion() -> keras.Model:
 
 def poisson_likelihood(y: tf.Tensor, log_rate: tf.Tensor) -> tf.Tensor:
     """Negative log likelihood of counts, without its constant: below zero."""
-    return tf.exp(tf.minimum(log_rate, 10.0)) - y * log_rate
+    log_rate = tf.minimum(log_rate, 10.0)
+    return tf.exp(log_rate) - y * log_rate
 
 
 def unseen_problems() -> list[Problem]:
