@@ -1,8 +1,9 @@
 """How good is the rate that a range test suggests? Train with it and see.
 
-For each of 24 small problems (`problems.py`): sweeps as `RangeTest` makes them give the
-curves that the rules read; then short trainings over a grid of rates, constant and as
-the peak of a one-cycle, give the final loss as a function of the rate. The score is
+For each of 44 small problems (`problems.py`, `more_problems.py`, `unseen_problems.py`):
+sweeps as a `RangeTest` makes them give the curves that the rules read; then short
+trainings over a grid of rates, constant and as the peak of a one-cycle, give the final
+loss as a function of the rate. The score is
 
     share = (start - final at the suggested rate) / (start - best final of the grid)
 
@@ -12,10 +13,12 @@ about optimization, not about generalization. Other finders' rules (`peers.py`) 
 same sweeps. With three repeats, ours are given three sweeps from the same weights with
 different batches, and the others their mean.
 
-The default rule was tuned on the first sixteen problems with seeds 0 to 3; the tables
-are of other seeds, and those of the problems kept aside come last.
+The default rule was tuned on the 24 of `problems.py` with seeds 0 to 3 and 100 to 102.
+The eleven of `more_problems.py` were kept aside and measured once, with seeds 300 to
+302; after that one more thing was changed, and the nine of `unseen_problems.py`
+written.
 
-    python benchmarks/suggestion.py [--seeds 3] [--seed 100] [--only tuning|held-out]
+    python benchmarks/suggestion.py [--seeds 2] [--seed 300] [--only tuning|held-out]
 
 Nothing is stored.
 """
@@ -33,8 +36,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from more_problems import more_problems
 from peers import PEERS
 from problems import Problem, problems
+from unseen_problems import unseen_problems
 
 from tfschedules.range_test import _diverged
 from tfschedules.suggestions import RULES, suggest
@@ -175,7 +180,9 @@ def stopped(losses: np.ndarray) -> np.ndarray:
 
 def suggested(sweeps: np.ndarray) -> dict[str, float | None]:
     """The rate of every rule, ours first; of one sweep or of several."""
-    ours = suggest(SWEEP, [stopped(sweep) for sweep in sweeps]).suggestions
+    ended = np.array([stopped(sweep) for sweep in sweeps])
+    longest = int(np.isfinite(ended).any(axis=0).sum())  # where RangeTest's rates end
+    ours = suggest(SWEEP[:longest], ended[:, :longest]).suggestions
     mean = sweeps.mean(axis=0)
     return ours | {name: rule(SWEEP, mean) for name, rule in PEERS.items()}
 
@@ -214,8 +221,8 @@ def table(
 def main(measuring: Callable = measure) -> None:
     """Measure every problem and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3, help="first weights a problem")
-    parser.add_argument("--seed", type=int, default=100, help="the first seed")
+    parser.add_argument("--seeds", type=int, default=2, help="first weights a problem")
+    parser.add_argument("--seed", type=int, default=300, help="the first seed")
     parser.add_argument("--only", choices=["tuning", "held-out"])
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -229,7 +236,7 @@ def main(measuring: Callable = measure) -> None:
         if arguments.only not in (None, kind):
             continue
         one, three, grids = {}, {}, {}
-        for problem in problems():
+        for problem in (*problems(), *more_problems(), *unseen_problems()):
             if problem.held_out != (kind == "held-out"):
                 continue
             trainer = Trainer(problem)

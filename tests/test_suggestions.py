@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -60,10 +61,9 @@ def test_default_rule_is_the_middle_of_a_box(begin, end, noise):
     losses[begin:end] -= 1.0
     losses[end:] += 5.0
     rate = suggest(RATES, losses).learning_rate
-    # Noise may move an end by a step or two.
-    tolerance = 0.2 if noise else 1e-6
+    # Noise may move an end by a step or two, and so may the place of the explosion.
     middle = np.sqrt(RATES[begin] * RATES[end - 1])
-    assert rate == pytest.approx(middle, rel=tolerance)
+    assert abs(np.log(rate / middle)) < (0.45 if noise else 0.18)
 
 
 def test_default_rule_is_the_middle_of_a_known_descent():
@@ -73,6 +73,57 @@ def test_default_rule_is_the_middle_of_a_known_descent():
     lowest = middle * np.sqrt(np.sqrt(0.05 / 0.95) * 2 ** (1 / 3))
     highest = middle * np.sqrt(2.9 ** (1 / 3))
     assert lowest < suggest(RATES, curve()).learning_rate < highest
+
+
+def test_default_rule_is_the_mean_of_the_middles_of_all_stretches():
+    ranks = np.random.default_rng(5).permutation(40) / 40.0
+    ranks[20:33] -= 0.3
+    rates = np.geomspace(1e-4, 1.0, 45)
+    seen = shown(np.zeros(45), rates, 1.0)
+    seen = dataclasses.replace(seen, ranks=ranks, drawn_ranks=ranks)
+    calm = dataclasses.replace(seen, exploded=False)
+    for shown_, last in ((seen, rates[39]), (calm, None)):
+        weights, middles = [], []
+        for a in range(2, 39):
+            for b in range(a + 2, 41):
+                fall = ranks[:a].mean() - ranks[a:b].mean()
+                z = fall / np.sqrt(1 / a + 1 / (b - a)) / ranks.std()
+                middle = (np.log(rates[a]) + np.log(rates[b - 1])) / 2
+                below = np.log(last / 30.0) - middle if last else 0.0
+                weights.append(np.exp((max(z, 0.0) ** 2 - below**2) / 2))
+                middles.append(middle)
+        expected = np.exp(np.average(middles, weights=weights))
+        found, middle = descents.weigh(shown_)
+        assert np.exp(middle) == pytest.approx(expected)
+        assert RULES["descent"](shown_, found) == pytest.approx(expected)
+
+
+def test_the_place_of_the_explosion_decides_where_the_losses_do_not():
+    # Noise far larger than the descent: the rate follows the explosion.
+    for last in (60, 75, 90):
+        rng, logs = np.random.default_rng(last), []
+        for _ in range(10):
+            losses = 1.0 + rng.normal(0.0, 0.3, last + 5)
+            losses[last:] += 50.0
+            rate = suggest(RATES[: last + 5], losses).learning_rate
+            logs += [np.log(RATES[last] / rate)] if rate else []
+        assert len(logs) >= 8
+        assert np.log(30.0) - 0.7 < np.mean(logs) < np.log(30.0) + 0.7
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_losses_that_come_back_in_part_have_turned(noise):
+    # As of a dead network: above 0.3 the loss stays between its plateau and its least.
+    rng = np.random.default_rng(1)
+    losses = np.where(RATES < 3e-3, 2.0, np.where(RATES < 0.3, 0.5, 1.3))
+    losses = losses + noise * rng.normal(size=100)
+    rate = suggest(RATES, losses).learning_rate
+    assert 0.006 < rate < 0.04
+    # Where they stay low, higher rates are as good.
+    assert (
+        suggest(RATES, np.minimum(losses, 2.0 - 1.5 * (RATES > 3e-3))).learning_rate
+        > 0.1
+    )
 
 
 def test_the_stretch_found_has_the_largest_z():
@@ -122,7 +173,7 @@ def test_rule_is_the_one_asked_for(rule):
 def shown(losses, rates, plateau):
     """A curve as the rules are given it."""
     losses = np.array(losses)
-    return Curve(rates, losses, losses, losses, losses, True, plateau)
+    return Curve(rates, losses, losses, losses, losses, True, True, plateau)
 
 
 def test_minimum_follows_its_definition():
@@ -193,31 +244,58 @@ def test_noisy_descent_is_still_found(seed):
 @pytest.mark.parametrize("draw", NOISE.values(), ids=NOISE)
 def test_plain_noise_is_refused(draw, count):
     rng = np.random.default_rng(7)
-    suggestions = [suggest(RATES, draw(rng, (count, 100))) for _ in range(100)]
+    suggestions = [suggest(RATES, draw(rng, (count, 100))) for _ in range(200)]
     accepted = [s for s in suggestions if s.learning_rate is not None]
-    assert len(accepted) <= 2  # 2 %
+    assert len(accepted) <= 4  # 2 %
     refused = next(s for s in suggestions if s.learning_rate is None)
     assert "The curve is noise" in refused.reason
     assert "larger batches" in refused.reason
 
 
-@pytest.mark.parametrize("name", ["normal", "exponential", "heavy tails"])
-def test_noise_that_explodes_is_refused(name):
-    # Below an explosion less is asked for: one in twenty passes.
+def exploding(name, level, count=100):
+    """Noise with deviations of about one, at a level, that ends in an explosion."""
     rng = np.random.default_rng(11)
     explosion = np.where(RATES > 0.1, 20.0 * (RATES / 0.1 - 1.0), 0.0)[:91]
-    cases = [NOISE[name](rng, 100)[:91] + explosion for _ in range(100)]
-    ends = [84 + i % 6 for i in range(100)]
-    found = [suggest(RATES[:n], x[:n]) for n, x in zip(ends, cases, strict=True)]
-    accepted = sum(s.learning_rate is not None for s in found)
-    assert accepted <= 12
+    for i in range(count):
+        n = 84 + i % 6
+        losses = level + NOISE[name](rng, 100)[:91] + explosion
+        yield suggest(RATES[:n], losses[:n])
+
+
+@pytest.mark.parametrize("name", ["normal", "exponential", "heavy tails"])
+def test_a_plateau_of_little_noise_that_explodes_is_refused(name):
+    # Below an explosion less is asked for: one in twenty passes.
+    found = list(exploding(name, level=30.0))
+    assert sum(s.learning_rate is not None for s in found) <= 12
+    assert "never descends" in next(s.reason for s in found if "never" in s.reason)
+
+
+@pytest.mark.parametrize("name", ["normal", "exponential", "heavy tails"])
+def test_noise_that_could_hide_a_descent_gets_a_rate_below_the_explosion(name):
+    found = list(exploding(name, level=3.0))
+    rates = np.array([s.learning_rate or np.nan for s in found])
+    assert np.isnan(rates).mean() < 0.1
+    assert np.nanmax(rates) < 0.05  # half of where they explode
+    faint = [s for s in found if "not beyond chance" in s.reason]
+    assert len(faint) > 60
+    for suggestion in faint:
+        assert "mostly from where the loss rises for good" in suggestion.reason
+        assert "More `repeats`" in suggestion.reason
+        base_lr, max_lr = suggestion.bounds
+        assert RATES[0] < base_lr < suggestion.learning_rate < max_lr < 0.3
+
+
+def test_noise_that_rises_before_it_explodes_is_refused():
+    losses = 3.0 + np.random.default_rng(0).normal(size=88) + (np.arange(88) > 45)
+    losses[-3:] += 40.0
+    assert suggest(RATES[:88], losses).learning_rate is None
 
 
 def test_a_descent_below_an_explosion_needs_less():
     # The same faint descent, with the explosion behind it and without.
     found = {"explodes": 0, "does not": 0}
     for seed in range(40):
-        losses = np.random.default_rng(seed).normal(size=85)
+        losses = 30.0 + np.random.default_rng(seed).normal(size=85)
         losses[52:76] -= 0.75
         calm = losses.copy()
         losses[80:] += 10.0
@@ -254,11 +332,9 @@ def test_order_of_the_sweeps_does_not_matter(order, seed):
 def test_repeats_help():
     alone = [rate for s in range(20) for rate in rates_of(sweeps(3, 1.8, s))]
     together = rates_of(sweeps(3, 1.8, s) for s in range(20))
-    assert together.count(None) / 20 < alone.count(None) / 60
-    assert together.count(None) <= 1
-    spread = [
-        np.std(np.log([rate for rate in rates if rate])) for rates in (alone, together)
-    ]
+    assert None not in together
+    assert None not in alone  # but for most of them the explosion has to do
+    spread = [np.std(np.log(rates)) for rates in (alone, together)]
     assert spread[1] < 0.8 * spread[0]
 
 
@@ -332,8 +408,13 @@ def test_reasons_speak_of_the_metric():
     said = suggest(RATES, noise, **accuracy).reason
     assert "the accuracy keeps around 0.49" in said
     assert "no rise stands out" in said
-    falls = suggest(RATES, noise + np.maximum(RATES - 0.01, 0.0), **accuracy).reason
-    assert "The accuracy never rises: it stays at about 0.49 and falls from" in falls
+    falls = np.maximum(RATES - 0.01, 0.0)
+    said = suggest(RATES, noise + falls, **accuracy).reason
+    assert "the accuracy falls for good, above rate" in said
+    assert "its rise below is not beyond chance" in said
+    noise = -0.49 + 0.02 * np.random.default_rng(0).normal(size=100)
+    falls = suggest(RATES, noise + falls, **accuracy).reason
+    assert "The accuracy never rises: it stays at about 0.488 and falls from" in falls
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 4])
@@ -415,7 +496,7 @@ def test_number_of_steps_hardly_matters(n):
     rates = np.geomspace(1e-6, 10.0, n)
     rate = suggest(rates, curve(rates, noise=0.05)).learning_rate
     usual = suggest(RATES, curve(noise=0.05)).learning_rate
-    assert 1 / 2 < rate / usual < 2  # with 20 steps, one is a factor of 2.3
+    assert 1 / 2.3 < rate / usual < 2.3  # with 20 steps, one is a factor of 2.3
 
 
 @given(

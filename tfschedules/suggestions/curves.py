@@ -28,7 +28,10 @@ class Curve:
             sweeps, `(m,)`; only up to where the losses explode, m <= n.
         drawn_ranks: the same of losses without spikes. Not for a test: noise that has
             been clipped to its neighbours is no noise any more.
-        exploded: whether they do.
+        exploded: whether they do: the last is the highest, or by their median the last
+            three are high, or the next is not finite.
+        clearly: whether the last three are, by their median, above all of the first
+            half, or the next is not finite: in noise that is rarer.
         plateau: the smoothed loss of the beginning.
     """
 
@@ -38,6 +41,7 @@ class Curve:
     ranks: np.ndarray
     drawn_ranks: np.ndarray
     exploded: bool
+    clearly: bool
     plateau: float
 
 
@@ -165,13 +169,17 @@ def read(learning_rates: np.ndarray, sweeps: np.ndarray) -> Curve:
         even = np.round((values - plateau) / tie) if tie > 0 else values
         return np.nanmean([_shares(sweep) for sweep in even[:, :m]], axis=0)
 
+    last = float(np.median(middle[-3:]))
+    died = n < len(learning_rates)
+    at_once = middle[-1] == middle.max() > high
     return Curve(
         learning_rates=learning_rates[:n],
         losses=middle,
         smoothed=smoothed,
         ranks=mean_ranks(sweeps),
         drawn_ranks=mean_ranks(drawn),
-        exploded=n < len(learning_rates) or bool(np.median(middle[-3:]) > high),
+        exploded=bool(died or last > high or at_once),
+        clearly=bool(died or (m < n and last > middle[: n // 2].max())),
         plateau=plateau,
     )
 
@@ -203,9 +211,15 @@ def draw_back_spikes(losses: np.ndarray) -> np.ndarray:
     half = int(np.clip(len(losses) // 20, 2, 25))
 
     def running_median(values: np.ndarray) -> np.ndarray:
-        steps = range(len(values))
-        near = (values[max(0, i - half) : i + half + 1] for i in steps)
-        return np.array([np.median(window) for window in near])
+        n, width = len(values), 2 * half + 1
+        inner = range(half, n - half)  # the others have shorter windows
+        medians = np.empty(n)
+        if inner:
+            windows = np.lib.stride_tricks.sliding_window_view(values, width)
+            medians[half : n - half] = np.median(windows, axis=1)
+        for i in sorted(set(range(n)) - set(inner)):
+            medians[i] = np.median(values[max(0, i - half) : i + half + 1])
+        return medians
 
     n = first_non_finite(losses)
     finite = losses[:n]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfschedules.suggestions.curves import Curve
-from tfschedules.suggestions.descents import Descent
+from tfschedules.suggestions.descents import Descent, weigh
 
 BELOW_MINIMUM = 1.0 / 3.0  # "slightly below the rate where the loss stops decreasing"
 ABOVE_MIDDLE = 2.0  # from the suggestion to the highest rate of a cycle, at most
@@ -30,20 +30,20 @@ def descent(curve: Curve, found: Descent) -> float:
     """The middle of the rates at which the loss has descended: sqrt(r_a r_b).
 
     r_a is the rate where the loss leaves its plateau, r_b the last one before it is
-    back there, or explodes: the ends of the stretch with the largest z, as `descents`
-    has it. In ln(rate) their geometric mean is the middle between a rate too low to
-    learn with and one too high. The steepest point, often near r_a, is too low; the
-    minimum, often near r_b, is too high, and noise moves both.
+    back there, or explodes. In ln(rate) their geometric mean is the middle between a
+    rate too low to learn with and one too high. The steepest point, often near r_a, is
+    too low; the minimum, often near r_b, is too high, and noise moves both. Which a and
+    b it was is not certain: the middle is the mean over all, as `descents.weigh` weighs
+    them, by z and by how far below an explosion they lie.
 
     Example:
         >>> from tfschedules.suggestions import suggest
         >>> rates = np.geomspace(1e-4, 1, 41)
         >>> losses = np.where((rates > 0.9e-3) & (rates < 1.1e-1), 1.0, 3.0)
-        >>> round(suggest(rates, losses, rule="descent").learning_rate, 4)
+        >>> round(suggest(rates, losses, rule="descent").learning_rate, 2)  # .001 to .1
         0.01
     """
-    begin, end = curve.learning_rates[[found.begin, found.end - 1]]
-    return math.sqrt(begin * end)
+    return math.exp(weigh(curve)[1])
 
 
 def steepest(curve: Curve, found: Descent) -> float | None:
@@ -101,7 +101,8 @@ def bounds(curve: Curve, found: Descent) -> Bounds:
     base_lr is a third or a quarter of max_lr.
     """
     rates, middle = curve.learning_rates, descent(curve, found)
-    above = np.flatnonzero(rates[: found.end] > middle)
+    above = np.flatnonzero(rates > middle)
+    above = above[: max(1, int(np.sum(above < found.end)))]
     lowest = rates[above[int(np.argmin(curve.smoothed[above]))]]
     highest = float(min(lowest, ABOVE_MIDDLE * middle))
     return Bounds(max(highest / CYCLE, float(rates[0])), highest)

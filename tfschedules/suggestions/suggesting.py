@@ -43,16 +43,21 @@ def suggest(
 ) -> Suggestion:
     """Suggest a learning rate, or say why none can be read off the curve.
 
-    The default rule finds the stretch of rates at which the losses are lower than
-    those before by the most, measured against their noise, and takes its middle,
+    The default rule takes the middle, in ln(rate), of the stretch of rates at which the
+    losses are lower than those before. Noise leaves open which stretch that is, so it
+    is the mean over all, from each step a to each step b,
 
-        r = sqrt(r_a r_b),  with a, b that maximize
+        ln r = sum w ln sqrt(r_a r_b) / sum w,
+        w = exp(z^2 / 2) exp(-ln(30 sqrt(r_a r_b) / r_e)^2 / 2),
         z = (mean R[0:a] - mean R[a:b]) / sqrt(1/a + 1/(b - a)),
 
-    with R the ranks of the losses. Whether that is more than chance explains is tested
+    with R the ranks of the losses, in deviations, and r_e the last rate before they
+    explode, or have lost a quarter of their fall again; where they do neither, the
+    second factor of w is 1. Whether they fall by more than chance explains is tested
     with shuffled ranks: plain noise of any distribution passes in less than 2 % of
-    cases. This wants raw batch losses: averaged ones wander, and wandering looks like
-    falling.
+    cases. Where they do not, but explode, and their noise is more than a tenth of them,
+    a rate is given too, and the reason says so. This wants raw batch losses: averaged
+    ones wander, and wandering looks like falling.
 
     Of several sweeps the ranks are averaged, which makes the noise less. A sweep ends
     at its first non-finite loss; the curve ends where half of the sweeps have.
@@ -68,7 +73,8 @@ def suggest(
 
     Returns:
         A `Suggestion`; its `learning_rate` is None for fewer than five finite losses,
-        a flat curve, plain noise, and a loss that diverges at once or never descends.
+        a flat curve, plain noise, and a loss that diverges at once, or that never
+        descends although its noise is little.
 
     Raises:
         TypeError: if an argument is not numeric, or `rule` is not a string.
@@ -80,7 +86,7 @@ def suggest(
         >>> losses = 2 / (1 + (rates / 1e-2) ** 2) + rates**2
         >>> suggestion = suggest(rates, losses)
         >>> round(suggestion.learning_rate, 3)
-        0.066
+        0.059
         >>> suggest(rates, [losses, losses]).learning_rate == suggestion.learning_rate
         True
         >>> suggest(rates, np.ones(100)).learning_rate is None
@@ -107,9 +113,10 @@ def suggest(
     if refusals.is_flat(sweeps):
         return _refuse(refusals.no_descent(rates, sweeps, words))
     curve = curves.read(rates, sweeps)
-    if not descents.stands_out(curve):
+    seen = descents.stands_out(curve)
+    if not seen and not descents.may_hide(curve):
         return _refuse(refusals.no_descent(rates, sweeps, words))
-    found = descents.find(curve.drawn_ranks)
+    found, _ = descents.weigh(curve)
     suggestions = {name: read(curve, found) for name, read in RULES.items()}
     rate = suggestions[rule]
     if rate is None:
@@ -117,7 +124,10 @@ def suggest(
             f'Rule "{rule}" finds no stretch in which the {name} gets better. Start '
             "the sweep at a lower rate."
         )
-    reason = _reason(rule, rate, curve, found, rates, stop, words)
+    if seen:
+        reason = _reason(rule, rate, curve, found, rates, stop, words)
+    else:
+        reason = _faint(rule, rate, curve, words)
     return Suggestion(rate, reason, suggestions, bounds(curve, found))
 
 
@@ -145,6 +155,17 @@ def _reason(
     elif stop < len(rates):
         reason += f" It was not finite at rate {rates[stop]:.2g}."
     return reason
+
+
+def _faint(rule: str, rate: float, curve: Curve, words: Words) -> str:
+    """What was not seen, and would be with less noise."""
+    last = curve.learning_rates[len(curve.ranks) - 1]
+    return (
+        f'Rule "{rule}" suggests {rate:.2g}, mostly from where the {words.name} '
+        f"{words.worsens} for good, above rate {last:.2g}: its {words.improvement} "
+        "below is not beyond chance in this noise. More `repeats`, more `steps` or "
+        "larger batches would tell more."
+    )
 
 
 def _refuse(reason: str) -> Suggestion:
