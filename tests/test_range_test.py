@@ -163,6 +163,16 @@ def test_one_odd_batch_does_not_stop_it():
     assert sweep_script(losses).stop_reason == "finished"
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_noise_is_no_divergence(level):
+    # Small batches: squared errors that differ by more than four times the least.
+    rng = np.random.default_rng(0)
+    losses = rng.chisquare(2, 60) + 0.02 if level else rng.normal(0.0, 1.0, 60)
+    assert sweep_script(losses).stop_reason == "finished"
+    diverging = [*losses, *(100.0 * np.arange(1, 30))]
+    assert sweep_script(diverging).stop_reason == "diverged"
+
+
 def test_a_negative_loss_is_no_divergence():
     losses = list(np.linspace(1.0, -3.0, 40))
     result = sweep_script(losses)

@@ -34,11 +34,13 @@ from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule
 from tfschedules.suggestions import RULES
+from tfschedules.suggestions.curves import noise
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
 # Updates that a loss scale may skip in a row: it is halved each time, from 2**15.
 _SKIPS = 40
+_NOISE = 4.0  # deviations from batch to batch, above which a rise is one
 
 
 class RangeTest(keras.callbacks.Callback):
@@ -61,8 +63,9 @@ class RangeTest(keras.callbacks.Callback):
         steps: The length of the sweep in optimizer updates, >= 2.
         mode: "exponential", or "linear" as in Smith's paper.
         stop_factor: The sweep stops where the loss (the median of three) is greater
-            than this times the least so far; for losses that may be negative, that many
-            falls above it. > 1, or `None` to sweep to the end.
+            than this times the least so far, and further above it than batches differ;
+            for losses that may be negative, that many falls above it. > 1, or `None`
+            to sweep to the end.
         rule: The rule of `.result.suggestion`: "descent", "steepest", "valley" or
             "minimum".
         metric: What the suggestion is read off: "loss", or the name of a metric as in
@@ -414,15 +417,18 @@ def held_values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]
 def _diverged(losses: list[float], stop_factor: float) -> bool:
     """Whether the loss has left its least value behind for good.
 
-    Medians of three, so that one odd batch does not stop a sweep. A multiple of the
-    least loss means nothing where losses can be negative; there the fall from the first
-    loss to the least is the measure.
+    Medians of three, so that one odd batch does not stop a sweep; and a rise that the
+    noise from batch to batch explains does not, either. A multiple of the least loss
+    means nothing where losses can be negative; there the fall from the first loss to
+    the least is the measure.
     """
     if len(losses) < 4:
         return False
     recent = np.lib.stride_tricks.sliding_window_view(np.array(losses), 3)
     medians = np.median(recent, axis=1)
     least, first, now = medians.min(), medians[0], medians[-1]
+    if now - least <= _NOISE * noise(np.array(losses)):
+        return False
     if min(losses) > 0:
         return bool(now > stop_factor * least)
     return bool(now - least > stop_factor * max(first - least, abs(least)))
