@@ -366,6 +366,8 @@ def test_a_schedule_is_drawn_over_its_steps():
     np.testing.assert_array_equal(line.get_ydata(), schedule.values(12))
     line = schedule.plot(np.array([3, 5])).lines[0]
     np.testing.assert_array_equal(line.get_xdata(), [3, 5])
+    ax = tfs.Constant(5.0).plot(12, schedule.plot(12))
+    assert ax.get_ylim()[0] <= 0 < 5 < ax.get_ylim()[1]  # both are seen whole
     plt.close("all")
 
 

@@ -51,7 +51,8 @@ def plot_schedule(steps: np.ndarray, values: np.ndarray, ax: Any = None) -> Any:
         ax.set_xlabel("step")
         ax.set_ylabel("value")
         if len(values):
-            ax.set_ylim(bottom=min(0.0, float(np.min(values)), ax.get_ylim()[0]))
+            bottom = min(0.0, float(np.min(values)), ax.get_ylim()[0])
+            ax.set_ylim(bottom=bottom, auto=True)  # what is drawn next may be higher
     return ax
 
 
