@@ -81,6 +81,13 @@ def test_a_metric_is_read_where_it_was_measured():
     assert "for the group 'head'" in str(accuracies(group="head"))
 
 
+def test_more_is_not_advised_where_training_has_diverged():
+    rising = np.linspace(0, 1, 100) ** 2
+    for stop_reason, advised in (("finished", True), ("diverged", False)):
+        read = accuracies(values=rising, stop_reason=stop_reason)
+        assert ("raise `max_lr`" in read.reason) == advised
+
+
 def test_a_metric_after_a_lost_loss_is_not_read():
     losses = np.where(RATES > 1, np.nan, CURVE)
     everywhere = 1 - np.minimum(CURVE, 3) / 200

@@ -137,6 +137,7 @@ class RangeTestResult:
             rule=rule,
             name=metric,
             higher_is_better=higher_is_better,
+            diverged=stop_reason in ("diverged", "non-finite loss"),
         )
         read = _mean(sweeps)
         smoothed = np.full(len(rates), np.nan)

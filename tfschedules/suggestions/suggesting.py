@@ -40,6 +40,7 @@ def suggest(
     rule: str = "descent",
     name: str = "loss",
     higher_is_better: bool = False,
+    diverged: bool = False,
 ) -> Suggestion:
     """Suggest a learning rate, or say why none can be read off the curve.
 
@@ -70,6 +71,8 @@ def suggest(
         rule: a key of `RULES`.
         name: what the reason calls them.
         higher_is_better: whether they are the negatives of what has that name.
+        diverged: whether training fell apart where they end, if they do not show it: a
+            metric of validation data that was not looked at any more.
 
     Returns:
         A `Suggestion`; its `learning_rate` is None for fewer than five finite losses,
@@ -125,7 +128,7 @@ def suggest(
             "the sweep at a lower rate."
         )
     if seen:
-        reason = _reason(rule, rate, curve, found, rates, stop, words)
+        reason = _reason(rule, rate, curve, found, rates, stop, words, diverged)
     else:
         reason = _faint(rule, rate, curve, words)
     return Suggestion(rate, reason, suggestions, bounds(curve, found))
@@ -139,6 +142,7 @@ def _reason(
     rates: np.ndarray,
     stop: int,
     words: Words,
+    diverged: bool,
 ) -> str:
     """What was seen."""
     best = float(curve.smoothed[: found.end].min())
@@ -147,7 +151,7 @@ def _reason(
         f"{words.value(curve.plateau)} to {words.value(best)}, and is {words.good} "
         f"from rate {rates[found.begin]:.2g} to {rates[found.end - 1]:.2g}."
     )
-    if found.end == len(rates):
+    if found.end == len(rates) and not diverged:
         reason += (
             f" It was still {words.good} at the end of the sweep: higher rates may "
             "train faster; raise `max_lr` to see."
