@@ -41,7 +41,7 @@ from peers import PEERS
 from problems import Problem, problems
 from unseen_problems import unseen_problems
 
-from tfschedules.range_test import _diverged
+from tfschedules.divergence import diverged
 from tfschedules.suggestions import RULES, suggest
 
 SWEEP = np.geomspace(1e-7, 10.0, 100)  # as RangeTest has it
@@ -173,7 +173,7 @@ def stopped(losses: np.ndarray) -> np.ndarray:
     """A whole sweep as RangeTest would have ended it; NaN from there on."""
     for i in range(1, len(losses) + 1):
         seen = losses[:i].tolist()
-        if not np.isfinite(seen[-1]) or _diverged(seen, STOP_FACTOR):
+        if not np.isfinite(seen[-1]) or diverged(seen, STOP_FACTOR):
             return np.where(np.arange(len(losses)) < i, losses, np.nan)
     return losses
 

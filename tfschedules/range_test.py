@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
+from tfschedules.divergence import diverged
 from tfschedules.drive import (
     Functions,
     Loan,
@@ -34,13 +35,11 @@ from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule
 from tfschedules.suggestions import RULES
-from tfschedules.suggestions.curves import noise
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
 # Updates that a loss scale may skip in a row: it is halved each time, from 2**15.
 _SKIPS = 40
-_NOISE = 4.0  # deviations from batch to batch, above which a rise is one
 
 
 class RangeTest(keras.callbacks.Callback):
@@ -390,7 +389,7 @@ class RangeTest(keras.callbacks.Callback):
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self._losses[-1]):
             return "non-finite loss"
-        if self.stop_factor is not None and _diverged(self._losses, self.stop_factor):
+        if self.stop_factor is not None and diverged(self._losses, self.stop_factor):
             return "diverged"
         if self._steps[-1] >= self.steps - 1:
             return "finished"
@@ -412,23 +411,3 @@ def held_values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]
             f"swept. Received: hyperparameters={dict(hyperparameters)!r}"
         )
     return {name: checks.real(name, value) for name, value in hyperparameters.items()}
-
-
-def _diverged(losses: list[float], stop_factor: float) -> bool:
-    """Whether the loss has left its least value behind for good.
-
-    Medians of three, so that one odd batch does not stop a sweep; and a rise that the
-    noise from batch to batch explains does not, either. A multiple of the least loss
-    means nothing where losses can be negative; there the fall from the first loss to
-    the least is the measure.
-    """
-    if len(losses) < 4:
-        return False
-    recent = np.lib.stride_tricks.sliding_window_view(np.array(losses), 3)
-    medians = np.median(recent, axis=1)
-    least, first, now = medians.min(), medians[0], medians[-1]
-    if now - least <= _NOISE * noise(np.array(losses)):
-        return False
-    if min(losses) > 0:
-        return bool(now > stop_factor * least)
-    return bool(now - least > stop_factor * max(first - least, abs(least)))
