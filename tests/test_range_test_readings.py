@@ -69,6 +69,20 @@ def assert_untouched(model, before):
 if BACKEND == "jax":
     import jax
 
+    def one_update(model, state, data):
+        trained, others, optimizer = state
+        x, y = data
+
+        def loss_of(trained):
+            outputs, _ = model.stateless_call(trained, others, x, training=True)
+            return LOSS(y, outputs)
+
+        loss, gradients = jax.value_and_grad(loss_of)(trained)
+        trained, optimizer = model.optimizer.stateless_apply(
+            optimizer, gradients, trained
+        )
+        return loss, (trained, others, optimizer)
+
     class OwnStep(keras.Model):
         """A train step that keeps its loss in a mean of its own, as guides show."""
 
@@ -77,17 +91,8 @@ if BACKEND == "jax":
             self.own = keras.metrics.Mean(name="loss")
 
         def train_step(self, state, data):
-            trained, others, optimizer, metrics = state
-            x, y = data
-
-            def loss_of(trained):
-                outputs, _ = self.stateless_call(trained, others, x, training=True)
-                return LOSS(y, outputs)
-
-            loss, gradients = jax.value_and_grad(loss_of)(trained)
-            trained, optimizer = self.optimizer.stateless_apply(
-                optimizer, gradients, trained
-            )
+            *state, metrics = state
+            loss, state = one_update(self, state, data)
             place = {id(v): i for i, v in enumerate(self.metrics_variables)}
             own = [place[id(v)] for v in self.own.variables]
             new = self.own.stateless_update_state([metrics[i] for i in own], loss)
@@ -95,23 +100,14 @@ if BACKEND == "jax":
             for i, value in zip(own, new, strict=True):
                 metrics[i] = value
             logs = {"loss": self.own.stateless_result(new)}
-            return logs, (trained, others, optimizer, metrics)
+            return logs, (*state, metrics)
 
     class GuideStep(keras.Model):
         """A train step that gives its loss to whichever metric is called so."""
 
         def train_step(self, state, data):
-            trained, others, optimizer, metrics = state
-            x, y = data
-
-            def loss_of(trained):
-                outputs, _ = self.stateless_call(trained, others, x, training=True)
-                return LOSS(y, outputs)
-
-            loss, gradients = jax.value_and_grad(loss_of)(trained)
-            trained, optimizer = self.optimizer.stateless_apply(
-                optimizer, gradients, trained
-            )
+            *state, metrics = state
+            loss, state = one_update(self, state, data)
             new, logs = [], {}
             for metric in self.metrics:
                 mine = metrics[len(new) : len(new) + len(metric.variables)]
@@ -119,7 +115,7 @@ if BACKEND == "jax":
                     mine = metric.stateless_update_state(mine, loss)
                 logs[metric.name] = metric.stateless_result(mine)
                 new += mine
-            return logs, (trained, others, optimizer, new)
+            return logs, (*state, new)
 
 else:
     import tensorflow as tf
@@ -261,6 +257,56 @@ def test_an_unbuilt_model_whose_train_step_has_the_loss():
     model.compile("sgd")  # no loss: nothing to evaluate
     result = tfs.find_learning_rate(model, X, Y, **SWEEP)
     assert len(result.losses) == 30
+
+
+def still_losses(model, x, y, **arguments):
+    """A sweep of rates too low to change a weight."""
+    return tfs.find_learning_rate(
+        model, x, y, min_lr=1e-12, max_lr=1e-11, steps=20, shuffle=False, verbose=0,
+        **arguments,
+    ).losses  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_class_weights_count(block):
+    model = dense_model(steps_per_execution=block)
+    kernel, bias = model.get_weights()
+    weights = {digit: 0.5 + digit for digit in range(10)}
+    expected = [
+        np.mean(
+            -np.log(softmax(x.astype("float64") @ kernel + bias)[np.arange(len(y)), y])
+            * (0.5 + y)
+        )
+        for x, y in in_batches(X, Y, 32)
+    ]
+    losses = still_losses(model, X, Y, class_weight=weights)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 4])
+def test_the_losses_of_several_outputs_are_added(block):
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((64,))
+    digit = keras.layers.Dense(10, name="digit")(inputs)
+    ink = keras.layers.Dense(1, name="ink")(inputs)
+    model = keras.Model(inputs, {"digit": digit, "ink": ink})
+    model.compile(
+        keras.optimizers.SGD(0.1), {"digit": LOSS, "ink": "mse"},
+        loss_weights={"digit": 1.0, "ink": 3.0}, steps_per_execution=block,
+    )  # fmt: skip
+    targets = {"digit": Y, "ink": X.sum(axis=1)}
+    weights = {
+        v.path: keras.ops.convert_to_numpy(v.value) for v in model.trainable_variables
+    }
+    expected = []
+    for x, y in in_batches(X, Y, 32):
+        x = x.astype("float64")
+        p = softmax(x @ weights["digit/kernel"] + weights["digit/bias"])
+        cross = -np.log(p[np.arange(len(y)), y]).mean()
+        far = (x @ weights["ink/kernel"] + weights["ink/bias"])[:, 0] - x.sum(axis=1)
+        expected.append(cross + 3 * np.mean(far**2))
+    losses = still_losses(model, X, targets)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("block", [1, 7])

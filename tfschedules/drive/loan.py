@@ -29,8 +29,6 @@ class Loan:
         guard = vars(model).get("make_train_function")
         if not isinstance(guard, _Guard):
             guard = _Guard(model)
-            _set(model, "make_train_function", guard)
-            _set(model, "compile", guard.compile)
         guard.loans.append(self)
 
     @staticmethod
@@ -51,16 +49,7 @@ class Loan:
 
     def borrow(self, owner: Any, name: str, replacement: Any) -> None:
         """Put `replacement` in the place of an attribute until the loan is closed."""
-        before = vars(owner).get(name, self)  # itself: there was none of its own
-        _set(owner, name, replacement)
-
-        def give_back() -> None:
-            if before is self:
-                object.__delattr__(owner, name)
-            else:
-                _set(owner, name, before)
-
-        self.undo_with(give_back)
+        self.undo_with(_in_place_of(owner, name, replacement))
 
     def undo_with(self, action: Callable[[], None]) -> None:
         """Add an action to be done at the end; the last added is done first."""
@@ -112,12 +101,13 @@ class _Guard:
     """In place of `model.make_train_function` while something is on loan."""
 
     def __init__(self, model: keras.Model) -> None:
-        self.model = model
-        self.previous = vars(model).get("make_train_function")
         self.original = model.make_train_function
-        self.previous_compile = vars(model).get("compile")
         self.original_compile = model.compile
         self.loans: list[Loan] = []
+        self._give_back = [
+            _in_place_of(model, "make_train_function", self),
+            _in_place_of(model, "compile", self.compile),
+        ]
 
     def __call__(self, force: bool = False) -> Any:
         if not force:  # a fit begins; with force, one in progress is traced anew
@@ -134,14 +124,23 @@ class _Guard:
 
     def take_down(self) -> None:
         """Give the model its own methods again."""
-        for name, previous in (
-            ("make_train_function", self.previous),
-            ("compile", self.previous_compile),
-        ):
-            if previous is None:
-                object.__delattr__(self.model, name)
-            else:
-                _set(self.model, name, previous)
+        for give_back in self._give_back:
+            give_back()
+
+
+def _in_place_of(owner: Any, name: str, replacement: Any) -> Callable[[], None]:
+    """Put `replacement` in the place of an attribute; what gives that back."""
+    none = object()
+    before = vars(owner).get(name, none)
+    _set(owner, name, replacement)
+
+    def give_back() -> None:
+        if before is none:
+            object.__delattr__(owner, name)
+        else:
+            _set(owner, name, before)
+
+    return give_back
 
 
 def _set(owner: Any, name: str, value: Any) -> None:

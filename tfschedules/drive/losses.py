@@ -220,11 +220,13 @@ class StepReader:
         if new <= 0:  # a train step of the user's own, which reports no loss
             rows = np.full((applied, 2), np.nan)
         else:
-            rings = [self._kept.ring, self._kept.ring]
-            if self._kept.other is not None:
-                rings[1] = self._kept.other
-            slots = np.arange(self._count, count) % self._kept.capacity
-            rows = np.stack([read(self._model, ring)[slots] for ring in rings], axis=1)
+            kept = self._kept
+            slots = np.arange(self._count, count) % kept.capacity
+            losses = read(self._model, kept.ring)[slots]
+            others = losses
+            if kept.other is not None:
+                others = read(self._model, kept.other)[slots]
+            rows = np.stack([losses, others], axis=1)
             rows, skipped = _without(rows.astype(np.float64), new - applied)
         self._count, first, self._batches = count, self._batches, batches
         return dataclasses.replace(self._by_update(first, rows), skipped=skipped)
