@@ -12,6 +12,7 @@ import numpy as np
 from tfschedules import plots
 from tfschedules.records import RangeTestResult
 from tfschedules.tensorboard import EventWriter, new_run
+from tfschedules.tensorboard_plugin import range_tests
 
 
 def new_range_test_run(log_dir: str | os.PathLike[str]) -> str:
@@ -31,8 +32,9 @@ def write_range_test(
     Scalars are written at the sweep's steps 0 … n-1 under `range_test/loss`,
     `range_test/smoothed_loss` and `range_test/learning_rate`; if another metric was
     read, also under `range_test/<metric>` and `range_test/smoothed_<metric>`, at the
-    steps where it was measured. The picture, `range_test/curve`, needs matplotlib and
-    is left out where that is not installed.
+    steps where it was measured. The Schedules tab reads `range_test/result`. The
+    picture, `range_test/curve`, needs matplotlib and is left out where that is not
+    installed.
 
     Args:
         result: What to write.
@@ -63,6 +65,8 @@ def write_range_test(
             tags = always if not len(part) or not seen[part[0]] else always | measured
             series = {tag: values[part] for tag, values in tags.items()}
             writer.scalars(part, np.asarray(times)[part], series)
+        table, content = range_tests.to_tensor(result)
+        writer.table(range_tests.TAG, table, range_tests.PLUGIN_NAME, content, step=0)
         if count and importlib.util.find_spec("matplotlib") is not None:
             picture, width, height = plots.range_test_png(result)
             writer.image("range_test/curve", picture, width, height, step=0)

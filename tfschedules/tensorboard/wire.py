@@ -151,6 +151,15 @@ def event_record(event: event_pb2.Event) -> bytes:
     return buffer.getvalue()
 
 
+def numbers_tensor(values: npt.ArrayLike) -> tensor_pb2.TensorProto:
+    """A tensor of float64, of any shape."""
+    array = np.asarray(values, "<f8")
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=n) for n in array.shape])
+    return tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_DOUBLE, tensor_shape=shape, tensor_content=array.tobytes()
+    )
+
+
 def strings_tensor(strings: list[bytes], dims: list[int]) -> tensor_pb2.TensorProto:
     """A tensor of strings."""
     shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in dims])

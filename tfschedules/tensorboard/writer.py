@@ -23,6 +23,7 @@ from tfschedules.tensorboard.runs import file_errors, folder_path, is_local, tak
 from tfschedules.tensorboard.wire import (
     checked_series,
     event_record,
+    numbers_tensor,
     scalar_records,
     strings_tensor,
 )
@@ -156,6 +157,30 @@ class EventWriter:
         metadata = text_metadata.create_summary_metadata(None, None)
         metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
         self._tensor(tag, strings_tensor([markdown.encode()], []), metadata, step)
+
+    def table(
+        self, tag: str, values: npt.ArrayLike, plugin: str, content: bytes, step: int
+    ) -> None:
+        """Write an array as one event, for a plugin that reads it whole.
+
+        Args:
+            tag: Its name.
+            values: Numbers of any shape, kept as float64.
+            plugin: The name of the plugin that reads it.
+            content: What that plugin needs to know besides, in its own format.
+            step: Not below the last step under this tag.
+
+        Raises:
+            ValueError: If `step` goes back under this tag.
+            OSError: If the file cannot be written.
+        """
+        data = summary_pb2.SummaryMetadata.PluginData(
+            plugin_name=plugin, content=content
+        )
+        metadata = summary_pb2.SummaryMetadata(
+            plugin_data=data, data_class=summary_pb2.DATA_CLASS_TENSOR
+        )
+        self._tensor(tag, numbers_tensor(values), metadata, step)
 
     def flush(self) -> None:
         """Hand everything written so far to the operating system, or upload it.

@@ -1,0 +1,228 @@
+"""What the Schedules tab's page asks for: files, the list of runs, and curves.
+
+    GET static/<file>                             the page's own files, as listed
+    GET runs                                      every run with its tags
+    GET range_tests?run=…&run=…                   the range tests of these runs
+    GET scalars?tag=…&points=…&run=…&run=…        a scalar's curve in each of these runs
+
+Arrays are base64 of little-endian float64: JSON has no NaN and no infinity, and is
+ten times slower for a million numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard import errors, plugin_util
+from tensorboard.backend import http_util
+from tensorboard.data import provider
+from tensorboard.plugins import base_plugin
+from tensorboard.plugins.scalar import metadata as scalar_metadata
+from werkzeug import wrappers
+
+from tfschedules.tensorboard_plugin.range_tests import PLUGIN_NAME, TAG, from_content
+
+# The files that are served, with their types. Nothing else is.
+_JAVASCRIPT, _CSS = "text/javascript", "text/css"
+_FILES = {
+    "index.js": _JAVASCRIPT,
+    "chart.js": _JAVASCRIPT,
+    "data.js": _JAVASCRIPT,
+    "download.js": _JAVASCRIPT,
+    "host.js": _JAVASCRIPT,
+    "lines.js": _JAVASCRIPT,
+    "page.js": _JAVASCRIPT,
+    "range_tests.js": _JAVASCRIPT,
+    "runs.js": _JAVASCRIPT,
+    "training.js": _JAVASCRIPT,
+    "versus.js": _JAVASCRIPT,
+    "style.css": _CSS,
+    "uplot/uPlot.iife.min.js": _JAVASCRIPT,
+    "uplot/uPlot.min.css": _CSS,
+}
+_FOLDER = Path(__file__).with_name("static")
+
+_MOST_RUNS = 100  # in one request
+_MOST_POINTS = 10_000  # of a curve
+
+_Answer = Callable[..., Any]
+
+
+class SchedulesPlugin(base_plugin.TBPlugin):
+    """Serves the Schedules tab, from any of TensorBoard's data providers."""
+
+    plugin_name = PLUGIN_NAME
+
+    def __init__(self, context: base_plugin.TBContext) -> None:
+        """Keep the data provider."""
+        self._data = context.data_provider
+
+    def get_plugin_apps(self) -> dict[str, _Answer]:
+        """The routes, and no others: each file has one of its own."""
+        files = {
+            f"/static/{name}": _route(functools.partial(_file, name, kind), ())
+            for name, kind in _FILES.items()
+        }
+        return {
+            **files,
+            "/runs": _route(self._runs, ()),
+            "/range_tests": _route(self._range_tests, ("run",)),
+            "/scalars": _route(self._scalars, ("run", "tag", "points")),
+        }
+
+    def is_active(self) -> bool:
+        """Left to TensorBoard, which looks for the data named below."""
+        return False
+
+    def data_plugin_names(self) -> tuple[str, ...]:
+        """The tab is active where there is a range test or any scalar."""
+        return (PLUGIN_NAME, scalar_metadata.PLUGIN_NAME)
+
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """The page's module."""
+        return base_plugin.FrontendMetadata(
+            es_module_path="/static/index.js", tab_name="Schedules"
+        )
+
+    def _runs(self, request: wrappers.Request) -> Any:
+        """Runs as TensorBoard's own tabs have them, so that colors agree."""
+        where = _experiment(request)
+        runs = self._data.list_runs(**where)
+        scalars = self._data.list_scalars(
+            **where, plugin_name=scalar_metadata.PLUGIN_NAME
+        )
+        tests = self._data.list_tensors(**where, plugin_name=PLUGIN_NAME)
+        started = sorted(
+            runs,
+            key=lambda run: (
+                float("inf") if run.start_time is None else run.start_time,
+                run.run_name,
+            ),
+        )
+        listed = [
+            {
+                "run": run.run_name,
+                "scalars": {
+                    tag: series.max_step
+                    for tag, series in sorted(scalars.get(run.run_name, {}).items())
+                },
+                "range_test": TAG in tests.get(run.run_name, {}),
+            }
+            for run in started
+        ]
+        return _json(request, {"runs": listed})
+
+    def _range_tests(self, request: wrappers.Request) -> Any:
+        """`{run: {…words, "curves": {column: array}}}`, or `{run: {"error": why}}`."""
+        where = _experiment(request) | {
+            "plugin_name": PLUGIN_NAME,
+            "run_tag_filter": provider.RunTagFilter(
+                runs=_run_names(request), tags=[TAG]
+            ),
+        }
+        words = self._data.list_tensors(**where)
+        tensors = self._data.read_tensors(**where, downsample=100)
+        found = {}
+        for run, tags in tensors.items():
+            if tags.get(TAG):
+                content = words[run][TAG].plugin_content
+                found[run] = _range_test(content, tags[TAG][-1].numpy)
+        return _json(request, {"range_tests": found})
+
+    def _scalars(self, request: wrappers.Request) -> Any:
+        """`{run: {"steps": array, "wall_times": array, "values": array}}`."""
+        tag = request.args.get("tag")
+        if not tag:
+            raise errors.InvalidArgumentError("give one `tag=`, a scalar's name")
+        read = self._data.read_scalars(
+            **_experiment(request),
+            plugin_name=scalar_metadata.PLUGIN_NAME,
+            run_tag_filter=provider.RunTagFilter(runs=_run_names(request), tags=[tag]),
+            downsample=_points(request),
+        )
+        curves = {run: _curve(tags[tag]) for run, tags in read.items() if tag in tags}
+        return _json(request, {"scalars": curves})
+
+
+def _route(answer: _Answer, parameters: Sequence[str]) -> _Answer:
+    """A WSGI application that takes GET with these parameters only."""
+
+    @wrappers.Request.application
+    def serve(request: wrappers.Request) -> Any:
+        if request.method not in ("GET", "HEAD"):
+            why = f"Use GET, not {request.method}.", [("Allow", "GET, HEAD")]
+            return http_util.Respond(
+                request, why[0], "text/plain", code=405, headers=why[1]
+            )
+        for name in request.args:
+            if name not in parameters:
+                known = ", ".join(parameters) or "none"
+                raise errors.InvalidArgumentError(
+                    f"unknown parameter {name!r}; there are: {known}"
+                )
+        return answer(request)
+
+    return serve
+
+
+def _file(name: str, kind: str, request: wrappers.Request) -> Any:
+    return http_util.Respond(request, (_FOLDER / name).read_bytes(), kind)
+
+
+def _json(request: wrappers.Request, content: dict[str, Any]) -> Any:
+    return http_util.Respond(request, content, "application/json")
+
+
+def _experiment(request: wrappers.Request) -> dict[str, Any]:
+    return {
+        "ctx": plugin_util.context(request.environ),
+        "experiment_id": plugin_util.experiment_id(request.environ),
+    }
+
+
+def _run_names(request: wrappers.Request) -> list[str]:
+    runs: list[str] = request.args.getlist("run")
+    if not 1 <= len(runs) <= _MOST_RUNS:
+        raise errors.InvalidArgumentError(
+            f"give `run=` once for each run, 1 to {_MOST_RUNS} times, not {len(runs)}"
+        )
+    return runs
+
+
+def _points(request: wrappers.Request) -> int:
+    text = request.args.get("points", str(_MOST_POINTS))
+    # `int` takes " 5 ", "1_000" and other digits than these.
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_POINTS):
+        raise errors.InvalidArgumentError(
+            f"`points` must be a whole number from 1 to {_MOST_POINTS}, not {text!r}"
+        )
+    return int(text)
+
+
+def _range_test(content: bytes, tensor: np.ndarray) -> dict[str, Any]:
+    try:
+        words = from_content(content)
+        columns = words.pop("columns")
+        if tensor.ndim != 2 or tensor.shape[1] != len(columns):
+            raise ValueError(f"it has the shape {tensor.shape}")
+    except ValueError as error:
+        return {"error": f"This range test cannot be read: {error}."}
+    curves = {str(name): _array(tensor[:, i]) for i, name in enumerate(columns)}
+    return words | {"curves": curves}
+
+
+def _curve(data: Sequence[provider.ScalarDatum]) -> dict[str, str]:
+    return {
+        "steps": _array([datum.step for datum in data]),
+        "wall_times": _array([datum.wall_time for datum in data]),
+        "values": _array([datum.value for datum in data]),
+    }
+
+
+def _array(values: Any) -> str:
+    return base64.b64encode(np.asarray(values, "<f8").tobytes()).decode()

@@ -1,0 +1,75 @@
+"""How a range test is kept in an event file: one tensor, and words beside it.
+
+The tensor, float64 `[n, k]`, has a row for each rate and a column for each name in
+`columns`. It is one event, because TensorBoard keeps 100 events of a plugin's tag and
+drops the others. What is said about it is JSON in the summary metadata:
+
+    {"version": 1, "columns": ["learning_rates", "losses", …], "suggestion": 0.08, …}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tfschedules.records import RangeTestResult
+
+PLUGIN_NAME = "schedules"
+TAG = "range_test/result"
+
+_VERSION = 1
+_ARRAYS = ("learning_rates", "losses", "smoothed_losses", "values", "smoothed_values")
+_WORDS = (
+    *("stop_reason", "suggestion", "reason", "suggestions", "mode", "steps", "rule"),
+    *("metric", "higher_is_better", "group"),
+)
+
+
+def to_tensor(result: RangeTestResult) -> tuple[np.ndarray, bytes]:
+    """The tensor `[n, k]` of a result, and the JSON beside it."""
+    columns = {name: getattr(result, name) for name in _ARRAYS}
+    columns |= {f"sweep {i}": row for i, row in enumerate(result.sweeps, 1)}
+    words = {name: getattr(result, name) for name in _WORDS}
+    bounds = None if result.bounds is None else [*result.bounds]
+    content = words | {
+        "version": _VERSION,
+        "columns": [*columns],
+        "bounds": bounds,
+        "best": best(result),
+    }
+    return np.stack([*columns.values()], axis=1), json.dumps(content).encode()
+
+
+def best(result: RangeTestResult) -> list[float] | None:
+    """The rate at which the smoothed curve is best, and its value there."""
+    values = np.where(
+        np.isfinite(result.smoothed_values), result.smoothed_values, math.nan
+    )
+    if np.isnan(values).all():
+        return None
+    place = (np.nanargmax if result.higher_is_better else np.nanargmin)(values)
+    return [float(result.learning_rates[place]), float(values[place])]
+
+
+def from_content(content: bytes) -> dict[str, Any]:
+    """The words beside a tensor, or an error that says what is wrong with them.
+
+    Raises:
+        ValueError: If they are damaged or of a later version.
+    """
+    try:
+        words = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"its description is damaged: {error}") from error
+    if not isinstance(words, dict) or not isinstance(words.get("columns"), list):
+        raise ValueError("its description is of another format")
+    if words.get("version") != _VERSION:
+        raise ValueError(
+            f"it is of version {words.get('version')!r}, and this tfschedules reads "
+            f"version {_VERSION}: upgrade it where `tensorboard` runs"
+        )
+    return words

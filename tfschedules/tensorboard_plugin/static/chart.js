@@ -1,0 +1,369 @@
+/**
+ * A chart: uPlot's axes and selection, our lines, marks and cursor.
+ *
+ * Drag to zoom, double-click to see all again. With the keyboard: arrows move the cursor,
+ * + and - zoom around it, Escape shows all.
+ */
+
+import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
+import {element, short} from "./page.js";
+
+const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
+const MOST_NAMED = 12; // lines that the cursor's box names
+const GUTTER = 86; // for the numbers of y, equal for panels below one another
+
+const inks = () => getComputedStyle(document.body);
+const padded = ([low, high], share) => {
+  const margin = (high - low) * share || Math.abs(low) * 0.05 || 0.5;
+  return [low - margin, high + margin];
+};
+
+export class Chart {
+  /**
+   * `options`: `label` says what it shows; `height` in pixels; `onCursor(t)`, `onZoom(x)`
+   * hear of the cursor and of a new [low, high] of x, both as on the axis's scale.
+   */
+  constructor(options) {
+    this.options = options;
+    this.tip = element("div", {className: "tip", role: "status", hidden: true});
+    this.rule = element("div", {className: "rule", hidden: true});
+    this.dot = element("div", {className: "dot", hidden: true});
+    this.plot = element("div", {
+      className: "plot",
+      tabIndex: 0,
+      role: "application",
+      "aria-label": `${options.label}. Arrow keys move the cursor, plus and minus zoom, Escape shows all.`,
+    });
+    this.root = element("figure", {className: "chart"}, this.plot);
+    this.plot.addEventListener("keydown", (event) => this.#key(event));
+    this.plot.addEventListener("blur", () => this.leave());
+    this.content = {lines: [], bands: [], marks: []};
+    this.zoom = {x: null, y: null};
+    this.cursor = null; // in pixels of the plot
+    this.resizing = new ResizeObserver(() => this.#resize());
+    this.resizing.observe(this.root);
+  }
+
+  /**
+   * Show other things. `lines` as in lines.js; `bands`: {low, high, color, alpha}, two
+   * lines; `marks`: {x, y, x2, color, text, kind: "point" | "span"}; `xLog`, `yLog`;
+   * `xLabel`, `yLabel`; `yRange`: what to show of y at first, where not all.
+   */
+  show(content) {
+    const before = this.content;
+    const scale = (line) => scaled(line, content.xLog, content.yLog);
+    this.content = {
+      ...content,
+      lines: content.lines.map(scale),
+      bands: (content.bands ?? []).map((band) => ({
+        ...band,
+        low: scale(band.low),
+        high: scale(band.high),
+      })),
+      marks: content.marks ?? [],
+    };
+    if (content.xLog !== before.xLog) this.zoom.x = null;
+    if (content.yLog !== before.yLog) this.zoom.y = null;
+    this.#build();
+  }
+
+  /** Zoom to [low, high] of the axes' own scales; null shows all. */
+  zoomTo(zoom) {
+    Object.assign(this.zoom, zoom);
+    this.#rescale();
+  }
+
+  /** Put the cursor's rule at x = t, without the box of words. */
+  follow(t) {
+    this.rule.hidden = t === null || !this.chart;
+    if (this.rule.hidden) return;
+    const share = (t - this.x[0]) / (this.x[1] - this.x[0]);
+    this.rule.hidden = !(share >= 0 && share <= 1);
+    this.rule.style.left = `${share * this.chart.over.clientWidth}px`;
+  }
+
+  /** Take the cursor away. */
+  leave() {
+    this.cursor = null;
+    this.tip.hidden = this.rule.hidden = this.dot.hidden = true;
+    this.options.onCursor?.(null);
+  }
+
+  /** The picture of the chart as a canvas. */
+  get canvas() {
+    return this.chart.ctx.canvas;
+  }
+
+  // ---------------------------------------------------------------------- axes
+
+  #build() {
+    this.chart?.destroy();
+    const {xLog, yLog, xLabel, yLabel} = this.content;
+    this.#ranges();
+    const color = inks().getPropertyValue("--ink");
+    const grid = {stroke: inks().getPropertyValue("--grid"), width: 1};
+    const axis = {
+      stroke: color,
+      grid,
+      ticks: grid,
+      font: "12px Roboto, sans-serif",
+      labelFont: "12px Roboto, sans-serif",
+      labelSize: 18,
+      values: (_, splits) => splits.map((v) => (v === null ? null : short(v, 6))),
+    };
+    const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
+    const scale = (name, log) => ({
+      time: false,
+      distr: log ? 3 : 1,
+      range: () => real(this[name], log),
+    });
+    const options = {
+      ...this.#size(),
+      scales: {x: scale("x", xLog), y: scale("y", yLog)},
+      series: [{}, {paths: () => null, points: {show: false}}],
+      legend: {show: false},
+      axes: [
+        {...axis, ...(xLabel ? {label: xLabel} : {}), size: 30},
+        {...axis, label: yLabel, size: GUTTER - axis.labelSize},
+      ],
+      cursor: {
+        x: false,
+        y: false,
+        points: {show: false},
+        drag: {x: true, y: true, uni: 20, setScale: false},
+        bind: {dblclick: () => () => this.#zoomed({x: null, y: null})},
+      },
+      hooks: {
+        draw: [() => this.#draw()],
+        setCursor: [(u) => this.#pointer(u)],
+        setSelect: [(u) => this.#selected(u)],
+      },
+    };
+    const data = [real(this.x, xLog), real(this.y, yLog)];
+    this.chart = new window.uPlot(options, data, this.plot);
+    this.chart.over.append(this.rule, this.dot, this.tip);
+    this.leave();
+  }
+
+  #size() {
+    return {width: Math.max(200, this.root.clientWidth || 600), height: this.options.height};
+  }
+
+  #resize() {
+    if (this.chart && this.root.clientWidth) this.chart.setSize(this.#size());
+  }
+
+  /** What of x and y is seen, on the axes' own scales. */
+  #ranges() {
+    const {lines, yRange, yLog} = this.content;
+    const log = (v) => (yLog ? Math.log10(v) : v);
+    const first = yRange?.map(log).every(Number.isFinite) ? yRange.map(log) : null;
+    const all = (axis, share) => padded(extent(lines, axis) ?? [0, 1], share);
+    this.x = this.zoom.x ?? all("x", 0.01);
+    this.y = this.zoom.y ?? first ?? all("y", 0.05);
+  }
+
+  #rescale() {
+    if (!this.chart) return;
+    this.#ranges();
+    const {xLog, yLog} = this.content;
+    const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
+    this.chart.setData([real(this.x, xLog), real(this.y, yLog)]);
+  }
+
+  /** From places on the axes' own scales to pixels: of the canvas, or of the page. */
+  #at(left, top, width, height) {
+    const [x, y] = [this.x, this.y];
+    return {
+      x: (t) => left + ((t - x[0]) / (x[1] - x[0])) * width,
+      y: (t) => top + ((y[1] - t) / (y[1] - y[0])) * height,
+    };
+  }
+
+  // ---------------------------------------------------------------------- picture
+
+  #draw() {
+    const context = this.chart.ctx;
+    const {left, top, width, height} = this.chart.bbox;
+    const at = this.#at(left, top, width, height);
+    const ratio = devicePixelRatio;
+    context.save();
+    context.beginPath();
+    context.rect(left, top, width, height);
+    context.clip();
+    for (const mark of this.content.marks) {
+      if (mark.kind === "span") this.#span(context, mark, at, top, height);
+    }
+    for (const band of this.content.bands) drawBand(context, band, at);
+    for (const line of this.content.lines) draw(context, line, at, ratio);
+    const points = this.content.marks.filter(({kind}) => kind === "point");
+    points.forEach((mark) => this.#mark(context, mark, at, top, height, ratio));
+    points.forEach((mark, i) => this.#words(context, mark, at, top + i * 16 * ratio, ratio));
+    context.restore();
+  }
+
+  #scaledX = (v) => (this.content.xLog ? Math.log10(v) : v);
+  #scaledY = (v) => (this.content.yLog ? Math.log10(v) : v);
+
+  #span(context, mark, at, top, height) {
+    const [left, right] = [mark.x, mark.x2].map((v) => at.x(this.#scaledX(v)));
+    context.globalAlpha = 0.12;
+    context.fillStyle = mark.color;
+    context.fillRect(left, top, right - left, height);
+    context.globalAlpha = 1;
+  }
+
+  #mark(context, mark, at, top, height, ratio) {
+    const [x, y] = [at.x(this.#scaledX(mark.x)), at.y(this.#scaledY(mark.y))];
+    context.strokeStyle = context.fillStyle = mark.color;
+    context.lineWidth = 1.2 * ratio;
+    context.setLineDash([4 * ratio, 4 * ratio]);
+    context.beginPath();
+    context.moveTo(x, top);
+    context.lineTo(x, top + height);
+    context.stroke();
+    context.setLineDash([]);
+    context.beginPath();
+    context.arc(x, y, 5 * ratio, 0, 2 * Math.PI);
+    context.fill();
+  }
+
+  /** A mark's number, below the one before: marks may lie close together. */
+  #words(context, mark, at, top, ratio) {
+    if (!mark.text) return;
+    context.font = `500 ${12 * ratio}px Roboto, sans-serif`;
+    context.textBaseline = "top";
+    context.textAlign = "left";
+    const {left, width} = this.chart.bbox;
+    const most = left + width - context.measureText(mark.text).width - 6 * ratio;
+    const place = [Math.min(at.x(this.#scaledX(mark.x)) + 6 * ratio, most), top + 4 * ratio];
+    context.strokeStyle = inks().getPropertyValue("--paper");
+    context.lineWidth = 4 * ratio;
+    context.strokeText(mark.text, ...place);
+    context.fillStyle = mark.color;
+    context.fillText(mark.text, ...place);
+  }
+
+  // ---------------------------------------------------------------------- cursor
+
+  #selected(u) {
+    const {left, top, width, height} = u.select;
+    if (width > 4 || height > 4) {
+      const over = u.over;
+      const [x, y] = [this.x, this.y];
+      const part = ([low, high], a, b) => [low + a * (high - low), low + b * (high - low)];
+      const zoom = {};
+      if (width > 4 && width < over.clientWidth) {
+        zoom.x = part(x, left / over.clientWidth, (left + width) / over.clientWidth);
+      }
+      if (height > 4 && height < over.clientHeight) {
+        const bottom = 1 - (top + height) / over.clientHeight;
+        zoom.y = part(y, bottom, 1 - top / over.clientHeight);
+      }
+      this.#zoomed(zoom);
+    }
+    if (width || height) u.setSelect({left: 0, top: 0, width: 0, height: 0}, false);
+  }
+
+  #zoomed(zoom) {
+    this.zoomTo(zoom);
+    if ("x" in zoom) this.options.onZoom?.(zoom.x);
+  }
+
+  #pointer(u) {
+    const {left, top} = u.cursor;
+    if (left < 0 || left === undefined) {
+      if (this.cursor) this.leave();
+    } else {
+      this.#move({left, top});
+    }
+  }
+
+  #move(cursor) {
+    this.cursor = cursor;
+    const {clientWidth: width, clientHeight: height} = this.chart.over;
+    const t = this.x[0] + (cursor.left / width) * (this.x[1] - this.x[0]);
+    this.follow(t);
+    this.options.onCursor?.(t);
+    const hits = this.#hits(t, this.#at(0, 0, width, height));
+    this.tip.hidden = this.dot.hidden = hits.length === 0;
+    if (hits.length === 0) return;
+    const [first] = hits;
+    this.dot.style.left = `${first.px}px`;
+    this.dot.style.top = `${first.py}px`;
+    this.dot.style.background = first.line.color;
+    const inside = first.px >= 0 && first.px <= width && first.py >= 0 && first.py <= height;
+    this.dot.hidden = !inside;
+    this.#say(hits);
+    const right = cursor.left > width / 2;
+    this.tip.style.left = right ? "" : `${cursor.left + 14}px`;
+    this.tip.style.right = right ? `${width - cursor.left + 14}px` : "";
+    this.tip.style.top = `${Math.min(cursor.top, height / 2)}px`;
+  }
+
+  /** The points under the cursor, the nearest first: {line, i, px, py, distance}. */
+  #hits(t, at) {
+    const hits = [];
+    const [px, py] = [at.x(t), this.cursor.top];
+    for (const line of this.content.lines.filter((line) => line.name)) {
+      const [i, distance] = line.ordered
+        ? [nearestInX(line, t), 0]
+        : nearest(line, at, px, py);
+      if (i === null || (!line.ordered && distance > (3 * REACH) ** 2)) continue;
+      const hit = {line, i, px: at.x(line.tx[i]), py: at.y(line.ty[i]), distance};
+      if (line.ordered) {
+        hit.distance = (hit.py - py) ** 2;
+        const ends = [line.tx.find((v) => !Number.isNaN(v)), line.tx.at(-1)];
+        const [low, high] = ends.map((v) => at.x(v));
+        if (px < low - REACH || px > high + REACH) continue;
+      }
+      hits.push(hit);
+    }
+    return hits.sort((one, other) => one.distance - other.distance);
+  }
+
+  #say(hits) {
+    const {xLabel} = this.content;
+    const [{line, i}] = hits;
+    const rows = hits.slice(0, MOST_NAMED).map((hit) =>
+      element(
+        "div",
+        {},
+        element("span", {className: "swatch", style: `background:${hit.line.color}`}),
+        element("b", {}, short(hit.line.y[hit.i])),
+        element("bdi", {}, ` ${hit.line.name}`),
+        hit.line.x[hit.i] === line.x[i] ? "" : ` at ${short(hit.line.x[hit.i])}`,
+      ),
+    );
+    const more = hits.length - rows.length;
+    const words = line.words?.(i) ?? `${xLabel} ${short(line.x[i], 6)}`;
+    this.tip.replaceChildren(element("div", {}, words), ...rows);
+    if (more > 0) this.tip.append(element("div", {}, `and ${more} more`));
+  }
+
+  #key(event) {
+    const {clientWidth: width, clientHeight: height} = this.chart.over;
+    const {left, top} = this.cursor ?? {left: width / 2, top: height / 2};
+    const far = event.shiftKey ? 0.1 : 0.01;
+    const moves = {
+      ArrowLeft: [-far * width, 0],
+      ArrowRight: [far * width, 0],
+      ArrowUp: [0, -far * height],
+      ArrowDown: [0, far * height],
+    };
+    const between = (v, most) => Math.min(Math.max(v, 0), most);
+    if (event.key in moves) {
+      const [dx, dy] = moves[event.key];
+      this.#move({left: between(left + dx, width), top: between(top + dy, height)});
+    } else if (event.key === "+" || event.key === "=" || event.key === "-") {
+      const factor = event.key === "-" ? 2 : 0.5;
+      const t = this.x[0] + (left / width) * (this.x[1] - this.x[0]);
+      this.#zoomed({x: this.x.map((end) => t + (end - t) * factor)});
+    } else if (event.key === "Escape") {
+      this.#zoomed({x: null, y: null});
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+}

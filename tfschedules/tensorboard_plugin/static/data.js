@@ -1,0 +1,88 @@
+/** Runs and curves from the server, each asked for once between two reloads. */
+
+const MOST_RUNS = 50; // in one request
+const MOST_CHARACTERS = 6000; // of an address
+
+/** Numbers from base64 of little-endian float64, as every browser's machine has them. */
+export function numbers(text) {
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return new Float64Array(bytes.buffer);
+}
+
+async function get(route, parameters) {
+  const query = new URLSearchParams(parameters).toString();
+  const response = await fetch(query ? `${route}?${query}` : route);
+  if (!response.ok) {
+    throw new Error(`${route}: ${response.status}. ${await response.text()}`);
+  }
+  return response.json();
+}
+
+/** Parts of `runs` short enough to be named in one address. */
+function parts(runs) {
+  const all = [];
+  let length = 0;
+  for (const run of runs) {
+    const own = encodeURIComponent(run).length + 5;
+    const last = all.at(-1);
+    if (!last || last.length >= MOST_RUNS || length + own > MOST_CHARACTERS) {
+      all.push([run]);
+      length = own;
+    } else {
+      last.push(run);
+      length += own;
+    }
+  }
+  return all;
+}
+
+function curve(stored) {
+  return Object.fromEntries(
+    Object.entries(stored).map(([name, text]) => [name, numbers(text)]),
+  );
+}
+
+export class Data {
+  #asked = new Map(); // from "route tag" to a Map from runs to promises
+
+  /** Every run in TensorBoard's order: {run, scalars: {tag: last step}, range_test}. */
+  async runs() {
+    return (await get("runs", [])).runs;
+  }
+
+  /** A Map from runs to range tests; a run that has none is not in it. */
+  async rangeTests(runs) {
+    return this.#get("range_tests", [], runs, (test) =>
+      test.error ? test : {...test, curves: curve(test.curves)},
+    );
+  }
+
+  /** A Map from runs to {steps, wall_times, values} of a tag. */
+  async scalars(tag, runs) {
+    return this.#get("scalars", [["tag", tag]], runs, curve);
+  }
+
+  /** Ask again from now on. */
+  forget() {
+    this.#asked = new Map();
+  }
+
+  async #get(route, parameters, runs, decode) {
+    const key = JSON.stringify([route, parameters]);
+    if (!this.#asked.has(key)) this.#asked.set(key, new Map());
+    const asked = this.#asked.get(key);
+    for (const part of parts(runs.filter((run) => !asked.has(run)))) {
+      const named = part.map((run) => ["run", run]);
+      const answer = get(route, [...parameters, ...named]).then((got) => got[route]);
+      for (const run of part) {
+        const own = answer.then((all) =>
+          Object.hasOwn(all, run) ? decode(all[run]) : null,
+        );
+        own.catch(() => asked.delete(run)); // so that it is asked for again
+        asked.set(run, own);
+      }
+    }
+    const got = await Promise.all(runs.map((run) => asked.get(run)));
+    return new Map(runs.map((run, i) => [run, got[i]]).filter(([, found]) => found));
+  }
+}

@@ -1,0 +1,153 @@
+/** The page of the Schedules tab: views, the list of runs, and when to draw. */
+
+import {Data} from "./data.js";
+import {isDark, onDarkMode, onReload} from "./host.js";
+import {element} from "./page.js";
+import {RangeTests} from "./range_tests.js";
+import {Runs} from "./runs.js";
+import {Training} from "./training.js";
+import {Versus} from "./versus.js";
+
+const here = (file) => new URL(file, import.meta.url).href;
+
+function style(file) {
+  return new Promise((resolve, reject) => {
+    const link = element("link", {rel: "stylesheet", href: here(file)});
+    link.onload = resolve;
+    link.onerror = () => reject(new Error(`${file} could not be loaded.`));
+    document.head.append(link);
+  });
+}
+
+/** uPlot is a classic script, which makes one global name. */
+function script(file) {
+  return new Promise((resolve, reject) => {
+    const made = element("script", {src: here(file)});
+    made.onload = resolve;
+    made.onerror = () => reject(new Error(`${file} could not be loaded.`));
+    document.head.append(made);
+  });
+}
+
+class Page {
+  #all = []; // runs as the server has them
+  #drawing = 0; // the latest drawing: one that was overtaken is not shown
+
+  constructor() {
+    this.data = new Data();
+    const redraw = () => this.draw();
+    this.views = [RangeTests, Training, Versus].map((View) => new View(redraw));
+    this.runs = new Runs(redraw);
+    this.tabs = this.views.map((view) => this.#tab(view));
+    this.problem = element("div", {className: "problem", role: "alert"});
+    this.empty = element("div", {className: "empty", hidden: true});
+    this.panel = element("div", {role: "tabpanel", id: "view"});
+    this.note = element("p", {className: "note"});
+    const tabs = element("div", {role: "tablist", "aria-label": "Views"}, ...this.tabs);
+    tabs.addEventListener("keydown", (event) => this.#arrows(event));
+    const main = element("main", {}, tabs, this.problem, this.empty, this.panel, this.note);
+    this.root = element("div", {className: "page"}, this.runs.root, main);
+    this.view = null; // until the first runs tell which has something to show
+  }
+
+  /** Ask the server again for everything. */
+  async reload() {
+    this.data.forget();
+    try {
+      this.#all = await this.data.runs();
+      this.problem.textContent = "";
+    } catch (error) {
+      this.problem.textContent = `The runs could not be read. ${error.message}`;
+      return;
+    }
+    const first = this.views.find((view) => this.#all.some(view.isHere));
+    this.choose(this.view ?? first ?? this.views[0], this.view !== null || first);
+  }
+
+  /** Show a view; `chosen` is false while there is nothing to choose for. */
+  choose(view, chosen = true) {
+    if (chosen) this.view = view;
+    this.tabs.forEach((tab, i) => {
+      const on = this.views[i] === view;
+      tab.setAttribute("aria-selected", String(on));
+      tab.tabIndex = on ? 0 : -1;
+      if (on) this.panel.setAttribute("aria-labelledby", tab.id);
+    });
+    this.runs.set(this.#all, view.isHere);
+    this.#show(view);
+  }
+
+  /** Draw the view as it is set now. */
+  draw() {
+    if (this.view) this.#show(this.view);
+  }
+
+  /** Take the colors of a light or a dark page. */
+  repaint() {
+    document.body.classList.toggle("dark", isDark());
+    this.runs.repaint();
+    this.draw();
+  }
+
+  async #show(view) {
+    const drawing = ++this.#drawing;
+    const nothing = !this.#all.some(view.isHere);
+    this.empty.hidden = !nothing;
+    this.panel.hidden = this.note.hidden = nothing;
+    if (nothing) {
+      const [text, code] = view.empty;
+      this.empty.replaceChildren(element("p", {}, text), element("pre", {}, code));
+    }
+    this.panel.replaceChildren(view.root);
+    try {
+      const show = await view.draw(this.runs.shown, this.data);
+      if (drawing !== this.#drawing) return;
+      this.note.textContent = show();
+      this.problem.textContent = "";
+      this.root.dataset.drawn = view.key;
+    } catch (error) {
+      if (drawing !== this.#drawing) return;
+      this.problem.textContent = `This could not be drawn. ${error.message}`;
+      console.error(error);
+    }
+  }
+
+  #tab(view) {
+    const made = element("button", {
+      type: "button",
+      role: "tab",
+      id: `tab-${view.key}`,
+      "aria-controls": "view",
+    });
+    made.textContent = view.name;
+    made.addEventListener("click", () => this.choose(view));
+    return made;
+  }
+
+  #arrows(event) {
+    const step = {ArrowRight: 1, ArrowLeft: -1}[event.key];
+    if (!step) return;
+    const at = this.tabs.indexOf(document.activeElement);
+    const next = (at + step + this.tabs.length) % this.tabs.length;
+    this.tabs[next].focus();
+    this.choose(this.views[next]);
+  }
+}
+
+/** What TensorBoard calls in the plugin's frame. */
+export async function render() {
+  document.title = "Schedules";
+  document.documentElement.lang = "en";
+  await Promise.all([
+    style("style.css"),
+    style("uplot/uPlot.min.css"),
+    script("uplot/uPlot.iife.min.js"),
+  ]);
+  const page = new Page();
+  document.body.classList.toggle("dark", isDark());
+  document.body.append(page.root);
+  window.schedules = page; // for the browser's console, and for tests
+  onDarkMode(() => page.repaint());
+  onReload(() => page.reload());
+  await page.reload();
+}

@@ -1,0 +1,164 @@
+/**
+ * Curves of any number of points: their extent, their picture, the point nearest to the
+ * cursor. uPlot draws series with one rising x for all; these have an x each, in any
+ * order, so uPlot has the axes and this file the lines.
+ *
+ * A line is {x, y, color, …}: `name` for the cursor's words, `width` and `dash` in
+ * pixels, `alpha`, `dots` for points instead of a line, `ordered` if x never falls.
+ */
+
+const transform = (log) => (log ? (v) => (v > 0 ? Math.log10(v) : NaN) : (v) => v);
+
+/** The line with its points in the axes' own scales: `tx`, `ty`; NaN where it breaks. */
+export function scaled(line, xLog, yLog) {
+  const finite = (v) => (Number.isFinite(v) ? v : NaN);
+  const [fx, fy] = [transform(xLog), transform(yLog)];
+  const tx = Float64Array.from(line.x, (v) => finite(fx(v)));
+  const ty = Float64Array.from(line.y, (v) => finite(fy(v)));
+  return {...line, tx, ty};
+}
+
+/** [lowest, highest] of one of the arrays of scaled lines; null if there is no point. */
+export function extent(lines, axis) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const line of lines) {
+    const [own, other] = axis === "x" ? [line.tx, line.ty] : [line.ty, line.tx];
+    for (let i = 0; i < own.length; i++) {
+      if (Number.isNaN(own[i]) || Number.isNaN(other[i])) continue;
+      if (own[i] < low) low = own[i];
+      if (own[i] > high) high = own[i];
+    }
+  }
+  return low <= high ? [low, high] : null;
+}
+
+/** Draw a scaled line; `at.x(t)` and `at.y(t)` are pixels. */
+export function draw(context, line, at, ratio) {
+  context.globalAlpha = line.alpha ?? 1;
+  context.strokeStyle = context.fillStyle = line.color;
+  context.lineWidth = (line.width ?? 1.5) * ratio;
+  context.lineJoin = "round";
+  context.setLineDash((line.dash ?? []).map((length) => length * ratio));
+  context.beginPath();
+  if (line.dots) dots(context, line, at, ratio);
+  else if (line.ordered) columns(context, line, at);
+  else path(context, line, at);
+  if (line.dots) context.fill();
+  else context.stroke();
+  context.setLineDash([]);
+  context.globalAlpha = 1;
+}
+
+/** A line whose x never falls: of each column of pixels the first, lowest, highest, last. */
+function columns(context, line, at) {
+  let column = NaN;
+  let first, low, high, last;
+  let open = false;
+  const end = () => {
+    if (Number.isNaN(column)) return;
+    if (open) context.lineTo(column, first);
+    else context.moveTo(column, first);
+    open = true;
+    if (low !== high) {
+      context.lineTo(column, low);
+      context.lineTo(column, high);
+    }
+    // A point alone is seen, too.
+    context.lineTo(column, last);
+  };
+  for (let i = 0; i < line.tx.length; i++) {
+    const x = Math.round(at.x(line.tx[i]) * 2) / 2;
+    const y = at.y(line.ty[i]);
+    if (Number.isNaN(x) || Number.isNaN(y)) {
+      end();
+      column = NaN;
+      open = false;
+    } else if (x === column) {
+      low = Math.min(low, y);
+      high = Math.max(high, y);
+      last = y;
+    } else {
+      end();
+      column = x;
+      first = low = high = last = y;
+    }
+  }
+  end();
+}
+
+/** A line in any order: points less than half a pixel from the last are left out. */
+function path(context, line, at) {
+  let [lastX, lastY] = [NaN, NaN];
+  for (let i = 0; i < line.tx.length; i++) {
+    const [x, y] = [at.x(line.tx[i]), at.y(line.ty[i])];
+    if (Number.isNaN(x) || Number.isNaN(y)) {
+      lastX = NaN;
+    } else if (Number.isNaN(lastX)) {
+      context.moveTo(x, y);
+      [lastX, lastY] = [x, y];
+    } else if (Math.abs(x - lastX) + Math.abs(y - lastY) > 0.5) {
+      context.lineTo(x, y);
+      [lastX, lastY] = [x, y];
+    }
+  }
+}
+
+function dots(context, line, at, ratio) {
+  const size = 3 * ratio;
+  const taken = new Set();
+  for (let i = 0; i < line.tx.length; i++) {
+    const [x, y] = [Math.round(at.x(line.tx[i])), Math.round(at.y(line.ty[i]))];
+    const place = x * 65536 + y;
+    if (Number.isNaN(place) || taken.has(place)) continue;
+    taken.add(place);
+    context.rect(x - size / 2, y - size / 2, size, size);
+  }
+}
+
+/** Fill between `low` and `high`, lines with the same x. */
+export function drawBand(context, {low, high, color, alpha}, at) {
+  context.globalAlpha = alpha;
+  context.fillStyle = color;
+  for (let begin = 0; begin < low.tx.length; begin++) {
+    if (Number.isNaN(low.tx[begin] + low.ty[begin] + high.ty[begin])) continue;
+    let end = begin;
+    while (end < low.tx.length && !Number.isNaN(low.ty[end] + high.ty[end])) end++;
+    context.beginPath();
+    for (let i = begin; i < end; i++) context.lineTo(at.x(low.tx[i]), at.y(low.ty[i]));
+    for (let i = end - 1; i >= begin; i--) {
+      context.lineTo(at.x(high.tx[i]), at.y(high.ty[i]));
+    }
+    context.fill();
+    begin = end;
+  }
+  context.globalAlpha = 1;
+}
+
+/** The index of the point nearest to `t` on an ordered line; null if it has none. */
+export function nearestInX(line, t) {
+  let [low, high] = [0, line.tx.length - 1];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    // Where x is NaN (a rate of 0 on a log axis) it comes before all others.
+    if (line.tx[middle] >= t) high = middle;
+    else low = middle + 1;
+  }
+  let best = null;
+  for (const i of [low - 1, low, low + 1]) {
+    const distance = Math.abs(line.tx[i] - t);
+    if (Number.isNaN(distance) || Number.isNaN(line.ty[i])) continue;
+    if (best === null || distance < Math.abs(line.tx[best] - t)) best = i;
+  }
+  return best;
+}
+
+/** The index of the point nearest to a pixel, and the square of its distance. */
+export function nearest(line, at, px, py) {
+  let [best, least] = [null, Infinity];
+  for (let i = 0; i < line.tx.length; i++) {
+    const distance = (at.x(line.tx[i]) - px) ** 2 + (at.y(line.ty[i]) - py) ** 2;
+    if (distance < least) [best, least] = [i, distance];
+  }
+  return [best, least];
+}

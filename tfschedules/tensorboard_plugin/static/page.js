@@ -1,0 +1,50 @@
+/** Pieces of the page. Names of runs and tags only ever become text. */
+
+/** An element with properties (`data-…`, `aria-…` and `role` as attributes) and children. */
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (/^(data-|aria-|role$|for$)/.test(name)) made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children);
+  return made;
+}
+
+/** A check box with its label. */
+export function checkBox(text, checked, changed) {
+  const box = element("input", {type: "checkbox", checked});
+  box.addEventListener("change", () => changed(box.checked));
+  return element("label", {className: "control"}, box, text);
+}
+
+/** A choice with its label; `options` are [value, text]. `set` gives it others. */
+export function choice(text, changed) {
+  const select = element("select");
+  select.addEventListener("change", () => changed(select.value));
+  const label = element("label", {className: "control"}, `${text} `, select);
+  const set = (options, value) => {
+    select.replaceChildren(
+      ...options.map(([key, shown]) => element("option", {value: key}, shown)),
+    );
+    select.value = value;
+  };
+  return {label, set};
+}
+
+export function button(text, title, pressed) {
+  const made = element("button", {type: "button", title}, text);
+  made.addEventListener("click", pressed);
+  return made;
+}
+
+/** A number as one reads it: 0.08, 1e-7, 12300. */
+export function short(value, digits = 4) {
+  if (value === null || value === undefined) return "none";
+  if (!Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e6)) {
+    return value.toExponential(digits - 1).replace(/\.?0+e\+?/, "e");
+  }
+  return String(Number(value.toPrecision(digits)));
+}

@@ -1,0 +1,219 @@
+/** Range tests: loss against rate, raw and smoothed, with what they suggest. */
+
+import {Chart} from "./chart.js";
+import {downloads} from "./download.js";
+import {checkBox, element, short} from "./page.js";
+
+const MOST_CYCLES = 3; // shaded at once: more would hide one another
+const MOST_WRITTEN = 8; // suggestions with their numbers beside them
+
+const sorted = (values) => Float64Array.from(values.filter(Number.isFinite)).sort();
+const alike = (name) => (name === "loss" ? "batch loss" : name);
+
+/** What shows the descent: the losses of a divergence would flatten it to a line. */
+function limits(test) {
+  const sign = test.higher_is_better ? -1 : 1;
+  const curve = test.curves.smoothed_values.filter(Number.isFinite).map((v) => sign * v);
+  const raw = sorted(test.curves.values.map((v) => sign * v));
+  if (curve.length < 2 || raw.length < 1) return null;
+  const begin = curve.slice(0, Math.max(3, Math.floor(curve.length / 5)));
+  const low = Math.min(sorted(curve)[0], raw[0]);
+  const top = Math.max(sorted(begin).at(-1), raw[Math.floor(raw.length / 2)]);
+  const margin = 0.15 * (top - low) || 1;
+  return [sign * (low - margin / 2), sign * (top + 2 * margin)].sort((a, b) => a - b);
+}
+
+/** The lowest and the highest of all sweeps at each rate; null for a single sweep. */
+function band(test) {
+  const sweeps = Object.entries(test.curves)
+    .filter(([name]) => name.startsWith("sweep "))
+    .map(([, values]) => values);
+  if (sweeps.length < 2) return null;
+  const over = (choose) =>
+    Float64Array.from(test.curves.learning_rates, (_, i) => {
+      const seen = sweeps.map((values) => values[i]).filter(Number.isFinite);
+      return seen.length ? choose(...seen) : NaN;
+    });
+  return {low: over(Math.min), high: over(Math.max)};
+}
+
+/** The curve's height at a rate between two of its points. */
+function heightAt(test, rate) {
+  const {learning_rates: rates, smoothed_values: values} = test.curves;
+  const seen = [...rates.keys()].filter((i) => Number.isFinite(values[i]));
+  const next = seen.findIndex((i) => rates[i] >= rate);
+  if (next < 1) return values[seen.at(next)];
+  const [a, b] = [seen[next - 1], seen[next]];
+  const share = (rate - rates[a]) / (rates[b] - rates[a]);
+  return values[a] + share * (values[b] - values[a]);
+}
+
+export class RangeTests {
+  name = "Range tests";
+  key = "range_tests";
+  isHere = (run) => run.range_test;
+  empty = [
+    "There is no range test in this folder. To see one here, write it:",
+    `import tfschedules as tfs
+
+result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
+  ];
+
+  constructor(changed) {
+    this.seen = {raw: true, band: true, marks: true, all: false, xLog: true, yLog: false};
+    const box = (name, text) =>
+      checkBox(text, this.seen[name], (on) => {
+        this.seen[name] = on;
+        changed();
+      });
+    this.charts = new Map(); // one for each metric
+    this.place = element("div");
+    this.table = element("div", {className: "scroll"});
+    this.root = element(
+      "div",
+      {},
+      element(
+        "div",
+        {className: "row"},
+        box("raw", "raw"),
+        box("band", "band of repeats"),
+        box("marks", "suggestions"),
+        box("all", "the divergence, too"),
+        box("xLog", "log rate"),
+        box("yLog", "log loss"),
+        downloads("range_tests", () => this.#content()),
+      ),
+      this.place,
+      this.table,
+    );
+    this.tests = [];
+  }
+
+  /** Show the range tests of these runs. */
+  async draw(runs, data) {
+    const found = await data.rangeTests(runs.map(({run}) => run));
+    return () => {
+      this.tests = runs
+        .filter(({run}) => found.has(run))
+        .map((run) => ({...run, ...found.get(run.run)}));
+      this.#charts();
+      this.table.replaceChildren(this.#rows());
+      return "Every point of a range test is kept and shown.";
+    };
+  }
+
+  #charts() {
+    const good = this.tests.filter((test) => !test.error);
+    const metrics = [...new Set(good.map((test) => test.metric))];
+    for (const [metric, chart] of this.charts) {
+      if (metrics.includes(metric)) continue;
+      chart.root.remove();
+      this.charts.delete(metric);
+    }
+    for (const metric of metrics) {
+      if (!this.charts.has(metric)) {
+        const label = `${alike(metric)} against learning rate`;
+        this.charts.set(metric, new Chart({label, height: 420}));
+        this.place.append(this.charts.get(metric).root);
+      }
+      const tests = good.filter((test) => test.metric === metric);
+      this.charts.get(metric).show(this.#picture(metric, tests));
+    }
+  }
+
+  #picture(metric, tests) {
+    const {raw, marks, all, xLog, yLog} = this.seen;
+    const content = {lines: [], bands: [], marks: [], xLog, yLog};
+    for (const test of tests) {
+      const {learning_rates: x, values, smoothed_values: smoothed} = test.curves;
+      const part = {x, color: test.color, ordered: true};
+      if (raw) content.lines.push({...part, y: values, alpha: 0.45, width: 1});
+      const words = (i) =>
+        `learning rate ${short(x[i])}, raw ${short(values[i])}, step ${i}`;
+      const seen = values.map((_, i) => i).filter((i) => Number.isFinite(smoothed[i]));
+      // Validation data are looked at now and then: the line goes on between.
+      const at = (array) => Float64Array.from(seen, (i) => array[i]);
+      content.lines.push({
+        ...part,
+        x: at(x),
+        y: at(smoothed),
+        width: 2,
+        name: test.run,
+        words: (i) => words(seen[i]),
+      });
+      const between = this.seen.band ? band(test) : null;
+      if (between) {
+        const low = {x, y: between.low};
+        content.bands.push({low, high: {x, y: between.high}, color: test.color, alpha: 0.2});
+      }
+      if (marks) content.marks.push(...this.#marks(test, tests.length));
+    }
+    const found = all ? [] : tests.map(limits).filter((limit) => limit !== null);
+    if (found.length) {
+      const [low, high] = [found.map(([v]) => v), found.map(([, v]) => v)];
+      content.yRange = [Math.min(...low), Math.max(...high)];
+    }
+    const groups = [...new Set(tests.map((test) => test.group))];
+    const of = groups.length === 1 && groups[0] !== null ? ` of ${groups[0]}` : "";
+    return {...content, xLabel: `learning rate${of}`, yLabel: alike(metric)};
+  }
+
+  #marks({suggestion, bounds, color, ...test}, count) {
+    const marks = [];
+    if (bounds && count <= MOST_CYCLES) {
+      marks.push({kind: "span", x: bounds[0], x2: bounds[1], color});
+    }
+    if (suggestion !== null) {
+      const text = count <= MOST_WRITTEN ? short(suggestion, 3) : "";
+      marks.push({kind: "point", x: suggestion, y: heightAt(test, suggestion), color, text});
+    }
+    return marks;
+  }
+
+  #rows() {
+    const heads = ["run", "suggestion", "cycle", "best at", "best", "of", "stopped", "steps", "why"];
+    const head = element("tr", {}, ...heads.map((text) => element("th", {scope: "col"}, text)));
+    const rows = this.tests.map((test) => {
+      const swatch = element("span", {className: "swatch"});
+      swatch.style.background = test.color;
+      const name = element("th", {scope: "row"}, swatch, element("bdi", {}, test.run));
+      if (test.error) {
+        return element("tr", {}, name, element("td", {colSpan: heads.length - 1}, test.error));
+      }
+      const cells = [
+        short(test.suggestion, 3),
+        test.bounds ? test.bounds.map((v) => short(v, 3)).join(" … ") : "none",
+        short(test.best?.[0], 3),
+        short(test.best?.[1]),
+        test.metric + (test.group === null ? "" : `, group ${test.group}`),
+        test.stop_reason,
+        `${test.curves.learning_rates.length} of ${test.steps}`,
+        test.reason,
+      ];
+      return element("tr", {}, name, ...cells.map((text) => element("td", {}, text)));
+    });
+    return element(
+      "table",
+      {},
+      element("caption", {}, "What the range tests found"),
+      element("thead", {}, head),
+      element("tbody", {}, ...rows),
+    );
+  }
+
+  #content() {
+    const good = this.tests.filter((test) => !test.error);
+    const names = [...new Set(good.flatMap((test) => Object.keys(test.curves)))];
+    const rows = [["run", "step", "metric", ...names]];
+    for (const {run, metric, curves} of good) {
+      curves.learning_rates.forEach((_, i) => {
+        rows.push([run, i, metric, ...names.map((name) => curves[name]?.[i])]);
+      });
+    }
+    const legend = good.map(({color, run, suggestion}) => ({
+      color,
+      name: `${run}: suggestion ${short(suggestion, 3)}`,
+    }));
+    return {charts: [...this.charts.values()], legend, rows};
+  }
+}

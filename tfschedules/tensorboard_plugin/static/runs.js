@@ -1,0 +1,109 @@
+/** The list of runs: check boxes, a filter, and the colors that TensorBoard gives them. */
+
+import {runColor} from "./host.js";
+import {button, element} from "./page.js";
+
+export class Runs {
+  #all = []; // as the server lists them
+  #here = []; // those with something to show in this view
+  #off = new Set(); // names of runs that were unchecked
+  #pattern = null;
+
+  constructor(changed) {
+    this.changed = changed;
+    this.filter = element("input", {
+      type: "search",
+      placeholder: "Filter runs (regular expression)",
+      "aria-label": "Filter runs by a regular expression",
+      spellcheck: false,
+    });
+    this.filter.addEventListener("input", () => this.#filtered());
+    this.problem = element("div", {className: "problem", role: "alert"});
+    this.count = element("div", {className: "count", role: "status"});
+    this.list = element("div", {className: "list", role: "group", "aria-label": "Runs"});
+    this.root = element(
+      "aside",
+      {"aria-label": "Runs"},
+      this.filter,
+      this.problem,
+      element(
+        "div",
+        {className: "row"},
+        button("All", "Check all runs that the filter lets through", () => this.#check(true)),
+        button("None", "Uncheck all runs that the filter lets through", () => this.#check(false)),
+        this.count,
+      ),
+      this.list,
+    );
+  }
+
+  /** Take another list of runs, and which of them this view is about. */
+  set(all, isHere) {
+    this.#all = all.map((run, index) => ({...run, index}));
+    this.#here = this.#all.filter(isHere);
+    this.#draw();
+  }
+
+  /** The runs to show, in TensorBoard's order: {run, color, scalars, range_test}. */
+  get shown() {
+    return this.#passing()
+      .filter(({run}) => !this.#off.has(run))
+      .map((run) => ({...run, color: runColor(run.index)}));
+  }
+
+  /** After a change from light to dark. */
+  repaint() {
+    this.#draw();
+  }
+
+  #passing() {
+    const pattern = this.#pattern;
+    return this.#here.filter(({run}) => pattern === null || pattern.test(run));
+  }
+
+  #filtered() {
+    try {
+      // As TensorBoard's own filter: without regard to capitals.
+      this.#pattern = this.filter.value ? new RegExp(this.filter.value, "i") : null;
+      this.problem.textContent = "";
+      this.filter.setAttribute("aria-invalid", "false");
+    } catch (error) {
+      this.problem.textContent = `${error.message}. The filter before is kept.`;
+      this.filter.setAttribute("aria-invalid", "true");
+      return;
+    }
+    this.#draw();
+    this.changed();
+  }
+
+  #check(on) {
+    for (const {run} of this.#passing()) {
+      if (on) this.#off.delete(run);
+      else this.#off.add(run);
+    }
+    this.#draw();
+    this.changed();
+  }
+
+  #draw() {
+    const rows = this.#passing().map(({run, index}) => {
+      const box = element("input", {type: "checkbox", checked: !this.#off.has(run)});
+      box.addEventListener("change", () => {
+        if (box.checked) this.#off.delete(run);
+        else this.#off.add(run);
+        this.#counted();
+        this.changed();
+      });
+      const swatch = element("span", {className: "swatch"});
+      swatch.style.background = runColor(index);
+      const name = element("bdi", {title: run}, run === "" ? "(no name)" : run);
+      return element("label", {className: "run"}, box, swatch, name);
+    });
+    this.list.replaceChildren(...rows);
+    this.#counted();
+  }
+
+  #counted() {
+    this.count.textContent = `${this.shown.length} of ${this.#here.length} shown`;
+  }
+}

@@ -1,0 +1,152 @@
+/** Any scalar against any scalar of the same run. */
+
+import {Chart} from "./chart.js";
+import {downloads} from "./download.js";
+import {checkBox, choice, element, short} from "./page.js";
+
+const STEP = "step";
+const TIME = "seconds since the run began";
+const FIRST = ["schedule/learning_rate", "schedule/loss"];
+
+/**
+ * y over x where both are known. x was perhaps kept at other steps than y: between two
+ * of its steps it is read off the line between them, before and after them it is not.
+ */
+export function pairs(x, y) {
+  const [xs, ys, steps] = [[], [], []];
+  let [place, between] = [0, 0];
+  y.steps.forEach((step, i) => {
+    while (place < x.steps.length && x.steps[place] < step) place++;
+    let value;
+    if (x.steps[place] === step) {
+      value = x.values[place];
+    } else if (place > 0 && place < x.steps.length) {
+      const [a, b] = [place - 1, place];
+      const share = (step - x.steps[a]) / (x.steps[b] - x.steps[a]);
+      value = x.values[a] + share * (x.values[b] - x.values[a]);
+      between++;
+    } else {
+      return;
+    }
+    xs.push(value);
+    ys.push(y.values[i]);
+    steps.push(step);
+  });
+  return {x: xs, y: ys, steps, between};
+}
+
+export class Versus {
+  name = "Any against any";
+  key = "versus";
+  isHere = (run) => Object.keys(run.scalars).length > 0;
+  empty = [
+    "There are no scalars in this folder. To see some here, record a training:",
+    `import tfschedules as tfs
+
+callbacks = [tfs.OneCycle(max_lr=0.1), tfs.TensorBoardLogger("logs")]
+model.fit(x, y, epochs=10, callbacks=callbacks)`,
+  ];
+
+  constructor(changed) {
+    this.seen = {x: "", y: "", xLog: true, yLog: false, dots: false};
+    const set = (name) => (value) => {
+      this.seen[name] = value;
+      if (name === "x" || name === "y") this.chart.zoom[name] = null;
+      changed();
+    };
+    this.choices = {x: choice("x", set("x")), y: choice("y", set("y"))};
+    this.chart = new Chart({label: "One scalar against another", height: 480});
+    this.lines = [];
+    this.root = element(
+      "div",
+      {},
+      element(
+        "div",
+        {className: "row"},
+        this.choices.y.label,
+        "against",
+        this.choices.x.label,
+        checkBox("log x", true, set("xLog")),
+        checkBox("log y", false, set("yLog")),
+        checkBox("points", false, set("dots")),
+        downloads("scalars", () => this.#content()),
+      ),
+      this.chart.root,
+    );
+  }
+
+  /** Show one scalar of these runs against another. */
+  async draw(runs, data) {
+    this.#offer(runs);
+    const {x, y} = this.seen;
+    const names = runs
+      .filter(({scalars}) => y in scalars && (x in scalars || x === STEP || x === TIME))
+      .map(({run}) => run);
+    const curves = (tag) => data.scalars(tag, names);
+    const computed = x === STEP || x === TIME;
+    const [ys, xs] = await Promise.all([curves(y), computed ? null : curves(x)]);
+    return () => this.#show(runs, ys, xs);
+  }
+
+  #offer(runs) {
+    const tags = [...new Set(runs.flatMap((run) => Object.keys(run.scalars)))].sort();
+    const options = tags.map((tag) => [tag, tag]);
+    const {seen} = this;
+    // What was chosen stays, also while no run that is shown has it.
+    const kept = (tag) => (tag && !tags.includes(tag) ? [[tag, `${tag} (in no run shown)`]] : []);
+    if (!seen.y) seen.y = tags.includes(FIRST[1]) ? FIRST[1] : (tags[0] ?? "");
+    if (!seen.x) seen.x = tags.includes(FIRST[0]) ? FIRST[0] : STEP;
+    const computed = [STEP, TIME].map((name) => [name, name]);
+    const missing = computed.some(([name]) => name === seen.x) ? [] : kept(seen.x);
+    this.choices.x.set([...computed, ...options, ...missing], seen.x);
+    this.choices.y.set([...options, ...kept(seen.y)], seen.y);
+  }
+
+  #show(runs, ys, xs) {
+    const {x, y, xLog, yLog, dots} = this.seen;
+    let between = 0;
+    this.lines = runs
+      .filter(({run}) => ys.has(run) && (xs === null || xs.has(run)))
+      .map(({run, color}) => {
+        const own = ys.get(run);
+        const times = own.wall_times;
+        const computed = {
+          [STEP]: () => own.steps,
+          [TIME]: () => times.map((time) => time - times[0]),
+        };
+        const other = xs?.get(run) ?? {steps: own.steps, values: computed[x]()};
+        const pair = pairs(other, own);
+        between += pair.between;
+        const words = (i) => `step ${pair.steps[i]}, ${x} ${short(pair.x[i])}`;
+        const ordered = pair.x.every((v, i) => i === 0 || v >= pair.x[i - 1]);
+        return {...pair, color, alpha: 0.85, dots, name: run, words, ordered: ordered && !dots};
+      });
+    this.chart.show({lines: this.lines, xLog, yLog, xLabel: x, yLabel: y});
+    return this.#note(between);
+  }
+
+  #note(between) {
+    const {xLog, yLog} = this.seen;
+    const bad = (values, log) => values.filter((v) => !Number.isFinite(v) || (log && v <= 0)).length;
+    const lost = this.lines.reduce(
+      (sum, line) => sum + Math.max(bad(line.x, xLog), bad(line.y, yLog)),
+      0,
+    );
+    const most = Math.max(0, ...this.lines.map(({steps}) => steps.length));
+    const notes = [
+      `Up to ${most} points a run. Of a longer run TensorBoard keeps 1000, unless it is started with --samples_per_plugin=scalars=10000.`,
+    ];
+    if (between) notes.push(`At ${between} points x was not kept, and is read off the line between its neighbours.`);
+    if (lost) notes.push(`${lost} points are left out: not finite${xLog || yLog ? ", or not positive on a logarithmic axis" : ""}.`);
+    return notes.join(" ");
+  }
+
+  #content() {
+    const rows = [["run", "step", this.seen.x, this.seen.y]];
+    for (const {name, steps, x, y} of this.lines) {
+      steps.forEach((step, i) => rows.push([name, step, x[i], y[i]]));
+    }
+    const legend = this.lines.map(({color, name}) => ({color, name}));
+    return {charts: [this.chart], legend, rows};
+  }
+}
