@@ -5,7 +5,9 @@ const MOST_CHARACTERS = 6000; // of an address
 
 /** Numbers from base64 of little-endian float64, as every browser's machine has them. */
 export function numbers(text) {
-  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
   return new Float64Array(bytes.buffer);
 }
 

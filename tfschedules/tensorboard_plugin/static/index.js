@@ -99,10 +99,13 @@ class Page {
       this.empty.replaceChildren(element("p", {}, text), element("pre", {}, code));
     }
     this.panel.replaceChildren(view.root);
+    this.panel.setAttribute("aria-busy", "true");
+    this.note.textContent = "Loading …";
     try {
       const show = await view.draw(this.runs.shown, this.data);
       if (drawing !== this.#drawing) return;
       this.note.textContent = show();
+      this.panel.setAttribute("aria-busy", "false");
       this.problem.textContent = "";
       this.root.dataset.drawn = view.key;
     } catch (error) {

@@ -7,15 +7,25 @@
  * pixels, `alpha`, `dots` for points instead of a line, `ordered` if x never falls.
  */
 
-const transform = (log) => (log ? (v) => (v > 0 ? Math.log10(v) : NaN) : (v) => v);
+const kept = {linear: new WeakMap(), log: new WeakMap()};
+
+/** Values on an axis's own scale, NaN where they have no place there; computed once. */
+function transformed(values, log) {
+  const known = log ? kept.log : kept.linear;
+  if (!known.has(values)) {
+    const found = new Float64Array(values.length);
+    for (let i = 0; i < found.length; i++) {
+      const t = log ? Math.log10(values[i]) : values[i]; // NaN below 0, -Infinity at 0
+      found[i] = Number.isFinite(t) ? t : NaN;
+    }
+    known.set(values, found);
+  }
+  return known.get(values);
+}
 
 /** The line with its points in the axes' own scales: `tx`, `ty`; NaN where it breaks. */
 export function scaled(line, xLog, yLog) {
-  const finite = (v) => (Number.isFinite(v) ? v : NaN);
-  const [fx, fy] = [transform(xLog), transform(yLog)];
-  const tx = Float64Array.from(line.x, (v) => finite(fx(v)));
-  const ty = Float64Array.from(line.y, (v) => finite(fy(v)));
-  return {...line, tx, ty};
+  return {...line, tx: transformed(line.x, xLog), ty: transformed(line.y, yLog)};
 }
 
 /** [lowest, highest] of one of the arrays of scaled lines; null if there is no point. */
@@ -41,20 +51,25 @@ export function draw(context, line, at, ratio) {
   context.lineJoin = "round";
   context.setLineDash((line.dash ?? []).map((length) => length * ratio));
   context.beginPath();
-  if (line.dots) dots(context, line, at, ratio);
-  else if (line.ordered) columns(context, line, at);
-  else path(context, line, at);
-  if (line.dots) context.fill();
-  else context.stroke();
+  if (line.dots) {
+    dots(context, line, at, ratio);
+    context.fill();
+  } else {
+    columns(context, line, at);
+    context.stroke();
+  }
   context.setLineDash([]);
   context.globalAlpha = 1;
 }
 
-/** A line whose x never falls: of each column of pixels the first, lowest, highest, last. */
-function columns(context, line, at) {
+/**
+ * A line: of the points that follow one another in the same column of pixels only the
+ * first, the lowest, the highest and the last. What is seen is the same.
+ */
+function columns(context, {tx, ty}, at) {
   let column = NaN;
-  let first, low, high, last;
   let open = false;
+  let first, low, high, last;
   const end = () => {
     if (Number.isNaN(column)) return;
     if (open) context.lineTo(column, first);
@@ -64,19 +79,19 @@ function columns(context, line, at) {
       context.lineTo(column, low);
       context.lineTo(column, high);
     }
-    // A point alone is seen, too.
-    context.lineTo(column, last);
+    context.lineTo(column, last); // also for a point alone, so that it is seen
   };
-  for (let i = 0; i < line.tx.length; i++) {
-    const x = Math.round(at.x(line.tx[i]) * 2) / 2;
-    const y = at.y(line.ty[i]);
+  const count = tx.length;
+  for (let i = 0; i < count; i++) {
+    const x = Math.round(at.x(tx[i]) * 2) / 2;
+    const y = at.y(ty[i]);
     if (Number.isNaN(x) || Number.isNaN(y)) {
       end();
       column = NaN;
       open = false;
     } else if (x === column) {
-      low = Math.min(low, y);
-      high = Math.max(high, y);
+      if (y < low) low = y;
+      if (y > high) high = y;
       last = y;
     } else {
       end();
@@ -85,23 +100,6 @@ function columns(context, line, at) {
     }
   }
   end();
-}
-
-/** A line in any order: points less than half a pixel from the last are left out. */
-function path(context, line, at) {
-  let [lastX, lastY] = [NaN, NaN];
-  for (let i = 0; i < line.tx.length; i++) {
-    const [x, y] = [at.x(line.tx[i]), at.y(line.ty[i])];
-    if (Number.isNaN(x) || Number.isNaN(y)) {
-      lastX = NaN;
-    } else if (Number.isNaN(lastX)) {
-      context.moveTo(x, y);
-      [lastX, lastY] = [x, y];
-    } else if (Math.abs(x - lastX) + Math.abs(y - lastY) > 0.5) {
-      context.lineTo(x, y);
-      [lastX, lastY] = [x, y];
-    }
-  }
 }
 
 function dots(context, line, at, ratio) {

@@ -42,15 +42,20 @@ function order(panels) {
   return [...panels].sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
 }
 
+const smoothed = new WeakMap(); // from losses to {weight, curve}
+
 /** Exponential smoothing without the pull to zero at its beginning, as TensorBoard's. */
 function smooth(values, weight) {
-  let [mean, count] = [0, 0];
-  return values.map((value) => {
+  if (smoothed.get(values)?.weight === weight) return smoothed.get(values).curve;
+  let [mean, rest] = [0, 1];
+  const curve = values.map((value) => {
     if (!Number.isFinite(value)) return value;
     mean = weight * mean + (1 - weight) * value;
-    count += 1;
-    return mean / (1 - weight ** count);
+    rest *= weight;
+    return mean / (1 - rest);
   });
+  smoothed.set(values, {weight, curve});
+  return curve;
 }
 
 /** What was kept of a run's steps, where that is not all of them. */

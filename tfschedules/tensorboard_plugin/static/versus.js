@@ -13,26 +13,26 @@ const FIRST = ["schedule/learning_rate", "schedule/loss"];
  * of its steps it is read off the line between them, before and after them it is not.
  */
 export function pairs(x, y) {
-  const [xs, ys, steps] = [[], [], []];
-  let [place, between] = [0, 0];
-  y.steps.forEach((step, i) => {
+  const found = {x: new Float64Array(y.steps.length), between: 0};
+  let [place, begin, end] = [0, 0, 0];
+  for (let i = 0; i < y.steps.length; i++) {
+    const step = y.steps[i];
     while (place < x.steps.length && x.steps[place] < step) place++;
-    let value;
+    if (place === x.steps.length) break;
     if (x.steps[place] === step) {
-      value = x.values[place];
-    } else if (place > 0 && place < x.steps.length) {
+      found.x[i] = x.values[place];
+    } else if (place > 0) {
       const [a, b] = [place - 1, place];
       const share = (step - x.steps[a]) / (x.steps[b] - x.steps[a]);
-      value = x.values[a] + share * (x.values[b] - x.values[a]);
-      between++;
+      found.x[i] = x.values[a] + share * (x.values[b] - x.values[a]);
+      found.between++;
     } else {
-      return;
+      begin = i + 1;
     }
-    xs.push(value);
-    ys.push(y.values[i]);
-    steps.push(step);
-  });
-  return {x: xs, y: ys, steps, between};
+    end = i + 1;
+  }
+  const part = (values) => values.subarray(begin, end);
+  return {...found, x: part(found.x), y: part(y.values), steps: part(y.steps)};
 }
 
 export class Versus {
@@ -57,6 +57,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     this.choices = {x: choice("x", set("x")), y: choice("y", set("y"))};
     this.chart = new Chart({label: "One scalar against another", height: 480});
     this.lines = [];
+    this.pairs = new Map();
     this.root = element(
       "div",
       {},
@@ -105,6 +106,14 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   #show(runs, ys, xs) {
     const {x, y, xLog, yLog, dots} = this.seen;
     let between = 0;
+    const pairOf = (run, own, other) => {
+      const key = JSON.stringify([run, x, y]);
+      const known = this.pairs.get(key);
+      if (known?.own === own) return known.pair; // nothing was read anew
+      const pair = pairs(other(), own);
+      this.pairs.set(key, {own, pair});
+      return pair;
+    };
     this.lines = runs
       .filter(({run}) => ys.has(run) && (xs === null || xs.has(run)))
       .map(({run, color}) => {
@@ -114,8 +123,8 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
           [STEP]: () => own.steps,
           [TIME]: () => times.map((time) => time - times[0]),
         };
-        const other = xs?.get(run) ?? {steps: own.steps, values: computed[x]()};
-        const pair = pairs(other, own);
+        const other = () => xs?.get(run) ?? {steps: own.steps, values: computed[x]()};
+        const pair = pairOf(run, own, other);
         between += pair.between;
         const words = (i) => `step ${pair.steps[i]}, ${x} ${short(pair.x[i])}`;
         const ordered = pair.x.every((v, i) => i === 0 || v >= pair.x[i - 1]);
