@@ -39,6 +39,7 @@ _FILES = {
     "page.js": _JAVASCRIPT,
     "range_tests.js": _JAVASCRIPT,
     "runs.js": _JAVASCRIPT,
+    "smoothing.js": _JAVASCRIPT,
     "training.js": _JAVASCRIPT,
     "versus.js": _JAVASCRIPT,
     "style.css": _CSS,

@@ -46,7 +46,8 @@ export class Chart {
 
   /**
    * Show other things. `lines` as in lines.js; `bands`: {low, high, color, alpha}, two
-   * lines; `marks`: {x, y, x2, color, text, kind: "point" | "span"}; `xLog`, `yLog`;
+   * lines; `marks`: {kind: "span", x, x2, color} or
+   * {kind: "point", x, y, color, text, rule}; `xLog`, `yLog`;
    * `xLabel`, `yLabel`; `yRange`: what to show of y at first, where not all.
    */
   show(content) {
@@ -217,12 +218,14 @@ export class Chart {
     const [x, y] = [at.x(this.#scaledX(mark.x)), at.y(this.#scaledY(mark.y))];
     context.strokeStyle = context.fillStyle = mark.color;
     context.lineWidth = 1.2 * ratio;
-    context.setLineDash([4 * ratio, 4 * ratio]);
-    context.beginPath();
-    context.moveTo(x, top);
-    context.lineTo(x, top + height);
-    context.stroke();
-    context.setLineDash([]);
+    if (mark.rule) {
+      context.setLineDash([4 * ratio, 4 * ratio]);
+      context.beginPath();
+      context.moveTo(x, top);
+      context.lineTo(x, top + height);
+      context.stroke();
+      context.setLineDash([]);
+    }
     context.beginPath();
     context.arc(x, y, 5 * ratio, 0, 2 * Math.PI);
     context.fill();

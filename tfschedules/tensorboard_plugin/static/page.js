@@ -32,6 +32,13 @@ export function choice(text, changed) {
   return {label, set};
 }
 
+/** A slider from 0 to 0.99 with its label. */
+export function slider(text, value, changed) {
+  const made = element("input", {type: "range", min: 0, max: 0.99, step: 0.01, value});
+  made.addEventListener("input", () => changed(Number(made.value)));
+  return element("label", {className: "control"}, `${text} `, made);
+}
+
 export function button(text, title, pressed) {
   const made = element("button", {type: "button", title}, text);
   made.addEventListener("click", pressed);

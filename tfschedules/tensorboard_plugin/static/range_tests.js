@@ -165,7 +165,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
     }
     if (suggestion !== null) {
       const text = count <= MOST_WRITTEN ? short(suggestion, 3) : "";
-      marks.push({kind: "point", x: suggestion, y: heightAt(test, suggestion), color, text});
+      const y = heightAt(test, suggestion);
+      marks.push({kind: "point", x: suggestion, y, color, text, rule: text !== ""});
     }
     return marks;
   }

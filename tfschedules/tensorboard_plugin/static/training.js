@@ -2,7 +2,8 @@
 
 import {Chart} from "./chart.js";
 import {downloads} from "./download.js";
-import {checkBox, choice, element, short} from "./page.js";
+import {checkBox, choice, element, short, slider} from "./page.js";
+import {smooth} from "./smoothing.js";
 
 const PREFIX = "schedule/";
 const RATE = `${PREFIX}learning_rate`;
@@ -42,22 +43,6 @@ function order(panels) {
   return [...panels].sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
 }
 
-const smoothed = new WeakMap(); // from losses to {weight, curve}
-
-/** Exponential smoothing without the pull to zero at its beginning, as TensorBoard's. */
-function smooth(values, weight) {
-  if (smoothed.get(values)?.weight === weight) return smoothed.get(values).curve;
-  let [mean, rest] = [0, 1];
-  const curve = values.map((value) => {
-    if (!Number.isFinite(value)) return value;
-    mean = weight * mean + (1 - weight) * value;
-    rest *= weight;
-    return mean / (1 - rest);
-  });
-  smoothed.set(values, {weight, curve});
-  return curve;
-}
-
 /** What was kept of a run's steps, where that is not all of them. */
 function sampled(curves) {
   for (const {steps} of curves) {
@@ -90,8 +75,6 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       set("x")(value);
     });
     x.set([["step", "steps"], ["hours", "hours"]], "step");
-    const slider = element("input", {type: "range", min: 0, max: 0.99, step: 0.01, value: 0.6});
-    slider.addEventListener("input", () => set("smoothing")(Number(slider.value)));
     this.panels = new Map(); // from tags to {chart, lines}
     this.place = element("div");
     this.dashes = element("div", {className: "row"});
@@ -104,7 +87,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         x.label,
         checkBox("log rate", false, set("logRate")),
         checkBox("log loss", false, set("logLoss")),
-        element("label", {className: "control"}, "smoothing of the loss ", slider),
+        slider("smoothing of the loss", this.seen.smoothing, set("smoothing")),
         downloads("training", () => this.#content()),
       ),
       this.dashes,

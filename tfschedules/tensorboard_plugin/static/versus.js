@@ -2,11 +2,15 @@
 
 import {Chart} from "./chart.js";
 import {downloads} from "./download.js";
-import {checkBox, choice, element, short} from "./page.js";
+import {checkBox, choice, element, short, slider} from "./page.js";
+import {smooth} from "./smoothing.js";
 
 const STEP = "step";
 const TIME = "seconds since the run began";
 const FIRST = ["schedule/learning_rate", "schedule/loss"];
+
+/** Whether it spans decades, as rates do. */
+const isRate = (tag) => tag.includes("learning_rate");
 
 /**
  * y over x where both are known. x was perhaps kept at other steps than y: between two
@@ -48,12 +52,14 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   ];
 
   constructor(changed) {
-    this.seen = {x: "", y: "", xLog: true, yLog: false, dots: false};
+    this.seen = {x: "", y: "", xLog: true, yLog: false, dots: false, smoothing: 0};
     const set = (name) => (value) => {
       this.seen[name] = value;
       if (name === "x" || name === "y") this.chart.zoom[name] = null;
+      if (name === "x") this.xLog.control.checked = this.seen.xLog = isRate(value);
       changed();
     };
+    this.xLog = checkBox("log x", true, set("xLog"));
     this.choices = {x: choice("x", set("x")), y: choice("y", set("y"))};
     this.chart = new Chart({label: "One scalar against another", height: 480});
     this.lines = [];
@@ -67,9 +73,10 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         this.choices.y.label,
         "against",
         this.choices.x.label,
-        checkBox("log x", true, set("xLog")),
+        this.xLog,
         checkBox("log y", false, set("yLog")),
         checkBox("points", false, set("dots")),
+        slider("smoothing of y", 0, set("smoothing")),
         downloads("scalars", () => this.#content()),
       ),
       this.chart.root,
@@ -96,7 +103,10 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     // What was chosen stays, also while no run that is shown has it.
     const kept = (tag) => (tag && !tags.includes(tag) ? [[tag, `${tag} (in no run shown)`]] : []);
     if (!seen.y) seen.y = tags.includes(FIRST[1]) ? FIRST[1] : (tags[0] ?? "");
-    if (!seen.x) seen.x = tags.includes(FIRST[0]) ? FIRST[0] : STEP;
+    if (!seen.x) {
+      seen.x = tags.includes(FIRST[0]) ? FIRST[0] : STEP;
+      this.xLog.control.checked = seen.xLog = isRate(seen.x);
+    }
     const computed = [STEP, TIME].map((name) => [name, name]);
     const missing = computed.some(([name]) => name === seen.x) ? [] : kept(seen.x);
     this.choices.x.set([...computed, ...options, ...missing], seen.x);
@@ -104,7 +114,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   }
 
   #show(runs, ys, xs) {
-    const {x, y, xLog, yLog, dots} = this.seen;
+    const {x, y, xLog, yLog, dots, smoothing} = this.seen;
     let between = 0;
     const pairOf = (run, own, other) => {
       const key = JSON.stringify([run, x, y]);
@@ -128,9 +138,15 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         between += pair.between;
         const words = (i) => `step ${pair.steps[i]}, ${x} ${short(pair.x[i])}`;
         const ordered = pair.x.every((v, i) => i === 0 || v >= pair.x[i - 1]);
-        return {...pair, color, alpha: 0.85, dots, name: run, words, ordered: ordered && !dots};
+        const line = {...pair, color, dots, name: run, words};
+        return {...line, alpha: 0.85, ordered: ordered && !dots};
       });
-    this.chart.show({lines: this.lines, xLog, yLog, xLabel: x, yLabel: y});
+    const faint = (line) => ({...line, name: "", alpha: 0.2, width: 1});
+    const smoothed = (line) => ({...line, y: smooth(line.y, smoothing), width: 2});
+    const lines = smoothing
+      ? [...this.lines.map(faint), ...this.lines.map(smoothed)]
+      : this.lines;
+    this.chart.show({lines, xLog, yLog, xLabel: x, yLabel: y});
     return this.#note(between);
   }
 
