@@ -23,6 +23,7 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 IMAGES = Path(__file__).with_name("images")
@@ -156,7 +157,7 @@ def look(driver: webdriver.Chrome, address: str) -> None:
         plot = driver.find_element(By.CSS_SELECTOR, "#view .u-over")
         ActionChains(driver).move_to_element_with_offset(plot, *place).perform()
         save(view)
-    filter_box.clear()
+    filter_box.send_keys(Keys.CONTROL, "a", Keys.DELETE)
     driver.switch_to.default_content()
     driver.execute_script("document.body.classList.add('dark-mode')")
     driver.switch_to.frame(driver.find_element(By.CSS_SELECTOR, frame))

@@ -8,6 +8,8 @@ import {Runs} from "./runs.js";
 import {Training} from "./training.js";
 import {Versus} from "./versus.js";
 
+const NO_RUN = "No run is shown: check one in the list, or change the filter.";
+
 const here = (file) => new URL(file, import.meta.url).href;
 
 function style(file) {
@@ -101,10 +103,12 @@ class Page {
     this.panel.replaceChildren(view.root);
     this.panel.setAttribute("aria-busy", "true");
     this.note.textContent = "Loading …";
+    const shown = this.runs.shown;
     try {
-      const show = await view.draw(this.runs.shown, this.data);
+      const show = await view.draw(shown, this.data);
       if (drawing !== this.#drawing) return;
-      this.note.textContent = show();
+      const note = show();
+      this.note.textContent = shown.length ? note : NO_RUN;
       this.panel.setAttribute("aria-busy", "false");
       this.problem.textContent = "";
       this.root.dataset.drawn = view.key;
