@@ -2,9 +2,9 @@
 
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
 the compiled step; `split` gives each part of the weights a rate of its own; `freezing`
-leaves some out; `losses` keeps every batch's own loss; `snapshot` puts a model back to
-the bit; `between` shows it right after an update; `loan` gives back what was borrowed,
-also after an interrupted fit.
+leaves some out; `losses` keeps every batch's own loss, of all `replicas`; `snapshot`
+puts a model back to the bit; `between` shows it right after an update; `loan` gives
+back what was borrowed, also after an interrupted fit.
 """
 
 from tfschedules.drive.between import Stops

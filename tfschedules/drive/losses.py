@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.replicas import replicas_of, scope_of, share, whole_batch
 from tfschedules.drive.state import batches_made, innermost, read
 
 CAPACITY = 1024
@@ -31,27 +32,58 @@ def block_of(model: keras.Model) -> int:
 
 
 class KeptLoss(keras.metrics.Metric):
-    """The model's loss tracker, which also keeps each value that it is given."""
+    """The model's loss tracker, which also keeps each value that it is given.
 
-    def __init__(self, mean: keras.metrics.Metric, capacity: int) -> None:
+    Each of several replicas keeps what it adds to the batch's sum, and its samples: the
+    rings are summed when they are read, and a step is not held up.
+    """
+
+    def __init__(
+        self, mean: keras.metrics.Metric, capacity: int, replicas: int = 1
+    ) -> None:
         super().__init__(name=mean.name, dtype=mean.dtype)
         self.mean = mean
         self.capacity = capacity
         self.recording = True
         self.seen = False  # whether the step that is traced has given its loss
         self.ring = self.add_variable((capacity,), "zeros", "float32", name="ring")
-        self.count = self.add_variable((), "zeros", "int32", name="count")
+        self.count = self.add_variable(
+            (), "zeros", "int32", aggregation="only_first_replica", name="count"
+        )
+        self.samples: keras.Variable | None = None
+        if replicas > 1:
+            self.samples = self.add_variable(
+                (capacity,), "zeros", "float32", name="samples"
+            )
         self.other: keras.Variable | None = None  # the ring of another metric
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a batch's loss, weighted as the stock tracker does."""
         self.mean.update_state(values, sample_weight=sample_weight)
         if self.recording:  # asked when a step is traced
-            self.keep(values)
+            self.keep(values, sample_weight)
 
-    def keep(self, loss: Any) -> None:
-        """Put a batch's loss into the ring."""
+    def keep_other_too(self) -> None:
+        """Make a ring for another metric, too."""
+        self.other = self.add_variable(
+            (self.capacity,), "zeros", "float32",
+            aggregation="only_first_replica", name="other",
+        )  # fmt: skip
+
+    def keep(self, loss: Any, samples: Any = None) -> None:
+        """Put a batch's loss, or the part of it that this replica has, into the ring.
+
+        Args:
+            loss: The mean over the samples.
+            samples: How many those are; of no meaning on one device.
+        """
         self.seen = True
+        if self.samples is not None:
+            ops = keras.ops
+            samples = ops.sum(samples) if samples is not None else ops.size(loss)
+            samples = ops.cast(samples, "float32")
+            loss = share(loss, samples)
+            self._put(self.samples, samples, self.count)
         self._put(self.ring, loss, self.count)
         self.count.assign(self.count + 1)
 
@@ -166,9 +198,8 @@ class StepReader:
         reader = cls(model, loan)
         kept = reader._kept
         if metric is not None:
-            kept.other = kept.add_variable(
-                (kept.capacity,), "zeros", "float32", name="other"
-            )
+            with scope_of(model):
+                kept.keep_other_too()
         stock = type(model).train_step is keras.Model.train_step
         if metric is not None or not stock or "train_step" in vars(model):
             step = _Alone(model, kept, metric, on_trace)
@@ -179,7 +210,9 @@ class StepReader:
     @staticmethod
     def _keep(model: keras.Model, loan: Loan) -> KeptLoss:
         tracker, test_step = model._loss_tracker, model.test_step
-        kept = KeptLoss(tracker, max(CAPACITY, 2 * block_of(model)))
+        capacity = max(CAPACITY, 2 * block_of(model))
+        with scope_of(model):
+            kept = KeptLoss(tracker, capacity, replicas_of(model))
 
         def without_keeping(*args: Any) -> Any:
             kept.recording = False
@@ -223,6 +256,8 @@ class StepReader:
             kept = self._kept
             slots = np.arange(self._count, count) % kept.capacity
             losses = read(self._model, kept.ring)[slots]
+            if kept.samples is not None:
+                losses = losses / read(self._model, kept.samples)[slots]
             others = losses
             if kept.other is not None:
                 others = read(self._model, kept.other)[slots]
@@ -288,7 +323,9 @@ class _Alone:
         """A step that changes variables."""
         self.begin()
         logs = self.step(data)
-        self.end(logs)
+        x = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
+        idle = [] if self.kept.seen else [self.kept.name]
+        self.end(whole_batch(self.model, logs, keras.ops.shape(x)[0], idle))
         return logs
 
     def with_state(self, state: Any, data: Any) -> Any:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras.src.backend.common import global_state
 
+from tfschedules.drive.replicas import copies_of
 from tfschedules.drive.split import Split
 from tfschedules.drive.state import innermost, value_of
 
@@ -94,8 +95,9 @@ class Snapshot:
 
     That is: all variables, with BatchNorm statistics and seed generators; those of the
     optimizer and of others that the model holds, also what they do not track themselves
-    (Nadam's product); metrics; `stop_training`; and the random generators. An optimizer
-    that is not built yet is built first, so that there are slots to put back.
+    (Nadam's product); metrics; `stop_training`; and the random generators. Of several
+    replicas it is what each one has. An optimizer that is not built yet is built first,
+    so that there are slots to put back.
     """
 
     def __init__(self, model: keras.Model, folder: str | None = None) -> None:
@@ -119,9 +121,10 @@ class Snapshot:
         self._unbuilt = [each for each in optimizers if not each.built]
         self._values: dict[int, tuple[Any, Any]] = {}
         for variable in _variables(model, optimizers):
-            if id(variable) not in self._values:
-                stored = self._store.put(_value_of_any(variable))
-                self._values[id(variable)] = variable, stored
+            for copy in copies_of(variable):
+                if id(copy) not in self._values:
+                    stored = self._store.put(_value_of_any(copy))
+                    self._values[id(copy)] = copy, stored
         self._stop_training = model.stop_training
         self._missed = dict(split.missed) if (split := self._split()) else {}
 
@@ -130,7 +133,7 @@ class Snapshot:
         for variable, stored in self._values.values():
             variable.assign(self._store.get(stored))
         for metric in self._model.metrics:
-            if any(id(variable) not in self._values for variable in metric.variables):
+            if not all(self._has(variable) for variable in metric.variables):
                 metric.reset_state()
         self._model.stop_training = self._stop_training
         if split := self._split():  # batches that frozen weights have missed
@@ -145,8 +148,11 @@ class Snapshot:
         fresh = type(optimizer).from_config(optimizer.get_config())
         fresh.build(innermost(optimizer)._trainable_variables)
         for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
-            if id(variable) not in self._values:
+            if not self._has(variable):
                 variable.assign(value_of(new))
+
+    def _has(self, variable: Any) -> bool:
+        return all(id(copy) in self._values for copy in copies_of(variable))
 
     def _split(self) -> Split | None:
         return Split.at(innermost(self._model.optimizer))
