@@ -21,6 +21,7 @@ from tfschedules.drive import (
     check_compiled,
     has_weights,
     innermost,
+    is_first_process,
 )
 from tfschedules.held_out import bounded
 from tfschedules.range_test import RangeTest, held_values
@@ -158,7 +159,9 @@ def find_learning_rate(
         innermost(model.optimizer).gradient_accumulation_steps or 1
     )
     source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
-    run_dir = None if log_dir is None else new_range_test_run(log_dir)
+    run_dir = None
+    if log_dir is not None and is_first_process():
+        run_dir = new_range_test_run(log_dir)
     history, unbuilt = getattr(model, "history", None), Unbuilt(model)
     generators = Generators()
     try:

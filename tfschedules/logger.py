@@ -24,6 +24,7 @@ from tfschedules.drive import (
     drive_of,
     hyperparameters_of,
     innermost,
+    is_first_process,
     parts_of,
     rate_of,
     read,
@@ -47,6 +48,8 @@ class TensorBoardLogger(keras.callbacks.Callback):
     was reset, a new run folder begins. Beside a `RangeTest` its result is written
     instead, to `<log_dir>/range_test`. Put it last among the callbacks: a rate that
     another one assigns from Python is recorded if that has been done by then.
+
+    Of several processes that train one model together, the first writes.
 
     A killed process loses at most the last seconds. If the disk fails during training,
     there is a warning and training goes on unrecorded.
@@ -93,7 +96,7 @@ class TensorBoardLogger(keras.callbacks.Callback):
             tests = [o for o in Loan.borrowers(self.model) if isinstance(o, RangeTest)]
             for test in tests:
                 test.also_log_to(self.log_dir)
-            if tests:
+            if tests or not is_first_process():
                 return
             step = updates(self.model)
             writer = EventWriter(next_run(self.log_dir, "schedules", step))

@@ -26,6 +26,7 @@ from tfschedules.drive import (
     Stops,
     grows,
     has_weights,
+    is_first_process,
     sweep,
     updates,
 )
@@ -300,7 +301,8 @@ class RangeTest(keras.callbacks.Callback):
 
     def also_log_to(self, log_dir: str) -> None:
         """Write the result to another folder, too: a logger stands beside the test."""
-        if log_dir not in self._run_dirs:  # made now: an error must come before a sweep
+        if log_dir not in self._run_dirs and is_first_process():
+            # Made now: an error must come before a sweep.
             self._run_dirs[log_dir] = new_range_test_run(log_dir)
 
     def restore(self) -> None:

@@ -13,6 +13,7 @@ from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
 from tfschedules.drive.part_drive import sweep
+from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.snapshot import Generators, Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
@@ -46,6 +47,7 @@ __all__ = [
     "has_weights",
     "hyperparameters_of",
     "innermost",
+    "is_first_process",
     "layers_with_statistics",
     "parts_of",
     "rate_of",

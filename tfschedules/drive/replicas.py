@@ -3,7 +3,7 @@
 A replica has a copy of every variable. Those of weights are kept equal, those of
 metrics are summed when they are read outside of a step, and those of
 BatchNormalization's statistics drift apart. On JAX a batch is one array on several
-devices, and there are no replicas.
+devices, also of several processes, and there are no replicas.
 """
 
 from __future__ import annotations
@@ -84,3 +84,15 @@ def share(value: Any, samples: Any) -> Any:
     ops = keras.ops
     value = ops.mean(ops.cast(value, "float32")) * samples
     return ops.where(samples > 0, value, ops.zeros_like(value))
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a training that writes its records.
+
+    The others make the same steps, and must: all of them run one program.
+    """
+    if keras.backend.backend() != "jax":
+        return True
+    import jax
+
+    return bool(jax.process_index() == 0)
