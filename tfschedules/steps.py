@@ -112,7 +112,7 @@ class Time:
         if ops is np:
             index = np.searchsorted(table.first, self.whole, side="right") - 1
         else:  # a step among some dozens of cycles: counting them is as good
-            begun = ops.expand_dims(self.whole, -1) >= table.first
+            begun = ops.greater_equal(ops.expand_dims(self.whole, -1), table.first)
             index = ops.sum(ops.cast(begun, self.whole.dtype), axis=-1) - 1
 
         def of_cycle(values: np.ndarray) -> Any:

@@ -43,6 +43,7 @@ class Stops:
         """Begin to watch a model's training steps, until `loan` is closed.
 
         Raises:
+            NotImplementedError: On torch.
             ValueError: If the model makes its train function in a way of its own.
         """
         stops = cls(next_after, see)
@@ -54,6 +55,13 @@ class Stops:
         loan.undo_with(lambda: maker.remove(stops))
         loan.retrace()
         if not isinstance(model.train_function, _Stepwise):
+            if keras.backend.backend() == "torch":
+                raise NotImplementedError(
+                    "To see a model between two steps, as for `validation_data` or "
+                    "snapshots, takes the TensorFlow or the JAX backend: Keras's "
+                    "trainer on torch makes its steps in another way. A range test "
+                    "reads the training batches there."
+                )
             raise ValueError(
                 "The training steps of this model cannot be watched: it has a "
                 f"`make_train_function` of its own. Received: {type(model).__name__}, "

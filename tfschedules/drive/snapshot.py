@@ -23,8 +23,9 @@ _KERAS_GENERATOR = "global_seed_generator"  # made when it is first drawn from
 class Generators:
     """The states of the random generators that a fit draws from.
 
-    Python's, NumPy's, Keras's own for layers without a seed, and the one from which
-    TensorFlow's eager context draws the seeds of seeded operations.
+    Python's, NumPy's, Keras's own for layers without a seed, the one from which
+    TensorFlow's eager context draws the seeds of seeded operations, and torch's, with
+    which its loader shuffles.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Generators:
         self._tensorflow = _tensorflow_generator()
         if self._tensorflow is not None:
             self._tensorflow_state = self._tensorflow.getstate()
+        self._torch = _torch_state()
 
     def restore(self) -> None:
         """Put the states back; a generator made since is forgotten."""
@@ -47,6 +49,18 @@ class Generators:
             self._keras.state.assign(self._keras_state)
         if self._tensorflow is not None:
             self._tensorflow.setstate(self._tensorflow_state)
+        if self._torch is not None:
+            import torch
+
+            torch.set_rng_state(self._torch)
+
+
+def _torch_state() -> Any:
+    if keras.backend.backend() != "torch":
+        return None
+    import torch
+
+    return torch.get_rng_state()
 
 
 def _tensorflow_generator() -> random.Random | None:
