@@ -83,6 +83,18 @@ def jax(session: nox.Session) -> None:
 
 
 @nox.session
+def torch(session: nox.Session) -> None:
+    """The tests of the torch backend."""
+    install(session, "torch,test-tools", pins="torch")
+    session.run(
+        "pytest",
+        "--numprocesses=0",
+        *(session.posargs or ["tests/test_torch.py"]),
+        env={"KERAS_BACKEND": "torch"},
+    )
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The demo; its event files are left in a temporary folder."""
     install(session, "demo")

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 from helpers import BACKEND
 
-pytestmark = pytest.mark.skipif(
-    BACKEND not in ("tensorflow", "jax"), reason=f"KERAS_BACKEND={BACKEND}: one device"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        BACKEND not in ("tensorflow", "jax"),
+        reason=f"KERAS_BACKEND={BACKEND}: one device",
+    ),
+]
 
 SCRIPT = Path(__file__).parent / "two_devices.py"
 ROUNDING = 1e-6  # a float32 has 6e-8

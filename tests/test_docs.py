@@ -45,3 +45,11 @@ def test_the_gallery_has_every_schedule_and_draws_its_lines(monkeypatch):
     assert b"<svg" in picture
     assert gallery._CURVE["dark"].encode() in picture
     assert picture == gallery._picture("tfs.Constant(0.1)", "dark")
+
+
+def test_every_test_in_the_table_of_environments_is_there():
+    table = (DOCS / "where.md").read_text("utf-8")
+    links = re.findall(r"\[`(test_\w+)`\]\((\S+)\)", table)
+    assert len(links) > 20
+    for name, target in links:
+        assert f"def {name}(" in (DOCS / target).read_text("utf-8")

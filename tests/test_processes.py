@@ -22,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 EXAMPLE = Path(__file__).parents[1] / "examples" / "jax_two_processes.py"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     BACKEND != "jax",
     reason=f"KERAS_BACKEND={BACKEND}: Keras has several processes on JAX only",
