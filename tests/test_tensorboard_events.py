@@ -545,6 +545,16 @@ def test_a_process_has_one_writer_in_a_run(tmp_path, monkeypatch):
     assert steps_of(run_dir, "a") == [0, 1, 2]
 
 
+def test_a_writer_stays_in_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with EventWriter("run") as writer:
+        monkeypatch.chdir("elsewhere")
+        writer.scalars([0], [NOW], {"a": [0]})
+    assert steps_of(tmp_path / "run", "a") == [0]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_folder_made_anew_is_another_run(tmp_path):
     run_dir = next_run(tmp_path, "run", 0)
     with EventWriter(run_dir):

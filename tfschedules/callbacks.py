@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -74,6 +75,12 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         >>> # model.fit(x, y, callbacks=[callback])
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> HyperparameterScheduler:
+        """Keep what it is made with."""
+        made = super().__new__(cls)
+        made._given = args, kwargs
+        return made
+
     def __init__(
         self,
         learning_rate: Schedule | Callable[[Any], Any] | None = None,
@@ -103,6 +110,20 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         self._to_resolve: dict[str, Schedule] = {}
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with, by name, defaults among it."""
+        args, kwargs = self._given
+        signature = inspect.signature(type(self).__init__)
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        return dict(list(bound.arguments.items())[1:])
+
+    @property
+    def drives(self) -> list[Drive]:
+        """What it drives now, in a fit."""
+        return list(self._drives)
+
+    @property
     def schedules(self) -> dict[str, Schedule]:
         """The schedules by hyperparameter, as far as they are known before the fit."""
         return dict(self._schedules)
@@ -117,7 +138,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         known = updates_in_epoch(self)
         resolved = {n: _resolved(n, schedule, known) for n, schedule in given.items()}
         self._give_back()
-        self._loan, self._waiting = Loan(self.model), True
+        self._loan, self._waiting = Loan(self.model, borrower=self), True
         with self._loan.closed_on_error():
             self._drives = Drive.attach(self.model, self._loan, resolved)
         self._names = list(resolved)

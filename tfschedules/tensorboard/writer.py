@@ -9,6 +9,7 @@ import socket
 import time
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 
 from tfschedules import checks
+from tfschedules.tensorboard import sessions
 from tfschedules.tensorboard.runs import file_errors, folder_path, is_local, take
 from tfschedules.tensorboard.wire import (
     checked_series,
@@ -58,7 +60,9 @@ class EventWriter:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        self._run_dir = folder_path("run_dir", run_dir)
+        run_dir = folder_path("run_dir", run_dir)
+        # The file is opened by its name at every write: after an `os.chdir`, too.
+        self._run_dir = str(Path(run_dir).absolute()) if is_local(run_dir) else run_dir
         self._last_step = -1
         self._last_steps: dict[str, int] = {}  # of images and texts, by tag
         self._length = 0
@@ -156,6 +160,30 @@ class EventWriter:
         metadata = text_metadata.create_summary_metadata(None, None)
         metadata.data_class = summary_pb2.DATA_CLASS_TENSOR
         self._tensor(tag, strings_tensor([markdown.encode()], []), metadata, step)
+
+    def session_start(self, settings: Mapping[str, sessions.Setting]) -> None:
+        """Make the run a row of the HParams tab.
+
+        The tab fills the row's metrics with the last values of the run's scalars.
+
+        Args:
+            settings: The row's numbers, texts and truth values, by column. Numbers that
+                are not finite are left out: the tab cannot be told of them.
+
+        Raises:
+            TypeError: If a value is of another type.
+            OSError: If the file cannot be written.
+        """
+        metadata = sessions.start_metadata(settings)
+        self._tensor(sessions.START, sessions.NOTHING, metadata, 0)
+
+    def session_end(self) -> None:
+        """Note in the row that it has come to a good end, if it has not yet.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        self._tensor(sessions.END, sessions.NOTHING, sessions.end_metadata(), 0)
 
     def flush(self) -> None:
         """Hand everything written so far to the operating system, or upload it.
