@@ -1,7 +1,9 @@
 """Event files of real fits, read back with TensorBoard and compared to an oracle."""
 
+import sys
 import time
 import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,11 +11,14 @@ import pytest
 from helpers import one_cycle_values
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_range_test import LOSS, X, Y, linear_model, numpy_sweep
+from test_tensorboard_events import run_python
 
 import tfschedules as tfs
 from tfschedules import recording
 from tfschedules.drive import StepReader, innermost
 from tfschedules.tensorboard import last_step
+
+TESTS = str(Path(__file__).parent)
 
 # Many schedules here are longer or shorter than their fit, on purpose.
 pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
@@ -552,6 +557,40 @@ def test_where_python_runs_ahead_of_the_device(clock, monkeypatch, tmp_path):
     assert max(reads) == 4  # two seconds of the device's time
     times = read(tmp_path / "schedules")["schedule/loss"][2]
     np.testing.assert_allclose(times, 1.7e9 + 0.5 * np.arange(1, 61), atol=1e-3)
+
+
+KILLED = """
+import sys, time
+import keras
+from helpers import digits, softmax_regression
+import tfschedules as tfs
+
+class Slow(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        time.sleep(0.05)
+        print(batch, time.time(), flush=True)
+
+x, y = digits()
+model = softmax_regression("sgd")
+model.fit(x, y, batch_size=4, verbose=0,
+          callbacks=[Slow(), tfs.TensorBoardLogger(sys.argv[1])])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_fit_that_is_killed(tmp_path):
+    child = run_python(f"import sys; sys.path.append({TESTS!r})" + KILLED, tmp_path)
+    try:
+        done = [child.stdout.readline().split() for _ in range(75)]
+    finally:
+        child.kill()  # at some moment of the fourth second
+        killed = time.time()
+        child.communicate(timeout=30)
+    safe = [int(batch) for batch, made in done if float(made) < killed - 2.5]
+    steps = read(tmp_path / "schedules")["schedule/loss"][0]
+    assert len(safe) > 10
+    np.testing.assert_array_equal(steps, np.arange(len(steps)))
+    assert steps[-1] >= safe[-1]
 
 
 # Resumed runs, and several at once. -----------------------------------------------
