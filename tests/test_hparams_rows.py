@@ -121,6 +121,14 @@ def test_rates_without_a_callback(tmp_path):
         "optimizer": "SGD",
         "steps_per_execution": 1,
     }
+
+    class Mine(keras.optimizers.schedules.LearningRateSchedule):  # has no get_config
+        def __call__(self, step):
+            return 0.1
+
+    assert (
+        row_of_fit(tmp_path / "mine", linear_model(SGD(Mine())))["schedule"] == "Mine"
+    )
     ours = row_of_fit(tmp_path / "ours", linear_model(SGD(COSINE)))
     assert ours["schedule"] == "Cosine"
     assert ours["start"] == 0.3

@@ -636,6 +636,43 @@ def test_remote_folders_go_through_tensorboards_file_layer(monkeypatch):
         EventWriter("fake://logs/more")
 
 
+def test_a_long_run_is_not_uploaded_again_and_again(monkeypatch):
+    bucket, uploaded = Bucket(), []
+    write = bucket.write
+    bucket.write = lambda name, content, mode: (
+        uploaded.append(len(content)),
+        write(name, content, mode),
+    )
+    monkeypatch.setitem(gfile._REGISTERED_FILESYSTEMS, "fake", bucket)
+    with EventWriter("fake://logs") as writer:
+        for begin in range(0, 120_000, 1000):
+            steps = np.arange(begin, begin + 1000)
+            writer.scalars(steps, NOW + steps, {"a": steps})
+            writer.flush()
+    files = {name: data for name, data in bucket.files.items() if data}
+    size = sum(map(len, files.values()))
+    assert size > 4e6
+    assert sum(uploaded) < 20 * size  # without an end of files it is 60
+    found = [
+        event.step
+        for name in sorted(files)
+        for event in wire.whole_events(files[name])
+        if event.HasField("summary")
+    ]
+    assert found == [*range(120_000)]
+    assert last_step("fake://logs") == 119_999
+
+
+def test_a_file_system_that_fails_at_appending_is_an_error_at_once(monkeypatch):
+    class Frozen(Bucket):
+        def append(self, *_):
+            raise NotImplementedError("objects cannot be changed")
+
+    monkeypatch.setitem(gfile._REGISTERED_FILESYSTEMS, "fake", Frozen())
+    with pytest.raises(OSError, match="fake://logs': objects cannot be changed"):
+        EventWriter("fake://logs")
+
+
 # -------------------------------------------------------------------- the package
 
 ALONE = """

@@ -7,6 +7,7 @@ schedule stands under `schedule`, and never under `learning_rate` or `momentum`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -81,9 +82,10 @@ def _of_rate(model: Any, optimizer: Any) -> dict[str, Setting]:
         if isinstance(compiled, keras.Variable):
             rate = str(np.float32(read(model, compiled)))  # 0.1, not 0.10000000149
             return {"schedule": "none", "learning_rate": float(rate)}
-        config = {}
+        config: dict[str, Setting] = {}
         if isinstance(compiled, keras.optimizers.schedules.LearningRateSchedule):
-            config = _plain(compiled.get_config())
+            with contextlib.suppress(NotImplementedError):
+                config = _plain(compiled.get_config())
             config.pop("name", None)
         return {**config, "schedule": _name_of(compiled)}
     owner = _owner(model, drive)

@@ -62,6 +62,7 @@ class Recorder:
     def _open(self, step: int) -> None:
         self._run_dir = next_run(self._log_dir, "schedules", step)
         self._writer = EventWriter(self._run_dir)
+        self._flushed_at = time.monotonic()
         self._row: EventWriter | None = None
 
     def _open_row(self) -> None:
@@ -107,6 +108,7 @@ class Recorder:
         if self.active:
             self._times.append(time.time())
             self.write()
+            self._flush()
 
     def end(self) -> None:
         """The epoch's batches are done; what comes now is not recorded."""
@@ -141,13 +143,19 @@ class Recorder:
                 times = [now]
             made = _between(self._began, times, count)
             self._writer.scalars(done.steps, made, columns)
-            self._writer.flush()
+            # Where a file system cannot append, this uploads the whole file.
+            if time.monotonic() - self._flushed_at > _SECONDS_BETWEEN_WRITES:
+                self._flush()
             self._latest = {tag: values[-1:] for tag, values in columns.items()}
             elapsed = max(time.monotonic() - self._written_at, 1e-6)
             fitting = int(_SECONDS_BETWEEN_WRITES * blocks / elapsed)
             self._blocks = max(1, min(fitting, 2 * self._blocks))
         self._times, self._rates = [], self._rates[-1:]
         self._began, self._written_at = now, time.monotonic()
+
+    def _flush(self) -> None:
+        self._writer.flush()
+        self._flushed_at = time.monotonic()
 
     def finish(self) -> None:
         """The fit has come to its end.

@@ -29,16 +29,20 @@ from tfschedules.tensorboard.wire import (
     strings_tensor,
 )
 
+# A file system without append gets the whole file anew at every flush: then files are
+# ended at this many bytes.
+_LARGEST = 1 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class EventWriter:
     """Writes one event file into one run folder, in whole records.
 
-    Every call writes to the file at once; on remote file systems to a temporary
-    file, which `flush` uploads. Other writers are kept out of the folder until `close`
-    (those of other processes only if it is local), because two writers in one run
-    freeze TensorBoard's Python loader. Not safe to share between threads.
+    Every call writes to the file at once; on remote file systems without append to a
+    temporary file, which `flush` uploads, and a new one is begun now and then. Other
+    writers are kept out of the folder until `close` (those of other processes only if
+    it is local), because two writers in one run freeze TensorBoard's Python loader.
+    Not safe to share between threads.
 
     Args:
         run_dir: The run's folder, made if it is not there: a path, or a URL.
@@ -72,20 +76,23 @@ class EventWriter:
             # Once, at `close`, or when a writer that nobody closed is collected.
             self._give_back = weakref.finalize(self, take(self._run_dir))
         try:
-            with file_errors("write event files to", self._run_dir):
-                name = _file_name(gfile.listdir(self._run_dir))
-                self.path = f"{self._run_dir}/{name}"
-                self._file = gfile.GFile(self.path, "wb")
-            version = event_pb2.Event(
-                wall_time=time.time(), file_version="brain.Event:2"
-            )
-            self._append(version)
+            self._open()
+            self._append(b"")  # what cannot append has to fail now
             self.flush()
         except BaseException:
             self._give_back()
             with contextlib.suppress(OSError):
                 self.close()
             raise
+
+    def _open(self) -> None:
+        """Begin a file."""
+        with file_errors("write event files to", self._run_dir):
+            name = _file_name(gfile.listdir(self._run_dir))
+            self.path = f"{self._run_dir}/{name}"
+            self._file, self._length = gfile.GFile(self.path, "wb"), 0
+        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+        self._append(version)
 
     def scalars(
         self,
@@ -194,6 +201,11 @@ class EventWriter:
         if not self.closed:
             with file_errors("write event files to", self._run_dir):
                 self._file.flush()
+                full = self._length > _LARGEST and not self._file.fs_supports_append
+                if full:
+                    self._file.write_temp.close()
+            if full:
+                self._open()
 
     def close(self) -> None:
         """Flush and end the file. Closing again does nothing."""
