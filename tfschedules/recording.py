@@ -205,9 +205,9 @@ class Recorder:
 
     def _rate_now(self) -> list[float]:
         """A rate that nothing drives, and callbacks may set between two steps."""
-        rate = rate_of(self._model)
         if self._drives["learning_rate"] is not None:
             return []
+        rate = rate_of(self._model)
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             return []
         if isinstance(rate, keras.Variable):
