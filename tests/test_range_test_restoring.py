@@ -20,10 +20,10 @@ def network(optimizer, *, built=True, **arguments):
     """What a fit changes: BatchNorm's statistics, Dropout's seeds, metrics."""
     keras.utils.set_random_seed(3)
     layers = [
-        keras.layers.Dense(16, "relu"),
+        keras.layers.Dense(16, "relu", use_bias=False),  # fewer weights, faster traced
         keras.layers.BatchNormalization(),
         keras.layers.Dropout(0.3),
-        keras.layers.Dense(10, dtype="float32"),
+        keras.layers.Dense(10, use_bias=False, dtype="float32"),
     ]
     if built:
         layers.insert(0, keras.Input((64,)))
@@ -134,8 +134,9 @@ def test_with_every_kind_of_optimizer(name, trained_before, tmp_path):
     assert_same(expected, train_on(model))
 
 
+# On disk: every kind of optimizer above that has been trained before.
 @pytest.mark.parametrize(
-    ("form", "block"), [("callback", 1), ("callback", 4), ("function", 4), ("disk", 1)]
+    ("form", "block"), [("callback", 1), ("callback", 4), ("function", 4)]
 )
 def test_in_every_form(form, block, tmp_path):
     expected = undisturbed(block=block)
@@ -148,9 +149,9 @@ def test_in_every_form(form, block, tmp_path):
     "arguments",
     [
         {"metric": "accuracy"},
-        {"validation_data": (X[:100], Y[:100])},
+        {"validation_data": (X[:100], Y[:100]), "validation_every": 6},
         {"hyperparameters": {"weight_decay": 0.5}},
-        {"repeats": 3},
+        {"repeats": 2},
     ],
     ids=lambda arguments: next(iter(arguments)),
 )
