@@ -12,6 +12,8 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import gc
 import importlib.util
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -55,3 +57,13 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()  # what is imported may have compiled already
+
+
+@pytest.fixture(scope="session")
+def tensorboards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The TensorBoard servers of all tests, ended with them."""
+    from tensorboard_server import Servers
+
+    servers = Servers(tmp_path_factory.mktemp("tensorboards"))
+    yield servers
+    servers.stop()
