@@ -67,3 +67,13 @@ def tensorboards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     servers = Servers(tmp_path_factory.mktemp("tensorboards"))
     yield servers
     servers.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The browser of all tests; without one they are skipped."""
+    from schedules_page import Page
+
+    page = Page(tmp_path_factory.mktemp("downloads"))
+    yield page
+    page.quit()

@@ -7,6 +7,7 @@ import dataclasses
 import http.client
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tfschedules
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import write_range_test
 from tfschedules.tensorboard import EventWriter
@@ -67,8 +69,15 @@ class Server:
         what = ["-c", code] if code else ["-m", "tensorboard.main"]
         command = [sys.executable, *what, *where, *flags]
         self.log = log
+        # The same package as in this process, wherever that was found.
+        paths = [str(Path(tfschedules.__file__).parents[1])]
+        paths += filter(None, [os.environ.get("PYTHONPATH")])
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+        options = {"env": env, "cwd": log.parent}
         with log.open("wb") as file:
-            self._process = subprocess.Popen(command, stdout=file, stderr=file)
+            self._process = subprocess.Popen(
+                command, stdout=file, stderr=file, **options
+            )
 
     @property
     def url(self) -> str:
