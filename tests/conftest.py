@@ -77,3 +77,10 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     page = Page(tmp_path_factory.mktemp("downloads"))
     yield page
     page.quit()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """The browser; at the end nothing may have gone wrong in its console."""
+    yield chromium
+    assert chromium.console() == []

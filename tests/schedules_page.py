@@ -51,12 +51,14 @@ const plain = (value) => {
 const pixels = (chart, ...box) =>
   chart.canvas.getContext("2d").getImageData(...box).data;
 
-/** How many of these pixels have a color, as nearly as its edges' smoothing lets. */
+/** How many of these pixels have a color, however much the paper shines through. */
 const like = (data, color) => {
   const parts = color.match(/\d+/g).map(Number);
+  const least = 90; // of 255: bands, shades and the grid have less
   let count = 0;
   for (let i = 0; i < data.length; i += 4) {
-    if (parts.every((part, k) => Math.abs(data[i + k] - part) < 24)) count++;
+    const near = parts.every((part, k) => Math.abs(data[i + k] - part) < 24);
+    if (near && data[i + 3] > least) count++;
   }
   return count;
 };
@@ -101,12 +103,19 @@ class Page:
 
     # ---------------------------------------------------------------- TensorBoard
 
-    def open(self, server: Server, *, drawn: bool = True) -> None:
-        """Open TensorBoard at our tab, and go into the tab's frame."""
+    def open(self, server: Server, *, drawn: bool = True, alone: bool = False) -> None:
+        """Open TensorBoard at our tab, and go into the tab's frame.
+
+        `alone` opens what is in the frame without TensorBoard around it, which is fast.
+        """
         self.driver.get("about:blank")
         self.console()
-        self.driver.get(f"{server.url}/#schedules")
-        self.inside()
+        if alone:
+            self.driver.get(f"{server.url}/data/plugin_entry.html?name=schedules")
+            self.until("return !!window.schedules")
+        else:
+            self.driver.get(f"{server.url}/#schedules")
+            self.inside()
         here = "[data-drawn]" if drawn else ".empty:not([hidden])"
         self.until(f"return !!document.querySelector('{here}')")
 
@@ -146,7 +155,9 @@ class Page:
         """Do something after which the view is drawn anew, and wait for that."""
         self.js("delete schedules.root.dataset.drawn")
         act()
-        self.until("return 'drawn' in schedules.root.dataset")
+        self.until("""
+            const {root, panel} = schedules;
+            return "drawn" in root.dataset && panel.ariaBusy === "false" """)
 
     def view(self, key: str) -> None:
         """Show one of the views."""
@@ -178,8 +189,10 @@ class Page:
 
     def filter(self, pattern: str) -> None:
         """Write into the filter of runs, in place of what is there."""
+        from selenium.webdriver import Keys
+
         box = self.find("aside input[type=search]")
-        box.clear()
+        box.send_keys(Keys.CONTROL, "a", Keys.BACKSPACE)
         box.send_keys(pattern)
 
     def only(self, *runs: str) -> None:
