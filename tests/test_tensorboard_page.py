@@ -31,7 +31,8 @@ def tensorboards_colors(page) -> dict[str, str]:
     page.outside()
     page.js("location.hash = '#timeseries'")
     pairs = page.until("""
-        const rows = [...document.querySelectorAll("tb-data-table-content-row")];
+        const table = "runs-data-table tb-data-table-content-row";
+        const rows = [...document.querySelectorAll(table)];
         const ready = rows.length && rows.every((row) => row.dataset.id);
         return ready && rows.map((row) => [
           row.dataset.id.slice(row.dataset.id.indexOf("/") + 1),
@@ -116,12 +117,10 @@ def test_dark_mode_is_followed(known):
     def choose(mode: str) -> None:
         page.outside()
         page.find("app-header-dark-mode-toggle button").click()
-        items = page.until(
-            "const items = document.querySelectorAll('[role=menuitem]');"
-            "return [...items].some((e) => e.innerText) && [...items]"
-        )
-        (item,) = [item for item in items if mode in item.text]
-        item.click()
+        find = """
+            const items = [...document.querySelectorAll("[role=menuitem]")];
+            return items.find((item) => item.innerText.includes(arguments[0]))"""
+        page.until(find, mode).click()
         page.inside()
 
     light = look()

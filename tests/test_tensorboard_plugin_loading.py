@@ -61,8 +61,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 points = importlib.metadata.entry_points(group="tensorboard_plugins")
-(point,) = [point for point in points if point.name == "schedules"]
-loader = point.load()()
+loader = points["schedules"].load()()
 
 
 def ours():
