@@ -78,11 +78,12 @@ print(sorted(blocked & {*sys.modules}))
 
 
 def run_python(code: str, folder: Path) -> subprocess.CompletedProcess:
-    """Run Python on `code`, with `folder` before all others."""
-    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Run Python on `code` in a folder, with the package that is tested here."""
+    paths = [str(Path(tensorboard_plugin.__file__).parents[2])]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    options = {"env": env, "cwd": folder, "capture_output": True, "text": True}
+    return subprocess.run([sys.executable, "-c", code], timeout=60, **options)
 
 
 def test_tensorboard_imports_no_more_than_it_must(tmp_path):
