@@ -60,10 +60,11 @@ class Server:
     ) -> None:
         """Start it: `tensorboard` itself, or Python on `code` with its arguments."""
         points = importlib.metadata.entry_points(group="tensorboard_plugins")
-        if "schedules" not in points.names:
+        count = sum(point.name == "schedules" for point in points)
+        if count != 1:
             pytest.fail(
-                "The entry point of the Schedules tab is not installed: run "
-                "`pip install -e .` again."
+                f"The entry point of the Schedules tab is installed {count} times, and "
+                "must be once: run `pip install -e .` again, and look at PYTHONPATH."
             )
         where = ["--logdir", str(log_dir), "--host", "127.0.0.1", "--port", "0"]
         what = ["-c", code] if code else ["-m", "tensorboard.main"]
