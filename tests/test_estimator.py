@@ -678,11 +678,17 @@ def keras_model_fn(features, labels, mode):
 
 def noisy_model_fn(features, labels, mode):
     """A Keras 3 model with statistics and random numbers of its own."""
+    # Keras's Dropout numbers its seeds, and no second graph has the same numbers.
     seeds = keras.random.SeedGenerator(3, name="seeds")
+
+    class Noise(keras.layers.Layer):
+        def call(self, x, training=False):
+            return keras.random.dropout(x, 0.5, seed=seeds) if training else x
+
     layers = [
         keras.layers.Dense(4, name="dense"),
         keras.layers.BatchNormalization(name="norm"),
-        keras.layers.Dropout(0.5, seed=seeds, name="drop"),
+        Noise(name="noise"),
         keras.layers.Dense(1, name="head"),
     ]
     model = keras.Sequential([keras.Input((3,)), *layers], name="net")
