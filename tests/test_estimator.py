@@ -1,7 +1,10 @@
 """Hooks in sessions and in real Estimators, beside NumPy loops of the same training."""
 
 import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -641,6 +644,26 @@ def test_another_backend_is_refused(monkeypatch):
         ScheduleHook(SCHEDULE)
 
 
+@pytest.mark.parametrize("of_estimators", [False, pytest.param(True, marks=estimator)])
+def test_the_guide_runs_as_written(of_estimators, tmp_path, monkeypatch):
+    """Blocks marked `py`: `python` ones run in test_docs, on JAX as well."""
+    text = (Path(__file__).parents[1] / "docs" / "estimator.md").read_text("utf-8")
+    blocks = re.findall(r"^```py\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 5
+    if not of_estimators:
+        blocks = [block for block in blocks if block.startswith(("import", "with"))]
+        assert len(blocks) == 2
+    monkeypatch.chdir(tmp_path)
+    scope = {"__name__": "estimator.md"}
+    for block in blocks:
+        exec(compile(block, "estimator.md", "exec"), scope)
+    assert len(recorded(tmp_path / "session" / "schedules")[0]) == 100
+    if of_estimators:
+        assert runs(tmp_path / "model" / "range_test")
+        assert len(recorded(tmp_path / "model" / "schedules")[0]) == 90
+        assert scope["test"].result.suggestion > 1e-4
+
+
 # ---------------------------------------------------------------------- real Estimators
 
 
@@ -902,3 +925,27 @@ def test_statistics_and_seeds_of_a_keras_model_are_put_back_as_well(tmp_path):
     for name, value in variables().items():
         np.testing.assert_array_equal(value, second[name])
     assert trained.evaluate(evaluation_fn)["global_step"] == 3
+
+
+@estimator
+@pytest.mark.slow
+def test_rates_follow_the_step_that_a_cluster_shares(tmp_path):
+    """A parameter server, a chief and a worker, each a process on loopback."""
+    script = Path(__file__).parents[1] / "examples" / "estimator_parameter_server.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("not the schedule's: 0\n") == 2
+    schedule = tfs.warm_restarts(0.05, first_cycle=40, min_lr=1e-3)
+    counts = []
+    for run in ("schedules", "schedules_1"):
+        steps, rates, _ = recorded(tmp_path / run)
+        np.testing.assert_array_equal(rates, schedule.values(steps).astype("float32"))
+        counts.append(len(steps))
+    assert min(counts) > 20  # each has trained
+    assert 600 <= sum(counts) <= 602  # and every step was one of theirs
