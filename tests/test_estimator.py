@@ -326,6 +326,23 @@ def test_where_the_count_has_gone_back_a_new_run_begins(tmp_path):
         np.testing.assert_array_equal(recorded(tmp_path / "logs" / run)[0], range(5))
 
 
+def test_a_count_set_back_within_a_session_begins_a_new_run_as_well(tmp_path):
+    with tf.Graph().as_default():
+        op = training_op(momentum, *next_batch())
+        back = v1.train.get_global_step().initializer
+        hooks = [TensorBoardHook(tmp_path), ScheduleHook(SCHEDULE)]
+        with v1.train.MonitoredTrainingSession(hooks=hooks) as session:
+            for count in (4, 3):
+                for _ in range(count):
+                    session.run(op)
+                session.run(back)
+    assert runs(tmp_path) == ["schedules", "schedules_1"]
+    for run, count in (("schedules", 4), ("schedules_1", 3)):
+        steps, rates, _ = recorded(tmp_path / run)
+        np.testing.assert_array_equal(steps, range(count))
+        np.testing.assert_array_equal(rates, SCHEDULE.values(count).astype("float32"))
+
+
 def test_rates_that_nothing_of_ours_has_made_are_recorded(tmp_path):
     def make():
         step = v1.train.get_or_create_global_step()
@@ -590,6 +607,22 @@ def test_fed_data_are_not_swept_where_checkpoints_are_saved(tmp_path):
         ):
             session.run(op, feed(data, 0))
     assert list(saved(tmp_path)) == [0]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_loss_that_is_in_its_collection_again_counts_once(parts, tmp_path):
+    """As an Estimator has it: last, beside the parts that it is the sum of."""
+    with tf.Graph().as_default() as graph:
+        graph_of(0.1, losses=parts)
+        v1.losses.add_loss(
+            tf.add_n(v1.losses.get_losses()) if parts > 1 else v1.losses.get_losses()[0]
+        )
+        (op,) = graph.get_collection(v1.GraphKeys.TRAIN_OP)
+        hook = TensorBoardHook(tmp_path)
+        with v1.train.MonitoredTrainingSession(hooks=[hook]) as session:
+            session.run(op)
+    seen = recorded(tmp_path / "schedules")[2]
+    assert seen == pytest.approx([parts * float((FIRST**2).sum())])
 
 
 def test_a_loss_may_be_named_or_given(tmp_path):
