@@ -609,6 +609,12 @@ def test_fed_data_are_not_swept_where_checkpoints_are_saved(tmp_path):
     assert list(saved(tmp_path)) == [0]
 
 
+def test_a_cluster_is_not_swept():
+    server = v1.train.Server.create_local_server()
+    with pytest.raises(ValueError, match=r"for one machine.*grpc://localhost"):
+        train(momentum, [RangeTestHook()], 3, master=server.target)
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_loss_that_is_in_its_collection_again_counts_once(parts, tmp_path):
     """As an Estimator has it: last, beside the parts that it is the sum of."""

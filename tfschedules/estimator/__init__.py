@@ -33,7 +33,7 @@ if not hasattr(tf.compat.v1.train, "SessionRunHook"):
         "tfschedules.OneCycle, RangeTest, TensorBoardLogger."
     )
 
-from tfschedules.estimator.range_test import RangeTestHook
+from tfschedules.estimator.sweep import RangeTestHook
 from tfschedules.estimator.rates import ScheduleHook, learning_rate
 from tfschedules.estimator.recording import TensorBoardHook
 

@@ -53,8 +53,9 @@ class RangeTestHook(tf.compat.v1.train.SessionRunHook):
         TypeError: If an argument is of another kind.
         ValueError: If one is out of range; when a session begins, if the loss or the
             learning rate is not to be found in the graph or there are several, or
-            another hook has taken the rate over; at the first step, if there are no
-            data, or they are fed to a session that saves checkpoints.
+            another hook has taken the rate over, or the session is one of a cluster;
+            at the first step, if there are no data, or they are fed to a session that
+            saves checkpoints.
 
     Example:
         >>> from tfschedules import estimator
@@ -98,6 +99,12 @@ class RangeTestHook(tf.compat.v1.train.SessionRunHook):
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Make the folders: an error must come before a sweep."""
+        if session.sess_str:
+            raise ValueError(
+                "A range test is for one machine: others would train on while it puts "
+                f"the variables back. Received: a session of {session.sess_str!r}. Run "
+                "it without TF_CONFIG or `master`."
+            )
         self._graph = session.graph
         folders = [*self._log_dirs, *self._graph.get_collection(graphs.LOG_DIRS)]
         folders = [tf.compat.as_str_any(folder) for folder in folders]
