@@ -33,8 +33,8 @@ if not hasattr(tf.compat.v1.train, "SessionRunHook"):
         "tfschedules.OneCycle, RangeTest, TensorBoardLogger."
     )
 
-from tfschedules.estimator.sweep import RangeTestHook
 from tfschedules.estimator.rates import ScheduleHook, learning_rate
 from tfschedules.estimator.recording import TensorBoardHook
+from tfschedules.estimator.sweep import RangeTestHook
 
 __all__ = ["RangeTestHook", "ScheduleHook", "TensorBoardHook", "learning_rate"]
