@@ -581,6 +581,16 @@ def test_what_is_not_in_the_graph_is_asked_for(graph, hook, match):
             v1.train.MonitoredTrainingSession(hooks=[hook()])
 
 
+def test_a_loss_of_another_graph_or_kind_is_refused():
+    with tf.Graph().as_default():
+        other = tf.constant(1.0)
+    for loss, error in ((other, ValueError), (tf.constant(1.0), TypeError)):
+        with tf.Graph().as_default():
+            graph_of(0.1)
+            with pytest.raises(error, match="tensor of the graph that is trained, or"):
+                v1.train.MonitoredTrainingSession(hooks=[RangeTestHook(loss=loss)])
+
+
 def test_only_one_hook_takes_the_rate_over():
     with tf.Graph().as_default():
         graph_of(0.1)

@@ -269,11 +269,12 @@ def find_loss(graph: Any, loss: Any = None) -> Any:
 
 def _named_loss(graph: Any, loss: Any) -> Any:
     if not isinstance(loss, str):
-        if getattr(loss, "graph", None) is not graph:
-            raise ValueError(
-                f"Argument `loss` must be a tensor of the graph that is trained. "
-                f"Received: loss={loss!r}. A model_fn makes a new graph each time: "
-                f"give the tensor's name."
+        of = getattr(loss, "graph", None)  # eager tensors have none
+        if of is not graph:
+            raise (TypeError if of is None else ValueError)(
+                "Argument `loss` must be a tensor of the graph that is trained, or its "
+                f"name. Received: loss={loss!r}. A model_fn makes a new graph each "
+                "time: give the name."
             )
         return tf.convert_to_tensor(loss)
     try:
