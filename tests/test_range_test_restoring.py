@@ -490,6 +490,8 @@ CTRL_C = """
 import os, signal, sys, threading
 import keras, numpy as np
 import tfschedules as tfs
+# A process that a script starts in the background ignores it otherwise.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 keras.utils.set_random_seed(0)
 x = np.random.default_rng(0).normal(size=(640, 8)).astype("float32")
 model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
