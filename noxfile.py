@@ -95,6 +95,19 @@ def torch(session: nox.Session) -> None:
 
 
 @nox.session
+def estimator(session: nox.Session) -> None:
+    """Real Estimators, on TensorFlow 2.15 with Keras 3 over it."""
+    session.install("--no-deps", "--requirement=.ci/constraints-estimator.txt")
+    session.install("--no-deps", "--no-build-isolation", "--editable", ".")
+    session.run(
+        "pytest",
+        "tests/test_estimator.py",
+        *session.posargs,
+        env={"TFSCHEDULES_NEEDS_ESTIMATOR": "1", "TF_USE_LEGACY_KERAS": "1"},
+    )
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The demo; its event files are left in a temporary folder."""
     install(session, "demo")

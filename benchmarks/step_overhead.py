@@ -5,6 +5,9 @@ the machine's noise meets all of them. A step's time is an epoch's over its step
 a first epoch that compiles. Printed are medians of the ratios to the bare fit of the
 same round, and, in brackets, the quartiles.
 
+The first network is chosen among small ones for a bare step of some 0.4 ms on this
+machine, the least that its overhead allows; the second takes some milliseconds.
+
     python benchmarks/step_overhead.py [--rounds 15] [--backend tensorflow|jax]
 """
 
@@ -24,6 +27,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--epochs", type=int, default=4, help="measured, in a fit")
     parser.add_argument("--backend", default="tensorflow")
+    parser.add_argument(
+        "--step", type=float, default=0.4, help="of the first network, in ms"
+    )
     arguments = parser.parse_args()
     os.environ["KERAS_BACKEND"] = arguments.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -101,21 +107,18 @@ def main() -> None:
         del variants["Python assigns, tf.summary"]
         del variants["Keras TensorBoard each batch"]
 
-    for units, batch, steps in ((64, 32, 400), (512, 256, 120)):
+    def network(
+        layers: int, units: int, batch: int, steps: int
+    ) -> Callable[[list[keras.callbacks.Callback]], float]:
+        """What fits it and measures the seconds of a step."""
         x = rng.normal(size=(batch * steps, 64)).astype("float32")
         y = rng.integers(0, 10, batch * steps)
-        model = keras.Sequential(
-            [
-                keras.Input((64,)),
-                keras.layers.Dense(units, "relu"),
-                keras.layers.Dense(units, "relu"),
-                keras.layers.Dense(10),
-            ]
-        )
+        hidden = [keras.layers.Dense(units, "relu") for _ in range(layers)]
+        model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10)])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss)
 
-        def step_time(callbacks, model=model, x=x, y=y, batch=batch, steps=steps):
+        def step_time(callbacks: list[keras.callbacks.Callback]) -> float:
             clock = EpochTimes()
             model.fit(
                 x,
@@ -127,6 +130,13 @@ def main() -> None:
             )
             return float(np.median(clock.seconds[1:])) / steps
 
+        return step_time
+
+    small = [(0, 0, 32, 400), (1, 64, 32, 400), (2, 64, 32, 400), (2, 128, 64, 400)]
+    bare_times = {size: min(network(*size)([]) for _ in range(2)) for size in small}
+    chosen = min(small, key=lambda size: abs(bare_times[size] - arguments.step / 1e3))
+    for layers, units, batch, steps in (chosen, (2, 512, 256, 120)):
+        step_time = network(layers, units, batch, steps)
         step_time([])
         times: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(arguments.rounds):
@@ -134,7 +144,8 @@ def main() -> None:
                 times[name].append(step_time(make()))
         bare = np.array(times["bare fit"])
         print(
-            f"\n{arguments.backend}, {units} units, batches of {batch}: "
+            f"\n{arguments.backend}, {layers} hidden layers of {units}, batches of "
+            f"{batch}: "
             f"a bare step takes {np.median(bare) * 1e3:.2f} ms"
         )
         for name, seconds in times.items():

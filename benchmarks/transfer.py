@@ -68,6 +68,7 @@ def compiled(model: keras.Model, groups: list[tfs.LayerGroup] | None) -> keras.M
         optimizer = tfs.LayerwiseOptimizer(optimizer, groups)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
+    optimizer.build(model.trainable_variables)  # or TensorFlow traces each step twice
     return model
 
 

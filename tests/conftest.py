@@ -10,7 +10,10 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "2")
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import gc
 import importlib.util
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -24,3 +27,60 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("tensorflow"):
             item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end anyway.
+
+    TensorFlow's modules and thousands of collected tests are a million objects; tracing
+    makes cycles enough to have them all looked through again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let XLA compile the same step of another model once: the most of the time on JAX.
+
+    In a folder of this process: JAX does not write whole files at once, and tests kill
+    their children.
+    """
+    if os.environ["KERAS_BACKEND"] != "jax":
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    compilation_cache.reset_cache()  # what is imported may have compiled already
+
+
+@pytest.fixture(scope="session")
+def tensorboards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The TensorBoard servers of all tests, ended with them."""
+    from tensorboard_server import Servers
+
+    servers = Servers(tmp_path_factory.mktemp("tensorboards"))
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The browser of all tests; without one they are skipped."""
+    from schedules_page import Page
+
+    page = Page(tmp_path_factory.mktemp("downloads"))
+    yield page
+    page.quit()
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """The browser; at the end nothing may have gone wrong in its console."""
+    yield chromium
+    assert chromium.console() == []

@@ -120,14 +120,17 @@ def test_ready_made_callbacks_follow_their_formula_from_start_step(make: Any) ->
     same(rates, formula[type(callback).__name__])
 
 
-@pytest.mark.parametrize("order", ["schedule first", "backup first"])
 @pytest.mark.parametrize(
-    ("save_freq", "interrupted", "resumed"),
+    ("save_freq", "interrupted", "resumed", "order"),
     [
-        ("epoch", 9, 6),  # in the second epoch: begun anew, the first one is done
-        (4, 9, 8),  # saved in the second epoch, after 8 steps
-        (4, 5, 4),  # saved in the first epoch
-        (5, 13, 10),
+        # in the second epoch: begun anew, the first one is done
+        ("epoch", 9, 6, "schedule first"),
+        ("epoch", 9, 6, "backup first"),
+        # saved in the second epoch, after 8 steps
+        (4, 9, 8, "schedule first"),
+        (4, 9, 8, "backup first"),
+        (4, 5, 4, "backup first"),  # saved in the first epoch
+        (5, 13, 10, "schedule first"),
     ],
 )
 def test_a_resumed_fit_has_the_rates_of_the_uninterrupted_one(

@@ -5,8 +5,6 @@ Weights are compared norm-wise: ‖actual − expected‖ / ‖expected‖ over 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -57,7 +55,7 @@ def test_one_cycle_equals_a_numpy_loop_for_any_steps_per_execution(
     expected = sgd_loop(batches * epochs, rates, momenta, nesterov=nesterov)
 
     results = []
-    for steps_per_execution in [1, 4, 7]:
+    for steps_per_execution in [1, 4] if jit_compile else [1, 4, 7]:
         model = softmax_regression(
             optimizers.SGD(0.1, momentum=0.9, nesterov=nesterov),
             jit_compile=jit_compile,
@@ -154,6 +152,8 @@ def small_network(optimizer: Any, **compile_arguments: Any) -> keras.Model:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         **{"jit_compile": JIT, **compile_arguments},
     )
+    # TensorFlow traces a step twice where a fit has to build the optimizer.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -174,7 +174,7 @@ def python_loop(
     for step, (x, y) in enumerate(batches):
         for attribute, values in settings.items():
             setattr(inner, attribute, float(values[step]))
-        if retrace:
+        if retrace and settings:
             model.make_train_function(force=True)
         model.train_on_batch(x, y)
     return arrays(model)
@@ -433,62 +433,6 @@ def test_stock_readers_see_the_live_rate(steps_per_execution: int) -> None:
     # Before the first step the rate of that step is shown.
     assert reader.at_epoch_begin[0] == pytest.approx(0.3)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-
-
-LOAD = """
-import sys
-sys.modules["tfschedules"] = None  # any import of it raises
-import keras
-model = keras.saving.load_model(sys.argv[1])
-optimizer = model.optimizer
-print(int(optimizer.iterations), float(optimizer.learning_rate), optimizer.beta_1)
-print(len(optimizer.variables))
-print(float(sum(keras.ops.sum(keras.ops.abs(v)) for v in optimizer.variables[2:])))
-"""
-
-
-def test_a_model_saved_while_driven_loads_without_tfschedules(tmp_path: Any) -> None:
-    x, y = digits(48)
-    model = softmax_regression(optimizers.Adam(0.01))
-    path = tmp_path / "step-4.keras"
-
-    class Slots(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            if batch == 3:
-                slots = self.model.optimizer.variables[2:]
-                self.size = float(
-                    sum(
-                        np.abs(keras.ops.convert_to_numpy(slot)).sum() for slot in slots
-                    )
-                )
-
-    slots = Slots()
-    model.fit(
-        x,
-        y,
-        batch_size=8,
-        verbose=0,
-        callbacks=[
-            tfs.HyperparameterScheduler(
-                tfs.Linear(0.05, 0.01, 6), beta_1=tfs.Linear(0.95, 0.8, 6)
-            ),
-            keras.callbacks.ModelCheckpoint(str(path), save_freq=4),
-            slots,
-        ],
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", LOAD, str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    count, rate, beta_1, variables, size = done.stdout.split()
-    assert int(count) == 4
-    assert float(rate) == pytest.approx(line(0.05, 0.01, 6, 6)[3], rel=1e-6)
-    assert float(beta_1) == 0.9
-    assert int(variables) == len(model.optimizer.variables) == 6
-    assert float(size) == pytest.approx(slots.size, rel=1e-5)
 
 
 def test_checkpoints_fit_both_ways(tmp_path: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import random
@@ -200,6 +201,8 @@ def network(optimizer: Any = None, **compile_arguments: Any) -> keras.Model:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         **{"jit_compile": JIT, **compile_arguments},
     )
+    # TensorFlow traces a step twice where a fit has to build the optimizer.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
@@ -241,6 +244,14 @@ def restarts(**arguments: Any) -> keras.callbacks.Callback:
     return tfs.WarmRestarts(0.2, **{"first_cycle": 4, **arguments})
 
 
+@functools.cache
+def every_third() -> tuple[dict[int, list[np.ndarray]], list[np.ndarray]]:
+    """By update, and at the end: the weights of a plain fit with cycles of three."""
+    oracle = Captured()
+    plain = fit(network(), restarts(first_cycle=3), oracle)
+    return oracle.weights, everything(plain)
+
+
 @pytest.mark.parametrize(
     ("steps_per_execution", "order"),
     [
@@ -254,15 +265,14 @@ def test_the_weights_are_those_right_after_the_cycles_last_update(
     tmp_path: Path, steps_per_execution: int, order: str
 ) -> None:
     """Ends at 3, 6 … 18: inside, at the end of, and several to a block."""
-    oracle = Captured()
-    plain = fit(network(), restarts(first_cycle=3), oracle)
+    weights, last = every_third()
     model = network(steps_per_execution=steps_per_execution)
     callbacks = [restarts(first_cycle=3), tfs.SnapshotEnsemble(tmp_path)]
     fit(model, *(callbacks if order == "schedule first" else callbacks[::-1]))
     assert steps_kept(tmp_path) == [(i, 3 * i) for i in range(1, 7)]
     for step, snapshot in kept(tmp_path).items():
-        identical(everything(snapshot), oracle.weights[step])
-    identical(everything(model), everything(plain))
+        identical(everything(snapshot), weights[step])
+    identical(everything(model), last)
     assert patches(model) == []
     assert "_make_function" not in vars(model)
 

@@ -545,6 +545,16 @@ def test_a_process_has_one_writer_in_a_run(tmp_path, monkeypatch):
     assert steps_of(run_dir, "a") == [0, 1, 2]
 
 
+def test_a_writer_stays_in_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with EventWriter("run") as writer:
+        monkeypatch.chdir("elsewhere")
+        writer.scalars([0], [NOW], {"a": [0]})
+    assert steps_of(tmp_path / "run", "a") == [0]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_folder_made_anew_is_another_run(tmp_path):
     run_dir = next_run(tmp_path, "run", 0)
     with EventWriter(run_dir):
@@ -626,6 +636,43 @@ def test_remote_folders_go_through_tensorboards_file_layer(monkeypatch):
         EventWriter("fake://logs/more")
 
 
+def test_a_long_run_is_not_uploaded_again_and_again(monkeypatch):
+    bucket, uploaded = Bucket(), []
+    write = bucket.write
+    bucket.write = lambda name, content, mode: (
+        uploaded.append(len(content)),
+        write(name, content, mode),
+    )
+    monkeypatch.setitem(gfile._REGISTERED_FILESYSTEMS, "fake", bucket)
+    with EventWriter("fake://logs") as writer:
+        for begin in range(0, 120_000, 1000):
+            steps = np.arange(begin, begin + 1000)
+            writer.scalars(steps, NOW + steps, {"a": steps})
+            writer.flush()
+    files = {name: data for name, data in bucket.files.items() if data}
+    size = sum(map(len, files.values()))
+    assert size > 4e6
+    assert sum(uploaded) < 20 * size  # without an end of files it is 60
+    found = [
+        event.step
+        for name in sorted(files)
+        for event in wire.whole_events(files[name])
+        if event.HasField("summary")
+    ]
+    assert found == [*range(120_000)]
+    assert last_step("fake://logs") == 119_999
+
+
+def test_a_file_system_that_fails_at_appending_is_an_error_at_once(monkeypatch):
+    class Frozen(Bucket):
+        def append(self, *_):
+            raise NotImplementedError("objects cannot be changed")
+
+    monkeypatch.setitem(gfile._REGISTERED_FILESYSTEMS, "fake", Frozen())
+    with pytest.raises(OSError, match="fake://logs': objects cannot be changed"):
+        EventWriter("fake://logs")
+
+
 # -------------------------------------------------------------------- the package
 
 ALONE = """
@@ -673,8 +720,61 @@ def wait_for_tags(port: int, expected: dict[str, set], server, seconds: float) -
     pytest.fail(f"TensorBoard shows {found}, not {expected}, within {seconds} s")
 
 
+def post(port: int, route: str, **body) -> dict:
+    """Ask a route of the server that wants a body."""
+    url, data = f"http://127.0.0.1:{port}/{route}", json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def rows_of(port: int) -> dict[str, dict]:
+    """The rows of the HParams tab, as it asks for them."""
+    everything = ["UNKNOWN", "SUCCESS", "FAILURE", "RUNNING"]
+    answer = post(
+        port,
+        "data/plugin/hparams/session_groups",
+        experimentName="",
+        allowedStatuses=[f"STATUS_{status}" for status in everything],
+        colParams=[
+            {"hparam": "max_lr", "filterInterval": {"minValue": 0.2, "maxValue": 9}}
+        ],
+        startIndex=0,
+        sliceSize=100,
+        aggregationType="AGGREGATION_AVG",
+    )
+    return {group["name"]: group for group in answer["sessionGroups"]}
+
+
+@pytest.fixture(scope="module")
+def logs_of_fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of real fits: beside Keras's own logger, and one that diverges."""
+    import keras
+    from helpers import BACKEND, digits, softmax_regression
+
+    import tfschedules as tfs
+
+    folder = tmp_path_factory.mktemp("logs")
+    x, y = digits(640)
+    model = softmax_regression(keras.optimizers.SGD(0.1, momentum=0.9))
+    # Keras's own fails on JAX, without TensorFlow.
+    board = keras.callbacks.TensorBoard(folder, update_freq="batch", write_graph=False)
+    boards = [board] if BACKEND == "tensorflow" else []
+    for rate, data in ((0.5, x), (0.1, x), (0.3, np.full_like(x, np.nan))):
+        if rate == 0.3:
+            model = softmax_regression(keras.optimizers.SGD(0.1, momentum=0.9))
+            boards = []
+        callbacks = [tfs.OneCycle(rate), *boards, tfs.TensorBoardLogger(folder)]
+        model.fit(data, y, batch_size=64, epochs=2, verbose=0, callbacks=callbacks)
+    return folder
+
+
 @pytest.mark.parametrize("load_fast", ["auto", "false"])
-def test_tensorboard_shows_scalars_image_and_text(tmp_path, load_fast):
+def test_tensorboard_shows_scalars_image_text_and_rows(
+    tmp_path, load_fast, logs_of_fits
+):
+    shutil.copytree(logs_of_fits, tmp_path / "fits")
     run_dir = next_run(tmp_path, "schedules", 0)
     with EventWriter(run_dir) as writer:
         steps = np.arange(100)
@@ -705,7 +805,10 @@ def test_tensorboard_shows_scalars_image_and_text(tmp_path, load_fast):
     )
     try:
         runs = {"schedules"}
-        expected = {"scalars": runs, "images": runs, "text": runs}
+        of_fits = {f"fits/schedules{end}" for end in ("", "/fit_2", "_1")}
+        if (tmp_path / "fits" / "train").exists():
+            of_fits |= {"fits/train"}
+        expected = {"scalars": runs | of_fits, "images": runs, "text": runs}
         wait_for_tags(port, expected, server, seconds=60)
         deadline = time.monotonic() + 20
         while True:
@@ -727,6 +830,26 @@ def test_tensorboard_shows_scalars_image_and_text(tmp_path, load_fast):
         route = {"run": "schedules", "tag": "report"}
         (text,) = json.loads(fetch(port, "data/plugin/text/text", **route))
         assert "<strong>bold</strong>" in text["text"]
+
+        def points_of(run, tag):
+            route = {"run": f"fits/{run}", "tag": tag}
+            return json.loads(fetch(port, "data/plugin/scalars/scalars", **route))
+
+        losses = points_of("schedules", "schedule/loss")
+        assert [point[1] for point in losses] == [*range(40)]
+        if "fits/train" in of_fits:  # Keras counts a second fit from 0 again
+            assert len(points_of("train", "batch_loss")) >= 20
+        rows = rows_of(port)
+        assert {name: row["hparams"]["max_lr"] for name, row in rows.items()} == {
+            "fits/schedules": 0.5,
+            "fits/schedules_1": 0.3,  # not 0.1: the tab has filtered the rows
+        }
+        for name, row in rows.items():
+            assert row["hparams"]["schedule"] == "OneCycle"
+            assert row["sessions"][0]["status"] == "STATUS_SUCCESS"
+            shown = {v["name"]["tag"]: v["value"] for v in row["metricValues"]}
+            last = losses[-1][2] if name == "fits/schedules" else "NaN"
+            assert shown["schedule/loss"] == last
     except BaseException:
         sys.stderr.write((tmp_path / "server.log").read_text())
         raise

@@ -337,9 +337,10 @@ LOAD = """
 import sys
 import tfschedules
 import keras
-model = keras.saving.load_model(sys.argv[1], safe_mode=True)
-config = model.optimizer.get_config()["learning_rate"]
-print(repr(keras.saving.deserialize_keras_object(config).resolve(10)))
+for path in sys.argv[1:]:
+    model = keras.saving.load_model(path, safe_mode=True)
+    config = model.optimizer.get_config()["learning_rate"]
+    print(repr(keras.saving.deserialize_keras_object(config).resolve(10)))
 """
 
 
@@ -358,13 +359,14 @@ def test_saved_in_a_model_while_not_resolved(name, tmp_path):
     assert keras.saving.deserialize_keras_object(config) == waiting
 
 
-@pytest.mark.parametrize("name", ["join", "warmup, both", "one_cycle, learning_rate"])
-def test_loaded_in_a_fresh_process(name, tmp_path):
+def test_loaded_in_a_fresh_process(tmp_path):
     """Nothing but the package's lazy door is imported there."""
-    waiting = LENGTHS[name][0]
-    model_with(waiting).save(tmp_path / "model.keras")
+    names = ["join", "warmup, both", "one_cycle, learning_rate"]
+    paths = [str(tmp_path / f"{i}.keras") for i in range(3)]
+    for name, path in zip(names, paths, strict=True):
+        model_with(LENGTHS[name][0]).save(path)
     done = subprocess.run(
-        [sys.executable, "-c", LOAD, str(tmp_path / "model.keras")],
+        [sys.executable, "-c", LOAD, *paths],
         env=os.environ.copy(),
         capture_output=True,
         text=True,
@@ -372,7 +374,8 @@ def test_loaded_in_a_fresh_process(name, tmp_path):
         timeout=100,
     )
     assert done.returncode == 0, done.stderr[-1000:]
-    assert done.stdout.strip() == repr(waiting.resolve(10))
+    expected = [repr(LENGTHS[name][0].resolve(10)) for name in names]
+    assert done.stdout.splitlines() == expected
 
 
 # In fit ---------------------------------------------------------------------------

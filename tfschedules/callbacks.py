@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfschedules import checks
 from tfschedules.drive import (
@@ -21,6 +20,7 @@ from tfschedules.drive import (
 )
 from tfschedules.position import (
     note_end,
+    resolved_in,
     resumed_position,
     updates_in,
     updates_in_epoch,
@@ -74,6 +74,12 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         >>> # model.fit(x, y, callbacks=[callback])
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> HyperparameterScheduler:
+        """Keep what it is made with."""
+        made = super().__new__(cls)
+        made._given = args, kwargs
+        return made
+
     def __init__(
         self,
         learning_rate: Schedule | Callable[[Any], Any] | None = None,
@@ -98,9 +104,17 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         }
         self._start_step = start_step
         self._loan: Loan | None = None
-        self._drives: list[Drive] = []
+        self.drives: list[Drive] = []  # in a fit
         self._waiting = False
         self._to_resolve: dict[str, Schedule] = {}
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What it was made with, by name, defaults among it."""
+        args, kwargs = self._given
+        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        return {n: given for n, given in bound.arguments.items() if given is not self}
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -115,11 +129,11 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         """Take the hyperparameters over."""
         given = self.schedules_for_fit()
         known = updates_in_epoch(self)
-        resolved = {n: _resolved(n, schedule, known) for n, schedule in given.items()}
+        resolved = {n: resolved_in(n, schedule, known) for n, schedule in given.items()}
         self._give_back()
-        self._loan, self._waiting = Loan(self.model), True
+        self._loan, self._waiting = Loan(self.model, borrower=self), True
         with self._loan.closed_on_error():
-            self._drives = Drive.attach(self.model, self._loan, resolved)
+            self.drives = Drive.attach(self.model, self._loan, resolved)
         self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
@@ -145,7 +159,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
                     f"initial_epoch={epoch}"
                 )
             self._resolve(made / epoch)
-        for drive in self._drives:
+        for drive in self.drives:
             drive.start = made - position
             if position > 0 and drive.start == 0 and (f := drive.factor_from_outside()):
                 warnings.warn(
@@ -163,7 +177,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         if batch > 0 or self._loan is None:
             return
         put_back = updates(self.model) != self._made
-        for drive in self._drives:
+        for drive in self.drives:
             factor = drive.factor_from_outside()
             if factor is None:
                 continue
@@ -203,7 +217,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         """Put schedules in steps in place of those that had to wait."""
         resolved = {n: s.resolve(per_epoch) for n, s in self._to_resolve.items()}
         self._to_resolve = {}
-        for drive, name in zip(self._drives, self._names, strict=True):
+        for drive, name in zip(self.drives, self._names, strict=True):
             drive.schedule = resolved.get(name, drive.schedule)
         if self._loan is not None:
             self._loan.retrace()
@@ -216,7 +230,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
     def _give_back(self) -> None:
         if self._loan is not None:
             self._loan.close()
-        self._loan, self._drives, self._to_resolve = None, [], {}
+        self._loan, self.drives, self._to_resolve = None, [], {}
 
     def _compare_lengths(self, epoch: int) -> None:
         """Warn of schedules that the fit cuts off, or that end before the fit."""
@@ -228,7 +242,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
             return
         fit = first + updates_left
         names: dict[float, list[str]] = {}
-        for name, drive in zip(self._names, self._drives, strict=True):
+        for name, drive in zip(self._names, self.drives, strict=True):
             length = drive.schedule.length
             # One that is made for the fit reaches its end with the last step, or would
             # with one more.
@@ -246,24 +260,6 @@ class HyperparameterScheduler(keras.callbacks.Callback):
                 + f": it {what}.",
                 stacklevel=2,
             )
-
-
-def _resolved(name: str, schedule: Schedule, per_epoch: float | None) -> Schedule:
-    """A schedule in steps; one that may wait is good for the first epoch only."""
-    if not schedule.in_epochs:
-        return schedule
-    if per_epoch is not None:
-        return schedule.resolve(per_epoch)
-    # Whether the first epoch depends on the length: try two.
-    with contextlib.suppress(ValueError):  # a boundary in steps comes too late or early
-        short, long = schedule.resolve(1_000), schedule.resolve(1_000_000_000)
-        if np.array_equal(short.values(1_000), long.values(1_000)):
-            return long
-    raise ValueError(
-        f"The schedule of {name} has lengths in epochs, and how many steps an epoch of "
-        "this data has is not known before the first is over. Give steps_per_epoch= "
-        f"to fit, or lengths in steps (total_steps=…). Received: {schedule!r}"
-    )
 
 
 class CyclicalLearningRate(HyperparameterScheduler):

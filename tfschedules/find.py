@@ -1,33 +1,19 @@
-"""`find_learning_rate`: a range test in one call, restored whatever happens."""
+"""`find_learning_rate` and `compare_range_tests`: range tests in one call."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 import types
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from tfschedules import checks
 from tfschedules.comparison import RangeTestComparison
-from tfschedules.drive import (
-    Generators,
-    Unbuilt,
-    check_compiled,
-    has_weights,
-    innermost,
-    is_first_process,
-)
-from tfschedules.held_out import bounded
-from tfschedules.range_test import RangeTest, held_values
+from tfschedules.range_test import held_values
 from tfschedules.records import RangeTestResult
-from tfschedules.reports import new_range_test_run, write_range_test
-from tfschedules.sources import source_of
+from tfschedules.sweeps import Sweeps
 
 
 def find_learning_rate(
@@ -55,6 +41,7 @@ def find_learning_rate(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     log_dir: str | os.PathLike[str] | None = None,
     snapshot_dir: str | os.PathLike[str] | None = None,
+    executor: Any = None,
     verbose: int = 1,
     **fit_arguments: Any,
 ) -> RangeTestResult:
@@ -93,6 +80,10 @@ def find_learning_rate(
         log_dir: Where to write a TensorBoard run `range_test`.
         snapshot_dir: Where to keep the model's state, on disk, if it does not fit into
             memory twice.
+        executor: Where to make the sweeps, each on a copy of the model: any
+            `concurrent.futures.Executor`, such as a pool of processes, or what has its
+            `submit`, as Dask's client does. Model, data and callbacks must be such that
+            `pickle` takes them; what callbacks note does not come back.
         verbose: 1 shows a progress bar, 0 nothing.
         **fit_arguments: More arguments of `fit`: `class_weight`, `shuffle`,
             `steps_per_epoch` … .
@@ -114,95 +105,38 @@ def find_learning_rate(
         >>> 1e-3 < result.suggestion < 1
         True
     """
-    check_compiled(model)
-    if _is_in_fit(model):
-        raise ValueError(
-            "A range test makes a fit of its own, and cannot run inside another one of "
-            f"the same model. Received: {model.name!r} in `fit`. Call "
-            "find_learning_rate before it, or between two."
-        )
-    for reserved in ("epochs", "initial_epoch", "validation_split", "validation_freq"):
-        if reserved in fit_arguments:
-            raise ValueError(
-                f"Argument `{reserved}` has no place in a range test, whose length is "
-                f"`steps`. Received: {reserved}={fit_arguments[reserved]!r}"
-            )
-    if not isinstance(callbacks, Sequence):
-        raise TypeError(
-            "Argument `callbacks` must be a list of callbacks. "
-            f"Received: callbacks={callbacks!r}"
-        )
-    repeats = checks.whole("repeats", repeats)
-    if validation_data is not None:
-        validation_data = bounded(validation_data, validation_size)
-    tests = [
-        RangeTest(
-            min_lr,
-            max_lr,
-            steps,
-            mode,
-            stop_factor,
-            rule=rule,
-            metric=metric,
-            higher_is_better=higher_is_better,
-            validation_data=validation_data,
-            validation_size=validation_size,
-            validation_every=validation_every,
-            group=group,
-            others=others,
-            hyperparameters=hyperparameters,
-            snapshot_dir=snapshot_dir,
-        )
-        for _ in range(repeats)
-    ]
-    needed = tests[0].steps * (
-        innermost(model.optimizer).gradient_accumulation_steps or 1
+    sweeps = Sweeps(
+        model,
+        x,
+        y,
+        min_lr=min_lr,
+        max_lr=max_lr,
+        steps=steps,
+        mode=mode,
+        batch_size=batch_size,
+        sample_weight=sample_weight,
+        stop_factor=stop_factor,
+        rule=rule,
+        repeats=repeats,
+        metric=metric,
+        higher_is_better=higher_is_better,
+        validation_data=validation_data,
+        validation_size=validation_size,
+        validation_every=validation_every,
+        group=group,
+        others=others,
+        hyperparameters=hyperparameters,
+        callbacks=callbacks,
+        log_dir=log_dir,
+        snapshot_dir=snapshot_dir,
+        verbose=verbose,
+        **fit_arguments,
     )
-    source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
-    run_dir = None
-    if log_dir is not None and is_first_process():
-        run_dir = new_range_test_run(log_dir)
-    history, unbuilt = getattr(model, "history", None), Unbuilt(model)
-    generators = Generators()
-    try:
-        with warnings.catch_warnings():
-            # Data that end before the sweep does are gone through again, on purpose;
-            # and `shuffle` is Keras's default, not a wish.
-            warnings.filterwarnings("ignore", ".*input ran out of data.*")
-            if "shuffle" not in fit_arguments:
-                warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
-            if not has_weights(model):
-                _build(model, source.first(), batch_size)
-                generators = Generators()  # as they are when a fit has built it
-            for i, test in enumerate(tests):
-                test.keep_snapshot = True
-                model.fit(
-                    **source.sweep(i, batch_size, fit_arguments),
-                    verbose=0,
-                    callbacks=[
-                        test,
-                        *([_Progress(test, i, repeats)] if verbose else []),
-                        *callbacks,
-                    ],
-                )
-                test.restore()  # over what other callbacks have done at the end
-    finally:
-        for test in tests:
-            test.restore()
-        unbuilt.restore()
-        model.history = history
-        generators.restore()
-        if run_dir is not None:
-            _remove_empty(run_dir)
-    results = [test.result for test in tests if test.result is not None]
-    if not results or not min(len(result.losses) for result in results):
-        raise ValueError(
-            "Argument `x` must hold data. Received: a data set without a batch in it"
-        )
-    result = RangeTestResult.of_several(results)
-    if run_dir is not None:
-        write_range_test(result, run_dir)
-    return result
+    if executor is None:
+        sweeps.make()
+    else:
+        Sweeps.make_elsewhere([sweeps], executor)
+    return sweeps.result
 
 
 def compare_range_tests(
@@ -293,65 +227,16 @@ def compare_range_tests(
             "not batches()."
         )
     held = held_values(arguments.pop("hyperparameters", None))
-    results = {}
+    executor = arguments.pop("executor", None)
+    every = {}
     for key in keys:
         this: dict[str, Any] = {"group": key, "hyperparameters": held}
         if over != "group":
             this = {"hyperparameters": {**held, over: key}}
-        results[key] = find_learning_rate(model, x, y, **this, **arguments)
+        every[key] = Sweeps(model, x, y, **this, **arguments)
+        if executor is None:
+            every[key].make()
+    if executor is not None:
+        Sweeps.make_elsewhere([*every.values()], executor)
+    results = {key: sweeps.result for key, sweeps in every.items()}
     return RangeTestComparison(over, results)
-
-
-def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:
-    """Let a model see a batch, which makes its weights."""
-    try:
-        model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
-    except Exception:
-        # One with a train step of its own may have no loss to evaluate, and was built.
-        if not has_weights(model):
-            raise
-
-
-def _is_in_fit(model: keras.Model) -> bool:
-    """Whether a callback of a fit of the model's has called: Keras keeps no note."""
-    frame = sys._getframe()
-    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
-            return True
-    return False
-
-
-def _remove_empty(run_dir: str) -> None:
-    """Take back the folder of a run that has not come to be."""
-    with contextlib.suppress(OSError):
-        Path(run_dir).rmdir()
-
-
-class _Progress(keras.callbacks.Callback):
-    """Keras's own progress bar, over the steps of the sweep, within 80 columns."""
-
-    def __init__(self, test: RangeTest, number: int, count: int) -> None:
-        super().__init__()
-        self._test = test
-        self._loss = f"loss {number + 1}/{count}" if count > 1 else "loss"
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self._ended = False
-        self._bar = keras.utils.Progbar(
-            self._test.steps, width=15, stateful_metrics=[self._loss, "lr"]
-        )
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._show(ended=bool(self.model.stop_training))
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self._show(ended=True)  # where data have ended, and nothing before has told
-
-    def _show(self, ended: bool) -> None:
-        losses = self._test._losses
-        if not losses or self._ended:
-            return
-        rate = self._test.schedule.values(self._test._steps[-1:])[0]
-        self._ended = ended or len(losses) >= self._test.steps
-        shown = [(self._loss, losses[-1]), ("lr", rate)]
-        self._bar.update(len(losses), shown, finalize=ended)

@@ -33,8 +33,8 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
 
     Example:
         >>> x, y, _ = bounded((np.arange(10.0), np.arange(10)), 4)
-        >>> len(x), (x == y).all()
-        (4, np.True_)
+        >>> len(x), bool((x == y).all())
+        (4, True)
     """
     size = checks.whole("validation_size", size)
     if callable(data) and not isinstance(data, (Iterable, keras.utils.PyDataset)):

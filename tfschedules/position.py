@@ -1,13 +1,16 @@
-"""Where a fit stands: new, or going on inside what an earlier one has begun."""
+"""Where a fit stands, new or going on inside what was begun, and how long it is."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import weakref
 
 import keras
+import numpy as np
 
 from tfschedules.drive import innermost, updates
+from tfschedules.schedules import Schedule
 
 # The optimizer's count at the end of each model's last fit that was not interrupted.
 _finished: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
@@ -52,3 +55,21 @@ def resumed_position(
     begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
     # Backed up in the middle of an epoch, a run may be epochs behind its count.
     return made if begin <= made < end or (restored and made >= end) else begin
+
+
+def resolved_in(name: str, schedule: Schedule, per_epoch: float | None) -> Schedule:
+    """A schedule in steps; one that may wait is good for the first epoch only."""
+    if not schedule.in_epochs:
+        return schedule
+    if per_epoch is not None:
+        return schedule.resolve(per_epoch)
+    # Whether the first epoch depends on the length: try two.
+    with contextlib.suppress(ValueError):  # a boundary in steps comes too late or early
+        short, long = schedule.resolve(1_000), schedule.resolve(1_000_000_000)
+        if np.array_equal(short.values(1_000), long.values(1_000)):
+            return long
+    raise ValueError(
+        f"The schedule of {name} has lengths in epochs, and how many steps an epoch of "
+        "this data has is not known before the first is over. Give steps_per_epoch= "
+        f"to fit, or lengths in steps (total_steps=…). Received: {schedule!r}"
+    )

@@ -20,7 +20,7 @@ _OPTIMIZER = "LayerwiseOptimizer"
 
 def register_with_keras() -> None:
     """Register what can be saved now, or when Keras is imported."""
-    if "keras" in sys.modules:
+    if sys.modules.get("keras") is not None:  # None: its import is blocked
         _register()
     else:
         sys.meta_path.insert(0, _WaitForKeras())  # type: ignore[arg-type]

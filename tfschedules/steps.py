@@ -2,8 +2,8 @@
 
 A float32 holds integers up to 2^24 only, so a position in a cycle is found with
 integers and turned into a float at the very end, when it is small or already a
-fraction. The same code serves NumPy in float64 and `keras.ops` in float32: the two
-name their functions alike.
+fraction. The same code serves NumPy in float64 and `keras.ops` in float32, or where
+that is asked for in float64: the two name their functions alike.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ class Time:
         part: A fraction of a step, in [0, 1): a schedule may begin between two steps.
         ops: `numpy` or `keras.ops`.
         limit: The greatest integer that `whole` can hold.
+        floats: The type of the floats that it is turned into.
     """
 
     whole: Any
     part: float
     ops: Any
     limit: int
+    floats: str
 
     @property
     def step(self) -> Any:
@@ -42,14 +44,16 @@ class Time:
         return self.as_float(self.whole) + self.part
 
     def as_float(self, integers: Any) -> Any:
-        """Turn integers into floats: float64 in NumPy, float32 in `keras.ops`."""
+        """Turn integers, or a number, into floats: float64 in NumPy."""
         if self.ops is np:
             return np.asarray(integers, np.float64)
-        return self.ops.cast(integers, "float32")
+        if isinstance(integers, (int, float)):  # a cast would pass through float32
+            return self.ops.convert_to_tensor(integers, dtype=self.floats)
+        return self.ops.cast(integers, self.floats)
 
     def constants(self, values: np.ndarray) -> Any:
         """Turn a table of floats into this backend's floats."""
-        return values if self.ops is np else values.astype(np.float32)
+        return values.astype(self.floats)
 
     def reached(self, moment: float) -> Any:
         """Whether `moment` (a real number of steps) has come: a boolean mask."""
@@ -187,14 +191,20 @@ def in_numpy(steps: np.ndarray) -> Time:
     if steps.dtype == np.uint64:  # would turn negative
         steps = np.minimum(steps, np.uint64(np.iinfo(np.int64).max))
     whole = np.maximum(steps.astype(np.int64), 0)
-    return Time(whole, 0.0, np, int(np.iinfo(np.int64).max))
+    return Time(whole, 0.0, np, int(np.iinfo(np.int64).max), "float64")
 
 
-def in_graph(step: Any) -> Time:
-    """Begin at an integer tensor or variable `step`, in `keras.ops`."""
+def in_graph(step: Any, floats: str = "float32") -> Time:
+    """Begin at an integer tensor or variable `step`, in `keras.ops`.
+
+    Args:
+        step: The step, of any shape.
+        floats: "float64" gives what NumPy gives, where the backend has such floats;
+            on devices for networks that is slow, or missing.
+    """
     import keras
 
     dtype = keras.backend.standardize_dtype("int")  # int64, or int32 on JAX
     zero = keras.ops.convert_to_tensor(0, dtype=dtype)
     whole = keras.ops.maximum(keras.ops.cast(step, dtype), zero)
-    return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max))
+    return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max), floats)

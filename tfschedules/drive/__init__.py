@@ -7,7 +7,7 @@ puts a model back to the bit; `between` shows it right after an update; `loan` g
 back what was borrowed, also after an interrupted fit.
 """
 
-from tfschedules.drive.between import Stops
+from tfschedules.drive.between import Stops, after_steps
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
@@ -39,6 +39,7 @@ __all__ = [
     "StepReader",
     "Stops",
     "Unbuilt",
+    "after_steps",
     "batches_made",
     "block_of",
     "check_compiled",

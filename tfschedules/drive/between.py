@@ -201,3 +201,18 @@ def _out_of_variables(model: keras.Model) -> tuple[Any, ...]:
     state = model._get_jax_state(**everything, purge_model_variables=True)
     model._jax_state_synced = False
     return (state,)
+
+
+def after_steps(model: keras.Model, loan: Loan, action: Callable[[], None]) -> None:
+    """Call `action` when an epoch's steps are done, until `loan` is closed.
+
+    It is called before validation, before any callback has its turn, and once more
+    after each evaluation.
+    """
+    results = model._get_metrics_result_or_logs
+
+    def after(logs: Any) -> Any:
+        action()
+        return results(logs)
+
+    loan.borrow(model, "_get_metrics_result_or_logs", after)

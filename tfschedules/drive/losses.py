@@ -232,6 +232,11 @@ class StepReader:
         """How many batches may pass between two reads."""
         return self._kept.capacity
 
+    @property
+    def seen(self) -> bool:
+        """Whether the training step, once traced, gives the loss tracker its loss."""
+        return self._kept.seen
+
     def skip(self) -> None:
         """Begin to read here: what came before was validation, or is of no interest."""
         self._count = int(read(self._model, self._kept.count))

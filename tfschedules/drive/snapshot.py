@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import global_seed_generator
 
 from tfschedules.drive.replicas import copies_of
 from tfschedules.drive.split import Split
@@ -30,6 +31,33 @@ class Generators:
 
     def __init__(self) -> None:
         """Note the states as they are now."""
+        self._note()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: the states, not the generators."""
+        seed = None
+        if self._tensorflow is not None:
+            from tensorflow.python.eager import context
+
+            seed = context.global_seed()
+        gone = {"_keras": None, "_tensorflow": None}
+        return self.__dict__ | gone | {"_tensorflow_seed": seed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Find this process's own generators, to be given the states."""
+        self._note()
+        seed = state.pop("_tensorflow_seed")
+        if "_keras_state" in state:
+            self._keras = global_seed_generator()
+        if seed is not None:
+            from tensorflow.python.eager import context
+
+            context.set_global_seed(seed)
+            self._tensorflow = _tensorflow_generator()
+        kept = {"_keras": self._keras, "_tensorflow": self._tensorflow}
+        self.__dict__.update(state | kept)
+
+    def _note(self) -> None:
         self._python = random.getstate()
         self._numpy = np.random.get_state()  # Keras shuffles with it
         self._keras = global_state.get_global_attribute(_KERAS_GENERATOR)

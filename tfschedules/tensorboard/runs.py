@@ -104,7 +104,8 @@ def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
 def last_step(run_dir: str | os.PathLike[str]) -> int | None:
     """The greatest step in a run folder's event files, or None where there is none.
 
-    What a killed run left half-written at the end of a file is passed over.
+    What a killed run left half-written at the end of a file is passed over, and so is
+    a row of the HParams tab, which is of no step.
 
     Raises:
         OSError: If a file is there and cannot be read.
@@ -119,7 +120,7 @@ def last_step(run_dir: str | os.PathLike[str]) -> int | None:
             with gfile.GFile(f"{run_dir}/{name}", "rb") as file:
                 data = file.read()
             for event in whole_events(data):
-                if event.HasField("summary"):
+                if any(v.tag[:10] != "_hparams_/" for v in event.summary.value):
                     greatest = max(event.step, -1 if greatest is None else greatest)
     return greatest
 

@@ -9,6 +9,7 @@ import socket
 import time
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 
 from tfschedules import checks
+from tfschedules.tensorboard import sessions
 from tfschedules.tensorboard.runs import file_errors, folder_path, is_local, take
 from tfschedules.tensorboard.wire import (
     checked_series,
@@ -28,16 +30,20 @@ from tfschedules.tensorboard.wire import (
     strings_tensor,
 )
 
+# A file system without append gets the whole file anew at every flush: then files are
+# ended at this many bytes.
+_LARGEST = 1 << 20
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
 class EventWriter:
     """Writes one event file into one run folder, in whole records.
 
-    Every call writes to the file at once; on remote file systems to a temporary
-    file, which `flush` uploads. Other writers are kept out of the folder until `close`
-    (those of other processes only if it is local), because two writers in one run
-    freeze TensorBoard's Python loader. Not safe to share between threads.
+    Every call writes to the file at once; on remote file systems without append to a
+    temporary file, which `flush` uploads, and a new one is begun now and then. Other
+    writers are kept out of the folder until `close` (those of other processes only if
+    it is local), because two writers in one run freeze TensorBoard's Python loader.
+    Not safe to share between threads.
 
     Args:
         run_dir: The run's folder, made if it is not there: a path, or a URL.
@@ -59,7 +65,9 @@ class EventWriter:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str]) -> None:
-        self._run_dir = folder_path("run_dir", run_dir)
+        run_dir = folder_path("run_dir", run_dir)
+        # The file is opened by its name at every write: after an `os.chdir`, too.
+        self._run_dir = str(Path(run_dir).absolute()) if is_local(run_dir) else run_dir
         self._last_step = -1
         self._last_steps: dict[str, int] = {}  # of images and texts, by tag
         self._length = 0
@@ -69,20 +77,23 @@ class EventWriter:
             # Once, at `close`, or when a writer that nobody closed is collected.
             self._give_back = weakref.finalize(self, take(self._run_dir))
         try:
-            with file_errors("write event files to", self._run_dir):
-                name = _file_name(gfile.listdir(self._run_dir))
-                self.path = f"{self._run_dir}/{name}"
-                self._file = gfile.GFile(self.path, "wb")
-            version = event_pb2.Event(
-                wall_time=time.time(), file_version="brain.Event:2"
-            )
-            self._append(version)
+            self._open()
+            self._append(b"")  # what cannot append has to fail now
             self.flush()
         except BaseException:
             self._give_back()
             with contextlib.suppress(OSError):
                 self.close()
             raise
+
+    def _open(self) -> None:
+        """Begin a file."""
+        with file_errors("write event files to", self._run_dir):
+            name = _file_name(gfile.listdir(self._run_dir))
+            self.path = f"{self._run_dir}/{name}"
+            self._file, self._length = gfile.GFile(self.path, "wb"), 0
+        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
+        self._append(version)
 
     def scalars(
         self,
@@ -182,6 +193,30 @@ class EventWriter:
         )
         self._tensor(tag, numbers_tensor(values), metadata, step)
 
+    def session_start(self, settings: Mapping[str, sessions.Setting]) -> None:
+        """Make the run a row of the HParams tab.
+
+        The tab fills the row's metrics with the last values of the run's scalars.
+
+        Args:
+            settings: The row's numbers, texts and truth values, by column. Numbers that
+                are not finite are left out: the tab cannot be told of them.
+
+        Raises:
+            TypeError: If a value is of another type.
+            OSError: If the file cannot be written.
+        """
+        metadata = sessions.start_metadata(settings)
+        self._tensor(sessions.START, sessions.NOTHING, metadata, 0)
+
+    def session_end(self) -> None:
+        """Note in the row that it has come to a good end, if it has not yet.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        self._tensor(sessions.END, sessions.NOTHING, sessions.end_metadata(), 0)
+
     def flush(self) -> None:
         """Hand everything written so far to the operating system, or upload it.
 
@@ -191,6 +226,11 @@ class EventWriter:
         if not self.closed:
             with file_errors("write event files to", self._run_dir):
                 self._file.flush()
+                full = self._length > _LARGEST and not self._file.fs_supports_append
+                if full:
+                    self._file.write_temp.close()
+            if full:
+                self._open()
 
     def close(self) -> None:
         """Flush and end the file. Closing again does nothing."""

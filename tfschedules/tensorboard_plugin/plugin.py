@@ -166,6 +166,8 @@ def _route(answer: _Answer, parameters: Sequence[str]) -> _Answer:
                 raise errors.InvalidArgumentError(
                     f"unknown parameter {name!r}; there are: {known}"
                 )
+            if name != "run" and len(request.args.getlist(name)) > 1:
+                raise errors.InvalidArgumentError(f"give one `{name}=`, not several")
         return answer(request)
 
     return serve
@@ -197,8 +199,9 @@ def _run_names(request: wrappers.Request) -> list[str]:
 
 def _points(request: wrappers.Request) -> int:
     text = request.args.get("points", str(_MOST_POINTS))
-    # `int` takes " 5 ", "1_000" and other digits than these.
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_POINTS):
+    # `int` takes " 5 ", "1_000" and other digits than these, but not thousands of them.
+    digits = text.isascii() and text.isdigit() and len(text) < 10
+    if not (digits and 1 <= int(text) <= _MOST_POINTS):
         raise errors.InvalidArgumentError(
             f"`points` must be a whole number from 1 to {_MOST_POINTS}, not {text!r}"
         )

@@ -72,4 +72,8 @@ def from_content(content: bytes) -> dict[str, Any]:
             f"it is of version {words.get('version')!r}, and this tfschedules reads "
             f"version {_VERSION}: upgrade it where `tensorboard` runs"
         )
+    missing = {*_WORDS, "bounds", "best"} - words.keys()
+    missing |= {*_ARRAYS} - {name for name in words["columns"] if isinstance(name, str)}
+    if missing:
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     return words

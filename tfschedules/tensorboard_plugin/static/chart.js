@@ -13,10 +13,30 @@ const MOST_NAMED = 12; // lines that the cursor's box names
 const GUTTER = 86; // for the numbers of y, equal for panels below one another
 
 const inks = () => getComputedStyle(document.body);
+const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
+// Powers of ten that numbers have.
+const bounded = (range, log) =>
+  log ? range.map((t) => Math.min(Math.max(t, -307), 308)) : range;
 const padded = ([low, high], share) => {
   const margin = (high - low) * share || Math.abs(low) * 0.05 || 0.5;
   return [low - margin, high + margin];
 };
+
+/**
+ * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade. uPlot's own never
+ * end where the axis does not begin at such a number.
+ */
+function decades(_, __, low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+    for (let digit = 1; digit < 10; digit++) {
+      const split = Number(`${digit}e${power}`);
+      if (split >= low && split <= high) found.push(split);
+    }
+  }
+  if (found.length > 1) return found;
+  return [0, 1, 2, 3, 4].map((i) => low + (i / 4) * (high - low));
+}
 
 export class Chart {
   /**
@@ -112,7 +132,6 @@ export class Chart {
       labelSize: 18,
       values: (_, splits) => splits.map((v) => (v === null ? null : short(v, 6))),
     };
-    const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
     const scale = (name, log) => ({
       time: false,
       distr: log ? 3 : 1,
@@ -124,8 +143,18 @@ export class Chart {
       series: [{}, {paths: () => null, points: {show: false}}],
       legend: {show: false},
       axes: [
-        {...axis, ...(xLabel ? {label: xLabel} : {}), size: 30},
-        {...axis, label: yLabel, size: GUTTER - axis.labelSize},
+        {
+          ...axis,
+          ...(xLabel ? {label: xLabel} : {}),
+          ...(xLog ? {splits: decades} : {}),
+          size: 30,
+        },
+        {
+          ...axis,
+          label: yLabel,
+          ...(yLog ? {splits: decades} : {}),
+          size: GUTTER - axis.labelSize,
+        },
       ],
       cursor: {
         x: false,
@@ -156,19 +185,18 @@ export class Chart {
 
   /** What of x and y is seen, on the axes' own scales. */
   #ranges() {
-    const {lines, yRange, yLog} = this.content;
+    const {lines, yRange, xLog, yLog} = this.content;
     const log = (v) => (yLog ? Math.log10(v) : v);
     const first = yRange?.map(log).every(Number.isFinite) ? yRange.map(log) : null;
     const all = (axis, share) => padded(extent(lines, axis) ?? [0, 1], share);
-    this.x = this.zoom.x ?? all("x", 0.01);
-    this.y = this.zoom.y ?? first ?? all("y", 0.05);
+    this.x = bounded(this.zoom.x ?? all("x", 0.01), xLog);
+    this.y = bounded(this.zoom.y ?? first ?? all("y", 0.05), yLog);
   }
 
   #rescale() {
     if (!this.chart) return;
     this.#ranges();
     const {xLog, yLog} = this.content;
-    const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
     this.chart.setData([real(this.x, xLog), real(this.y, yLog)]);
   }
 

@@ -70,8 +70,14 @@ function columns(context, {tx, ty}, at) {
   let column = NaN;
   let open = false;
   let first, low, high, last;
-  const end = () => {
+  const end = (broken) => {
     if (Number.isNaN(column)) return;
+    if (broken && !open && low === high) {
+      // A point alone: a line without a length would not be seen.
+      context.moveTo(column - 2, low);
+      context.lineTo(column + 2, low);
+      return;
+    }
     if (open) context.lineTo(column, first);
     else context.moveTo(column, first);
     open = true;
@@ -79,14 +85,14 @@ function columns(context, {tx, ty}, at) {
       context.lineTo(column, low);
       context.lineTo(column, high);
     }
-    context.lineTo(column, last); // also for a point alone, so that it is seen
+    context.lineTo(column, last);
   };
   const count = tx.length;
   for (let i = 0; i < count; i++) {
     const x = Math.round(at.x(tx[i]) * 2) / 2;
     const y = at.y(ty[i]);
     if (Number.isNaN(x) || Number.isNaN(y)) {
-      end();
+      end(true);
       column = NaN;
       open = false;
     } else if (x === column) {
@@ -94,12 +100,12 @@ function columns(context, {tx, ty}, at) {
       if (y > high) high = y;
       last = y;
     } else {
-      end();
+      end(false);
       column = x;
       first = low = high = last = y;
     }
   }
-  end();
+  end(true);
 }
 
 function dots(context, line, at, ratio) {

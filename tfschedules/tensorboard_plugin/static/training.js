@@ -10,6 +10,8 @@ const RATE = `${PREFIX}learning_rate`;
 const LOSS = `${PREFIX}loss`;
 // One for each group of layers, after the line of the base rate.
 const DASHES = [[6, 3], [2, 2], [10, 3, 2, 3], [12, 4], [1, 3], [6, 2, 2, 2]];
+// A row of the HParams tab: the ends of some epochs of the run that holds it.
+const ROW = /\/fit_\d+$/;
 const X_LABELS = {step: "step", hours: "hours since the run began"};
 
 const panelOf = (tag) => (tag.startsWith(`${RATE}/`) ? RATE : tag);
@@ -55,7 +57,8 @@ function sampled(curves) {
 export class Training {
   name = "Training";
   key = "training";
-  isHere = (run) => Object.keys(run.scalars).some((tag) => tag.startsWith(PREFIX));
+  isHere = ({run, scalars}) =>
+    !ROW.test(run) && Object.keys(scalars).some((tag) => tag.startsWith(PREFIX));
   empty = [
     "No training with a schedule was recorded in this folder. To see one here, record it:",
     `import tfschedules as tfs

@@ -1,0 +1,184 @@
+"""The Schedules tab in a browser: mouse, keyboard, downloads."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import numpy as np
+import pytest
+from tensorboard_server import Written, wait_for
+
+RATE, MOMENTUM, LOSS = (
+    f"schedule/{name}" for name in ("learning_rate", "momentum", "loss")
+)
+
+
+@pytest.fixture(autouse=True)
+def written(page, tensorboards) -> Written:
+    """What the folder holds that the page shows, which is opened anew."""
+    server, written = tensorboards.known("fast")
+    page.open(server, alone=True)
+    return written
+
+
+def test_the_mouse_zooms_all_panels_and_names_what_is_under_it(page, written):
+    page.view("training")
+    page.only("one_cycle")
+    charts = {tag: page.chart(tag) for tag in (RATE, MOMENTUM, LOSS)}
+    whole = {tag: chart.axis("x")[:2] for tag, chart in charts.items()}
+    y = charts[RATE].axis("y")
+    charts[RATE].drag((100, 200))
+    for chart in charts.values():
+        assert chart.axis("x")[:2] == pytest.approx([100, 200], abs=1)
+    assert charts[RATE].axis("y") == y
+    charts[RATE].hover(150)
+    assert charts[RATE].tip()[0].startswith("step 150, ")
+    value = written.scalars["one_cycle"][RATE][2][150]
+    words = charts[RATE].tip()[1].split()
+    assert float(words[0]) == pytest.approx(value, rel=1e-3)
+    assert words[1:] == ["one_cycle"]
+    # The rule goes through the other panels at the same place.
+    left = charts[RATE].js("return chart.chart.valToPos(150, 'x')")
+    for tag in (MOMENTUM, LOSS):
+        rule = charts[tag].js(
+            "return [chart.rule.hidden, parseFloat(chart.rule.style.left)]"
+        )
+        assert rule == [False, pytest.approx(left, abs=1.5)]
+    charts[MOMENTUM].double_click()
+    assert {tag: chart.axis("x")[:2] for tag, chart in charts.items()} == whole
+    # A zoom is kept while other things change.
+    charts[LOSS].drag((20, 80))
+    page.control("log rate")
+    page.view("versus")
+    page.view("training")
+    assert charts[RATE].axis("x")[:2] == pytest.approx([20, 80], abs=1)
+
+
+def test_the_keyboard_reaches_views_and_charts(page):
+    from selenium.webdriver import ActionChains, Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(page.driver).send_keys(*keys).perform()
+
+    def focused(script: str) -> object:
+        return page.js(f"return document.activeElement{script}")
+
+    page.view("training")
+    page.only("one_cycle")
+    page.find("aside input[type=search]").click()
+    for _ in range(40):
+        press(Keys.TAB)
+        if focused(".role") == "tab":
+            break
+    assert focused(".id") == "tab-training"
+    for key, view in (
+        (Keys.ARROW_RIGHT, "versus"),
+        (Keys.ARROW_RIGHT, "range_tests"),
+        (Keys.ARROW_LEFT, "versus"),
+        (Keys.ARROW_LEFT, "training"),
+    ):
+        page.after(lambda key=key: press(key))
+        assert focused(".id") == f"tab-{view}"
+        assert focused(".getAttribute('aria-selected')") == "true"
+        assert page.js("return schedules.root.dataset.drawn") == view
+    for _ in range(20):
+        press(Keys.TAB)
+        if focused(".className") == "plot":
+            break
+    chart = page.chart(RATE)
+    assert focused(".ariaLabel").startswith("learning_rate over step. Arrow keys move")
+    assert chart.tip() == []
+    press(Keys.ARROW_RIGHT)
+    first = int(chart.tip()[0].split(",")[0].removeprefix("step "))
+    assert 145 < first < 160
+    for _ in range(10):
+        press(Keys.ARROW_RIGHT)
+    second = int(chart.tip()[0].split(",")[0].removeprefix("step "))
+    assert second - first == pytest.approx(30, abs=4)
+    low, high, _ = chart.axis("x")
+    press("+")
+    for tag in (RATE, LOSS):
+        zoomed = page.chart(tag).axis("x")
+        assert zoomed[1] - zoomed[0] == pytest.approx((high - low) / 2)
+        assert zoomed[0] < second < zoomed[1]
+    press("-")
+    assert chart.axis("x")[:2] == pytest.approx([low, high])
+    press("+", "+", Keys.ESCAPE)
+    assert chart.axis("x")[:2] == [low, high]
+    press(Keys.TAB)
+    assert chart.tip() == []
+
+
+# ---------------------------------------------------------------------------- downloads
+
+
+def downloaded(page, kind: str) -> bytes:
+    """Press a button, and take the file that comes."""
+    for old in page.downloads.iterdir():
+        old.unlink()
+    buttons = page.driver.find_elements("css selector", ".downloads button")
+    (button,) = [button for button in buttons if button.text == kind]
+    button.click()
+
+    def there() -> list:
+        files = [*page.downloads.iterdir()]
+        return [path for path in files if path.suffix == f".{kind.lower()}"]
+
+    (path,) = wait_for(there, seconds=20, what=f"the {kind}")
+    return path.read_bytes()
+
+
+def test_downloads_are_what_is_shown(page, written):
+    def table() -> list[list[str]]:
+        text = downloaded(page, "CSV").decode()
+        assert text.endswith("\r\n")
+        return [*csv.reader(io.StringIO(text, newline=""), strict=True)]
+
+    page.only("tests/one sweep", "tests/accuracy")
+    head, *rows = table()
+    assert head[:4] == ["run", "step", "metric", "learning_rates"]
+    for run in ("tests/one sweep", "tests/accuracy"):
+        result = written.tests[run]
+        own = [row for row in rows if row[0] == run]
+        assert [row[1:3] for row in own] == [
+            [str(i), result.metric] for i in range(100)
+        ]
+        for name in ("learning_rates", "losses", "smoothed_losses", "values"):
+            column = [float(row[head.index(name)]) for row in own]
+            np.testing.assert_array_equal(column, getattr(result, name))
+        column = [float(row[head.index("sweep 1")]) for row in own]
+        np.testing.assert_array_equal(column, result.sweeps[0])
+    assert len(rows) == 200
+
+    page.view("training")
+    odd = "</script><b id=injected>\"a\" & 'b'"
+    page.only("two\nlines", odd)
+    head, *rows = table()
+    assert head == ["run", "tag", "step", "value"]
+    expected = {
+        (run, tag, str(step), float(value))
+        for run in ("two\nlines", odd)
+        for tag, (steps, _, values) in written.scalars[run].items()
+        for step, value in zip(steps, values, strict=True)
+    }
+    assert {(*row[:3], float(row[3])) for row in rows} == expected
+    assert len(rows) == len(expected)
+
+    page.view("versus")
+    page.only("a,b&run=c#d%41+e")
+    head, *rows = table()
+    assert head == ["run", "step", RATE, LOSS]
+    own = written.scalars["a,b&run=c#d%41+e"]
+    expected = [*zip(own[LOSS][0], own[RATE][2], own[LOSS][2], strict=True)]
+    assert [tuple(map(float, row[1:])) for row in rows] == expected
+    assert {row[0] for row in rows} == {"a,b&run=c#d%41+e"}
+
+    png = downloaded(page, "PNG")
+    assert png.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    assert png.endswith(b"IEND\xaeB`\x82")
+    width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
+    canvas = page.chart("versus").js("return [chart.canvas.width, chart.canvas.height]")
+    assert width == canvas[0]
+    assert height > canvas[1]
+    assert len(png) > 5000

@@ -1,0 +1,146 @@
+"""The Schedules tab's loader: when there is a tab, and that it harms nobody."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from tensorboard.backend import application
+from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+from tensorboard.plugins import base_plugin
+from tensorboard_server import Server, Written, one_cycle
+from werkzeug import test as werkzeug_test
+
+from tfschedules import tensorboard_plugin
+
+
+def listing(folder: Path) -> dict:
+    """What TensorBoard says of the plugin for a folder."""
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(folder)).Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(folder))
+    context = base_plugin.TBContext(data_provider=provider)
+    plugin = tensorboard_plugin.SchedulesLoader().load(context)
+    app = application.TensorBoardWSGI([plugin], "", provider)
+    client = werkzeug_test.Client(app)
+    answer = client.get("/data/plugins_listing")
+    return answer.get_json()["schedules"]
+
+
+def test_the_tab_is_active_where_there_is_something_to_see(tmp_path):
+    for name in ("nothing", "test", "training", "text"):
+        (tmp_path / name).mkdir()
+    Written(tmp_path / "training").training("a", [0], {"any": [1]})
+    Written(tmp_path / "test").table("a", "schedules", np.ones((1, 1)), b"")
+    Written(tmp_path / "text").table("a", "others", np.ones((1, 1)), b"")
+    found = {folder.name: listing(folder) for folder in tmp_path.iterdir()}
+    active = {name: plugin["enabled"] for name, plugin in found.items()}
+    assert active == {"nothing": False, "test": True, "training": True, "text": False}
+    for plugin in found.values():
+        assert plugin["tab_name"] == "Schedules"
+
+
+# ---------------------------------------------------------- never in the way of others
+
+BLOCKED = """
+import importlib.metadata
+import sys
+
+blocked = {"keras", "tensorflow", "jax", "torch", "matplotlib", "rich", "sklearn"}
+
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(f"{name} is not installed here")
+
+
+sys.meta_path.insert(0, Blocker())
+points = importlib.metadata.entry_points(group="tensorboard_plugins")
+loader = points["schedules"].load()()
+
+
+def ours():
+    return sorted(name for name in sys.modules if name.startswith("tfschedules"))
+
+
+print(ours())
+from tensorboard.plugins import base_plugin
+
+print(type(loader.load(base_plugin.TBContext())).__name__)
+print(ours())
+print(sorted(blocked & {*sys.modules}))
+"""
+
+
+def run_python(code: str, folder: Path) -> subprocess.CompletedProcess:
+    """Run Python on `code` in a folder, with the package that is tested here."""
+    paths = [str(Path(tensorboard_plugin.__file__).parents[2])]
+    paths += filter(None, [os.environ.get("PYTHONPATH")])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    options = {"env": env, "cwd": folder, "capture_output": True, "text": True}
+    return subprocess.run([sys.executable, "-c", code], timeout=60, **options)
+
+
+def test_tensorboard_imports_no_more_than_it_must(tmp_path):
+    done = run_python(BLOCKED, tmp_path)
+    assert done.returncode == 0, done.stderr
+    package = "tfschedules.tensorboard_plugin"
+    before = ["tfschedules", "tfschedules.registration", package]
+    after = [*before, f"{package}.plugin", f"{package}.range_tests"]
+    lines = [str(before), "SchedulesPlugin", str(after), "[]"]
+    assert done.stdout.splitlines() == lines
+
+
+class Broken:
+    """A context from which nothing can be had."""
+
+    @property
+    def data_provider(self):
+        raise RuntimeError("no data here")
+
+
+def test_a_loader_that_fails_says_so_and_is_left_out(caplog, monkeypatch):
+    loader = tensorboard_plugin.SchedulesLoader()
+    with caplog.at_level(logging.WARNING):
+        assert loader.load(Broken()) is None
+    assert caplog.messages == [
+        "The Schedules tab of tfschedules is left out: no data here"
+    ]
+    caplog.clear()
+    monkeypatch.setitem(sys.modules, "tfschedules.tensorboard_plugin.plugin", None)
+    with caplog.at_level(logging.WARNING):
+        assert loader.load(base_plugin.TBContext()) is None
+    assert "The Schedules tab of tfschedules is left out: import of" in caplog.text
+
+
+# TensorBoard as its command starts it, with our plugin's module damaged.
+DAMAGED = """
+import sys
+
+sys.modules["tfschedules.tensorboard_plugin.plugin"] = None
+from tensorboard import main
+
+main.run_main()
+"""
+
+
+def test_tensorboard_starts_without_us(tmp_path):
+    (tmp_path / "logs").mkdir()
+    Written(tmp_path / "logs").training("a", np.arange(5), one_cycle(np.arange(5)))
+    server = Server(
+        tmp_path / "logs", tmp_path / "log", "--load_fast=false", code=DAMAGED
+    )
+    try:
+        plugins = server.ask("/data/plugins_listing").json
+        assert "schedules" not in plugins
+        assert "scalars" in plugins
+        assert server.ours("/runs").status == 404
+        said = "The Schedules tab of tfschedules is left out: import of"
+        assert said in server.log.read_text()
+    finally:
+        server.stop()

@@ -1,0 +1,158 @@
+"""The hook that records every step for TensorBoard."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import warnings
+from typing import Any
+
+import tensorflow as tf
+
+from tfschedules.estimator import graph as graphs
+from tfschedules.tensorboard import EventWriter, next_run
+
+_SECONDS_BETWEEN_WRITES = 2.0
+_MOST_STEPS_KEPT = 1000
+_V1 = tf.compat.v1
+
+
+class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
+    """Writes the rate and the loss of every step.
+
+    They go to `<output_dir>/schedules`, under the tags `schedule/learning_rate` and
+    `schedule/loss`, at the global step that the rate was made of. With the estimator's
+    own `model_dir` one `tensorboard --logdir` shows them beside its summaries. A
+    resumed training goes on in the same run; where the count went back, a new run
+    folder begins. Each worker has a run folder of its own. Beside a `RangeTestHook` its
+    result is written instead, to `<output_dir>/range_test`.
+
+    A killed process loses at most the last seconds. If the disk fails during training,
+    there is a warning and training goes on unrecorded.
+
+    Args:
+        output_dir: The folder that `tensorboard --logdir` is started on.
+        loss: The loss, a scalar tensor or its name. If `None`, the one that the
+            Estimator trains, or the only one in the graph's collection of losses.
+
+    Raises:
+        TypeError: If `output_dir` is not a path.
+        ValueError: When a session begins, if the loss or the learning rate is not to be
+            found in the graph, or there are several.
+        OSError: When a session begins, if the folder cannot be written to.
+
+    Example:
+        >>> from tfschedules import estimator
+        >>> hook = estimator.TensorBoardHook("model_dir")
+        >>> # tf.estimator.Estimator(model_fn, "model_dir").train(data, hooks=[hook])
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], loss: Any = None) -> None:
+        """Check the path; files are made when the first step is done."""
+        self.output_dir = checked_folder("output_dir", output_dir)
+        self._loss = loss
+        self._writer: EventWriter | None = None
+
+    def begin(self) -> None:
+        """Find the loss: the graph is complete."""
+        self._close()  # an exception skips `end`
+        self._steps: list[int] = []
+        self._times: list[float] = []
+        self._rates: list[float] = []
+        self._losses: list[float] = []
+        self._last = -1
+        self._failed = False
+        graph = _V1.get_default_graph()
+        graph.add_to_collection(graphs.LOG_DIRS, self.output_dir)
+        self._fetched = {"loss": graphs.find_loss(graph, self._loss)}
+        # Hooks after this one may take the rate over; what they do not bring is ready.
+        self._own_step = graphs.read_step(graph)
+        graphs.before_counting(graph, self._own_step)
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Find the rate: all hooks have done with the graph."""
+        rate = graphs.observed_rate(session.graph)
+        self._graph, self._rate_ops = session.graph, set()
+        if rate is not None:
+            step = self._own_step if rate.step is None else rate.step
+            self._fetched |= {"rate": rate.tensor, "step": step}
+            self._rate_ops = rate.users
+        self._trains: dict[tuple[str, ...], bool] = {}
+
+    def before_run(self, run_context: Any) -> Any:
+        """Ask for the step's rate and loss, if it is a step."""
+        if not self._rate_ops or self._failed:
+            return None
+        fetches = run_context.original_args.fetches
+        key = tuple(getattr(f, "name", str(f)) for f in tf.nest.flatten(fetches))
+        if key not in self._trains:
+            self._trains[key] = graphs.trains(self._graph, fetches, self._rate_ops)
+        return _V1.train.SessionRunArgs(self._fetched) if self._trains[key] else None
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Note the step, and write now and then."""
+        found = run_values.results
+        if found is None:
+            return
+        step, now = int(found["step"]), time.time()
+        if self._steps and step == self._steps[-1]:  # accumulated, not counted yet
+            del self._steps[-1], self._times[-1], self._rates[-1], self._losses[-1]
+        elif self._steps and step < self._steps[-1]:
+            self._write()
+        self._steps.append(step)
+        self._times.append(now)
+        self._rates.append(float(found["rate"]))
+        self._losses.append(float(found["loss"]))
+        if (
+            len(self._steps) >= _MOST_STEPS_KEPT
+            or now - self._times[0] > _SECONDS_BETWEEN_WRITES
+        ):
+            self._write()
+
+    def end(self, session: Any) -> None:
+        """Write the last steps and close the run."""
+        self._write()
+        self._close()
+
+    def _write(self) -> None:
+        if not self._steps or self._failed:
+            return
+        try:
+            if self._writer is not None and self._steps[0] <= self._last:
+                self._writer.close()  # a checkpoint was gone back to
+                self._writer = None
+            if self._writer is None:
+                folder = next_run(self.output_dir, "schedules", self._steps[0])
+                self._writer = EventWriter(folder)
+            columns = {
+                "schedule/learning_rate": self._rates,
+                "schedule/loss": self._losses,
+            }
+            self._writer.scalars(self._steps, self._times, columns)
+            self._writer.flush()
+            self._last = self._steps[-1]
+        except OSError as error:
+            warnings.warn(
+                f"TensorBoardHook no longer records to {self.output_dir!r}: {error}. "
+                "Training goes on.",
+                stacklevel=2,
+            )
+            self._failed = True
+            self._close()
+        self._steps, self._times, self._rates, self._losses = [], [], [], []
+
+    def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with contextlib.suppress(OSError):
+                writer.close()
+
+
+def checked_folder(name: str, path: Any) -> str:
+    """The path of a folder as text, or an error."""
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise TypeError(
+            f"Argument `{name}` must be the path of a folder. Received: {name}={path!r}"
+        )
+    return os.fspath(path)

@@ -1,0 +1,254 @@
+"""The steps of one fit, from the optimizer to the event file.
+
+Backends hand a step to the device and go on in Python, up to 32 steps ahead of it on
+JAX: what is read then waits for the device. So steps are written after so many as take
+some two seconds there, however fast Python sees them go by, and of times that it saw
+go by too early only the last, when the device was done, is believed.
+"""
+
+from __future__ import annotations
+
+import time
+
+import keras
+import numpy as np
+
+from tfschedules.drive import (
+    Drive,
+    StepReader,
+    block_of,
+    drive_of,
+    hyperparameters_of,
+    innermost,
+    parts_of,
+    rate_of,
+    read,
+)
+from tfschedules.fit_settings import settings_of
+from tfschedules.schedules import Schedule
+from tfschedules.tensorboard import EventWriter, next_run, session_run
+
+_SECONDS_BETWEEN_WRITES = 2.0
+
+
+class Recorder:
+    """Writes the steps of a fit into the run folders of a log directory.
+
+    Attributes:
+        active: Whether training steps are being made, and not validated.
+    """
+
+    def __init__(
+        self, model: keras.Model, reader: StepReader, log_dir: str, step: int
+    ) -> None:
+        """Open the run for steps from `step` on.
+
+        Raises:
+            OSError: If that fails.
+        """
+        self._model, self._reader, self._log_dir = model, reader, log_dir
+        self._optimizer = innermost(model.optimizer)
+        self._hyperparameters = hyperparameters_of(self._optimizer)
+        # A scaled loss may skip updates; which, is known from one read to the next.
+        scaled = keras.optimizers.LossScaleOptimizer
+        self._every_step = isinstance(model.optimizer, scaled)
+        self._last = -1
+        self._latest: dict[str, np.ndarray] = {}  # values, by tag
+        self._blocks = 1  # to be made between two writes
+        self.active = False
+        self._note_drives()
+        self._open(step)
+
+    def _open(self, step: int) -> None:
+        self._run_dir = next_run(self._log_dir, "schedules", step)
+        self._writer = EventWriter(self._run_dir)
+        self._flushed_at = time.monotonic()
+        self._row: EventWriter | None = None
+
+    def _open_row(self) -> None:
+        """Say what the fit is given: with its first steps, so that no row lacks any."""
+        settings = settings_of(self._model)
+        row_dir, known = session_run(self._run_dir, settings)
+        same = row_dir == self._run_dir
+        self._row = self._writer if same else EventWriter(row_dir)
+        if not known:
+            self._row.session_start(settings)
+
+    def begin(self) -> None:
+        """Record from here on: an epoch begins, or validation is over."""
+        self.active = True
+        self._reader.skip()
+        self._times: list[float] = []
+        self._rates: list[float] = []
+        self._began, self._written_at = time.time(), time.monotonic()
+
+    def start(self) -> None:
+        """The first batch begins, and callbacks have set what they set by the epoch."""
+        self.begin()
+        self._note_drives()
+        self._rates = self._rate_now()
+
+    def tick(self) -> None:
+        """A batch, or a block of them, is done, or on its way."""
+        self._times.append(time.time())
+        # JAX would be held up by the reading, and loses what callbacks assign anyway.
+        if keras.backend.backend() != "jax":
+            self._rates += self._rate_now()
+        block = block_of(self._model)
+        if (
+            len(self._times) >= self._blocks
+            or (len(self._times) + 1) * block > self._reader.capacity // 2
+            or time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES
+            or self._every_step
+        ):
+            self.write()
+
+    def steps_done(self) -> None:
+        """No step is on its way: the epoch's are made, or a callback evaluates."""
+        if self.active:
+            self._times.append(time.time())
+            self.write()
+            self._flush()
+
+    def end(self) -> None:
+        """The epoch's batches are done; what comes now is not recorded."""
+        self.steps_done()
+        self._write_row()
+        self.active = False
+
+    def write(self, now: float | None = None) -> None:
+        """Write the steps since the last time.
+
+        Args:
+            now: When the last of them was made; by default just now.
+
+        Raises:
+            OSError: If that fails.
+        """
+        done = self._reader.read()  # waits until they are made
+        now = time.time() if now is None else now
+        count, blocks = len(done.steps), len(self._times)
+        if count:
+            columns = self._values_at(done.steps)
+            if self._reader.seen:
+                columns["schedule/loss"] = done.losses
+            if done.steps[0] <= self._last:  # something has put the model back
+                self._close_files()
+                self._open(int(done.steps[0]))
+            if self._row is None:
+                self._open_row()
+            self._last = int(done.steps[-1])
+            times = self._times
+            if now - times[-1] > 0.1 * (now - self._began):  # Python was ahead
+                times = [now]
+            made = _between(self._began, times, count)
+            self._writer.scalars(done.steps, made, columns)
+            # Where a file system cannot append, this uploads the whole file.
+            if time.monotonic() - self._flushed_at > _SECONDS_BETWEEN_WRITES:
+                self._flush()
+            self._latest = {tag: values[-1:] for tag, values in columns.items()}
+            elapsed = max(time.monotonic() - self._written_at, 1e-6)
+            fitting = int(_SECONDS_BETWEEN_WRITES * blocks / elapsed)
+            self._blocks = max(1, min(fitting, 2 * self._blocks))
+        self._times, self._rates = [], self._rates[-1:]
+        self._began, self._written_at = now, time.monotonic()
+
+    def _flush(self) -> None:
+        self._writer.flush()
+        self._flushed_at = time.monotonic()
+
+    def finish(self) -> None:
+        """The fit has come to its end.
+
+        Raises:
+            OSError: If that cannot be written.
+        """
+        if self._row is not None:
+            self._row.session_end()
+        self.close()
+
+    def close(self) -> None:
+        """Write what an interrupted fit has left, and close the files.
+
+        Raises:
+            OSError: If that fails.
+        """
+        try:
+            if self.active:  # when they were made is known up to the last tick
+                self._times = self._times or [self._began]
+                self.write(self._times[-1])
+                self._write_row()
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        try:
+            self._writer.close()
+        finally:
+            if self._row is not None:
+                self._row.close()
+
+    def _write_row(self) -> None:
+        """Let a row of its own show where this fit is."""
+        row = self._row
+        if row is not None and row is not self._writer and self._latest:
+            row.scalars([self._last], [self._began], self._latest)
+            row.flush()
+        self._latest = {}
+
+    def _note_drives(self) -> None:
+        """Note who drives what: after an interruption nobody does any more."""
+        self._drives: dict[str, Drive | None] = {
+            attribute: drive_of(self._optimizer, attribute)
+            for attribute in self._hyperparameters
+        }
+
+    def _rate_now(self) -> list[float]:
+        """A rate that nothing drives, and callbacks may set between two steps."""
+        if self._drives["learning_rate"] is not None:
+            return []
+        rate = rate_of(self._model)
+        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
+            return []
+        if isinstance(rate, keras.Variable):
+            return [float(read(self._model, rate))]
+        return [float(self._optimizer.learning_rate)]
+
+    def _values_at(self, steps: np.ndarray) -> dict[str, np.ndarray]:
+        """The hyperparameters at `steps`, by tag."""
+        rates = self._learning_rates(steps)
+        columns = {"schedule/learning_rate": rates}
+        for part in parts_of(self._optimizer):
+            columns[f"schedule/learning_rate/{part.name}"] = rates * part.values(steps)
+        for attribute in self._hyperparameters[1:]:
+            drive = self._drives[attribute]
+            name = attribute
+            if attribute == "beta_1" and not hasattr(self._optimizer, "momentum"):
+                name = "momentum"
+            if drive is not None:
+                values = drive.schedule.values(steps - drive.start)
+                columns[f"schedule/{name}"] = values
+            elif name in ("momentum", "weight_decay"):
+                value = float(getattr(self._optimizer, attribute))
+                columns[f"schedule/{name}"] = np.full(len(steps), value)
+        return columns
+
+    def _learning_rates(self, steps: np.ndarray) -> np.ndarray:
+        drive = self._drives["learning_rate"]
+        if drive is not None:
+            return drive.schedule.values(steps - drive.start)
+        if self._rates:  # noted before each block, and after the last
+            used = self._rates[: len(self._times)] or self._rates
+            return np.asarray(used, np.float64)[
+                np.arange(len(steps)) * len(used) // len(steps)
+            ]
+        schedule = rate_of(self._model)
+        if isinstance(schedule, Schedule):
+            return schedule.values(steps)
+        return np.array([float(schedule(step)) for step in steps])
+
+
+def _between(began: float, times: list[float], count: int) -> np.ndarray:
+    """When each of `count` steps was done, from when their blocks were."""
+    ends = np.linspace(0, count, len(times) + 1)
+    return np.interp(np.arange(1, count + 1), ends, [began, *times])

@@ -1,0 +1,302 @@
+"""The sweeps of a range test, made here or handed to an executor.
+
+They are independent: each begins with the same weights and the same random generators.
+So a sweep in another process is the sweep that would be made here, and the model here
+is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfschedules import checks
+from tfschedules.drive import (
+    Generators,
+    Unbuilt,
+    check_compiled,
+    has_weights,
+    innermost,
+    is_first_process,
+)
+from tfschedules.held_out import bounded
+from tfschedules.range_test import RangeTest
+from tfschedules.records import RangeTestResult
+from tfschedules.reports import new_range_test_run, write_range_test
+from tfschedules.sources import Source, source_of
+
+_OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
+_RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
+
+
+@dataclasses.dataclass
+class _Job:
+    """All that a sweep needs.
+
+    Attributes:
+        model: The model.
+        source: The data.
+        test: The arguments of `RangeTest`.
+        repeats: How many sweeps there are.
+        batch_size: As in `fit`.
+        callbacks: More callbacks for the fit.
+        fit_arguments: More arguments of `fit`.
+    """
+
+    model: keras.Model
+    source: Source
+    test: dict[str, Any]
+    repeats: int
+    batch_size: int | None
+    callbacks: list[keras.callbacks.Callback]
+    fit_arguments: dict[str, Any]
+
+    def run(self, number: int, test: RangeTest, *, show_progress: bool) -> None:
+        """Make one sweep, with a test of its own; the model is as before."""
+        progress = [_Progress(test, number, self.repeats)] if show_progress else []
+        test.keep_snapshot = True
+        with warnings.catch_warnings():
+            # Data that end before the sweep does are gone through again, on purpose;
+            # and `shuffle` is Keras's default, not a wish.
+            warnings.filterwarnings("ignore", ".*input ran out of data.*")
+            if "shuffle" not in self.fit_arguments:
+                warnings.filterwarnings("ignore", "`shuffle=True` was passed, but")
+            self.model.fit(
+                **self.source.sweep(number, self.batch_size, self.fit_arguments),
+                verbose=0,
+                callbacks=[test, *progress, *self.callbacks],
+            )
+        test.restore()  # over what other callbacks have done at the end
+
+    def pickled(self) -> bytes:
+        """The job for another process, with the random generators as they are.
+
+        Raises:
+            TypeError: If a part of it cannot be pickled.
+        """
+        parts = {}
+        for field in dataclasses.fields(self):
+            try:
+                parts[field.name] = pickle.dumps(getattr(self, field.name))
+            except Exception as error:
+                raise TypeError(
+                    "With an `executor` sweeps are sent to other processes, and "
+                    "`pickle` must take all they need: arrays, a PyDataset or a "
+                    "function of a module for data, and no lambdas. "
+                    f"Received: {field.name}: {type(error).__name__}: {error}"
+                ) from error
+        return pickle.dumps((keras.backend.backend(), Generators(), parts))
+
+
+def _run_pickled(job: bytes, number: int) -> RangeTestResult:
+    """Make one sweep of a job from another process."""
+    backend, generators, parts = pickle.loads(job)
+    if backend != keras.backend.backend():
+        raise RuntimeError(
+            f"The sweeps were asked for on Keras's backend {backend!r}, and this "
+            f"process has {keras.backend.backend()!r}. Set KERAS_BACKEND={backend} "
+            "where the executor's workers are started."
+        )
+    here = _Job(**{name: pickle.loads(part) for name, part in parts.items()})
+    generators.restore()  # after the model is made, which draws from them
+    test = RangeTest(**here.test)
+    here.run(number, test, show_progress=False)
+    assert test.result is not None
+    return test.result
+
+
+class Sweeps:
+    """What `find_learning_rate` is asked for: checked, and then made."""
+
+    result: RangeTestResult
+
+    def __init__(
+        self,
+        model: keras.Model,
+        x: Any,
+        y: Any = None,
+        *,
+        batch_size: int | None = None,
+        sample_weight: Any = None,
+        repeats: int = 1,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        log_dir: str | os.PathLike[str] | None = None,
+        verbose: int = 1,
+        **others: Any,
+    ) -> None:
+        """Check the arguments of `find_learning_rate`.
+
+        `others` are those of `RangeTest` and of `fit`.
+        """
+        check_compiled(model)
+        if _is_in_fit(model):
+            raise ValueError(
+                "A range test makes a fit of its own, and cannot run inside another "
+                f"one of the same model. Received: {model.name!r} in `fit`. Call "
+                "find_learning_rate before it, or between two."
+            )
+        test = {name: others.pop(name) for name in _OF_A_TEST & others.keys()}
+        for reserved in _RESERVED & others.keys():
+            raise ValueError(
+                f"Argument `{reserved}` has no place in a range test, whose length is "
+                f"`steps`. Received: {reserved}={others[reserved]!r}"
+            )
+        if not isinstance(callbacks, Sequence):
+            raise TypeError(
+                "Argument `callbacks` must be a list of callbacks. "
+                f"Received: callbacks={callbacks!r}"
+            )
+        repeats = checks.whole("repeats", repeats)
+        if test.get("validation_data") is not None:
+            data, size = test["validation_data"], test.get("validation_size", 512)
+            test["validation_data"] = bounded(data, size)
+        self._tests = [RangeTest(**test) for _ in range(repeats)]
+        needed = self._tests[0].steps * (
+            innermost(model.optimizer).gradient_accumulation_steps or 1
+        )
+        source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
+        self._job = _Job(model, source, test, repeats, batch_size, [*callbacks], others)
+        self._run_dir: str | None = None
+        if log_dir is not None and is_first_process():
+            self._run_dir = new_range_test_run(log_dir)
+        self._verbose = bool(verbose)
+
+    def make(self) -> None:
+        """Make them here, one after the other, and put the model back."""
+        with self._built():
+            try:
+                for number, test in enumerate(self._tests):
+                    self._job.run(number, test, show_progress=self._verbose)
+            finally:
+                for test in self._tests:
+                    test.restore()
+        self._finish([test.result for test in self._tests if test.result is not None])
+
+    def _finish(self, results: Sequence[RangeTestResult]) -> None:
+        """Take the sweeps' results together, and write them."""
+        if not results or not min(len(result.losses) for result in results):
+            raise ValueError(
+                "Argument `x` must hold data. Received: a data set without a batch in "
+                "it"
+            )
+        self.result = RangeTestResult.of_several(results)
+        if self._run_dir is not None:
+            write_range_test(self.result, self._run_dir)
+
+    @contextlib.contextmanager
+    def _built(self) -> Iterator[None]:
+        """A model with weights; all but those is put back afterwards."""
+        model = self._job.model
+        history, unbuilt = getattr(model, "history", None), Unbuilt(model)
+        generators = Generators()
+        try:
+            if not has_weights(model):
+                _build(model, self._job.source.first(), self._job.batch_size)
+                generators = Generators()  # as they are when a fit has built it
+            yield
+        finally:
+            unbuilt.restore()
+            model.history = history
+            generators.restore()
+            if self._run_dir is not None:  # a run that has not come to be
+                with contextlib.suppress(OSError):
+                    Path(self._run_dir).rmdir()
+
+    @staticmethod
+    def make_elsewhere(asked: Sequence[Sweeps], executor: Any) -> None:
+        """Make the sweeps of all that is asked for, by an executor.
+
+        Raises:
+            TypeError: If it has no `submit`, or `pickle` does not take something.
+        """
+        if not callable(getattr(executor, "submit", None)):
+            raise TypeError(
+                "Argument `executor` must have a method `submit`, as those of "
+                f"concurrent.futures have. Received: executor={executor!r}"
+            )
+        jobs = []
+        for sweeps in asked:
+            with sweeps._built():
+                optimizer = sweeps._job.model.optimizer
+                if not optimizer.built:  # Keras saves it badly before, as if it were
+                    optimizer.build(sweeps._job.model.trainable_variables)
+                jobs.append(sweeps._job.pickled())
+        futures = [
+            [executor.submit(_run_pickled, job, number) for number in range(count)]
+            for job, count in zip(jobs, (s._job.repeats for s in asked), strict=True)
+        ]
+        total = sum(map(len, futures))
+        shown = any(sweeps._verbose for sweeps in asked)
+        bar = keras.utils.Progbar(total, width=15, unit_name="sweep") if shown else None
+        try:
+            for sweeps, own in zip(asked, futures, strict=True):
+                results = []
+                for future in own:
+                    results.append(future.result())
+                    if bar is not None:
+                        bar.add(1)
+                sweeps._finish(results)
+        except BaseException:
+            for future in (future for own in futures for future in own):
+                with contextlib.suppress(Exception):
+                    future.cancel()
+            raise
+
+
+def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:
+    """Let a model see a batch, which makes its weights."""
+    try:
+        model.evaluate(**data, batch_size=batch_size, steps=1, verbose=0)
+    except Exception:
+        # One with a train step of its own may have no loss to evaluate, and was built.
+        if not has_weights(model):
+            raise
+
+
+def _is_in_fit(model: keras.Model) -> bool:
+    """Whether a callback of a fit of the model's has called: Keras keeps no note."""
+    frame = sys._getframe()
+    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
+            return True
+    return False
+
+
+class _Progress(keras.callbacks.Callback):
+    """Keras's own progress bar, over the steps of the sweep, within 80 columns."""
+
+    def __init__(self, test: RangeTest, number: int, count: int) -> None:
+        super().__init__()
+        self._test = test
+        self._loss = f"loss {number + 1}/{count}" if count > 1 else "loss"
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._ended = False
+        self._bar = keras.utils.Progbar(
+            self._test.steps, width=15, stateful_metrics=[self._loss, "lr"]
+        )
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._show(ended=bool(self.model.stop_training))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._show(ended=True)  # where data have ended, and nothing before has told
+
+    def _show(self, ended: bool) -> None:
+        losses = self._test._losses
+        if not losses or self._ended:
+            return
+        rate = self._test.schedule.values(self._test._steps[-1:])[0]
+        self._ended = ended or len(losses) >= self._test.steps
+        shown = [(self._loss, losses[-1]), ("lr", rate)]
+        self._bar.update(len(losses), shown, finalize=ended)
