@@ -31,6 +31,7 @@ from tfschedules.tensorboard_plugin.range_tests import PLUGIN_NAME, TAG, from_co
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
 _FILES = {
     "index.js": _JAVASCRIPT,
+    "axes.js": _JAVASCRIPT,
     "chart.js": _JAVASCRIPT,
     "data.js": _JAVASCRIPT,
     "download.js": _JAVASCRIPT,
