@@ -165,6 +165,17 @@ def test_marks_beyond_the_ends_of_a_zoom_are_not_written(page):
         assert chart.count("rgb(255, 0, 0)") == 0
 
 
+def test_charts_drawn_anew_are_as_wide_as_their_place(page):
+    page.view("training")
+    page.js("schedules.root.style.height = '460px'")  # less than three panels
+    reload(page)
+    widths = """
+        return [...schedules.views[1].panels.values()].map(({chart}) => (
+          [chart.chart.width, chart.root.clientWidth]))"""
+    for chart, place in page.js(widths):
+        assert chart == place
+
+
 def test_nothing_checked_is_nothing_to_download(page):
     page.only()
     for button in page.driver.find_elements("css selector", ".downloads button"):

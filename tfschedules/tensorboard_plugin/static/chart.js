@@ -97,6 +97,7 @@ export class Chart {
   // ---------------------------------------------------------------------- axes
 
   #build() {
+    const size = this.#size(); // with a scrollbar, which may go with the chart before
     this.chart?.destroy();
     const {xLog, yLog, xLabel, yLabel} = this.content;
     this.#ranges();
@@ -117,7 +118,7 @@ export class Chart {
       range: () => real(this[name], log),
     });
     const options = {
-      ...this.#size(),
+      ...size,
       scales: {x: scale("x", xLog), y: scale("y", yLog)},
       series: [{}, {paths: () => null, points: {show: false}}],
       legend: {show: false},
