@@ -151,6 +151,28 @@ def test_every_axis_has_numbers_that_differ(page):
             assert all(low <= float(text) <= high for text in axis[1:-1])
 
 
+def test_a_logarithmic_loss_near_zero_still_shows_the_descent(page):
+    page.js("""
+        const read = schedules.data.rangeTests.bind(schedules.data);
+        schedules.data.rangeTests = async (runs) => {
+          const found = await read(runs);
+          for (const {curves} of found.values()) {
+            for (const name of curves ? ["values", "smoothed_values"] : []) {
+              curves[name] = curves[name].map((v) => v - 0.38);
+            }
+          }
+          return found;
+        }""")
+    page.only("tests/one sweep")
+    page.control("log loss")
+    chart = page.chart("loss")
+    descent = chart.axis("y")
+    page.control("the divergence, too")
+    everything = chart.axis("y")
+    assert descent[2]
+    assert 2 < descent[1] < 0.8 * everything[1]
+
+
 def test_marks_beyond_the_ends_of_a_zoom_are_not_written(page):
     page.view("versus")
     chart = page.chart("versus")
