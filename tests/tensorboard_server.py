@@ -178,6 +178,18 @@ STRANGE = (
     "a,b&run=c#d%41+e",
 )
 
+# What a word of a range test may not be.
+WRONG_WORDS = {
+    "suggestion": "0.1",
+    "bounds": [0.1, None],
+    "best": 5,
+    "metric": None,
+    "group": {"a": 1},
+    "higher_is_better": 1,
+    "steps": True,
+    "reason": float("nan"),
+}
+
 
 @dataclasses.dataclass
 class Written:
@@ -295,7 +307,10 @@ def write_all(folder: Path) -> Written:
         "version": (values, json.dumps(words | {"version": 2}).encode()),
         "shape": (values[:, 1:], content),
         "flat": (values[0], content),
+        "deep": (values, b"[" * 100_000),
     }
+    for name, word in WRONG_WORDS.items():
+        damaged[name] = values, json.dumps(words | {name: word}).encode()
     del words["suggestion"]
     damaged["words"] = values, json.dumps(words).encode()
     words["columns"] = ["learning_rates", None, *words["columns"][2:]]

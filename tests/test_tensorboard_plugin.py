@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensorboard.plugins import base_plugin
-from tensorboard_server import LOADERS, STRANGE, Server, Written
+from tensorboard_server import LOADERS, STRANGE, WRONG_WORDS, Server, Written
 
 from tfschedules import tensorboard_plugin
 
@@ -180,6 +180,8 @@ def test_a_damaged_range_test_says_so_and_leaves_the_others_alone(known):
         "flat": "it has the shape (6,)",
         "words": "it lacks suggestion.",
         "columns": "it lacks losses.",
+        "deep": "its description is damaged",
+        **{name: f"its {name} cannot be " for name in WRONG_WORDS},
     }
     assert found.keys() == {f"damaged/{name}" for name in wrong}
     for name, why in wrong.items():

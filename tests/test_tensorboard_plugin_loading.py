@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 from tensorboard.backend import application
 from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
 from tensorboard.plugins import base_plugin
-from tensorboard_server import Server, Written, one_cycle
+from tensorboard_server import Server, Written, one_cycle, sweep
 from werkzeug import test as werkzeug_test
 
 from tfschedules import tensorboard_plugin
+from tfschedules.records import RangeTestResult
+from tfschedules.tensorboard_plugin import range_tests
+
+SWEEP = RangeTestResult.from_sweep(*sweep(20), steps=20)
 
 
 def listing(folder: Path) -> dict:
@@ -144,3 +150,36 @@ def test_tensorboard_starts_without_us(tmp_path):
         assert said in server.log.read_text()
     finally:
         server.stop()
+
+
+class WhileLoading:
+    """A data provider that finds more when it is asked again, one of it no numbers."""
+
+    def list_tensors(self, ctx, **where):
+        _, content = range_tests.to_tensor(SWEEP)
+        ours = {"run": "another", "color": "red", "error": "none"}  # the page's own
+        content = json.dumps(json.loads(content) | ours).encode()
+        word = types.SimpleNamespace(plugin_content=content)
+        return {"old": {range_tests.TAG: word}, "texts": {range_tests.TAG: word}}
+
+    def read_tensors(self, ctx, **where):
+        table, _ = range_tests.to_tensor(SWEEP)
+        data = {"old": table, "new": table, "texts": table.astype(object)}
+        return {
+            run: {range_tests.TAG: [types.SimpleNamespace(numpy=tensor)]}
+            for run, tensor in data.items()
+        }
+
+
+def test_what_is_being_loaded_and_texts_leave_the_others_alone():
+    context = base_plugin.TBContext(data_provider=WhileLoading())
+    plugin = tensorboard_plugin.SchedulesLoader().load(context)
+    client = werkzeug_test.Client(plugin.get_plugin_apps()["/range_tests"])
+    answer = client.get("/range_tests?run=old&run=new&run=texts")
+    assert answer.status_code == 200
+    found = answer.get_json()["range_tests"]
+    assert {run: "curves" in test for run, test in found.items()} == {
+        **{"old": True, "texts": False}
+    }
+    assert not {"run", "color", "error"} & found["old"].keys()
+    assert "it holds object, and no numbers" in found["texts"]["error"]

@@ -31,6 +31,7 @@ from tfschedules.tensorboard_plugin.range_tests import PLUGIN_NAME, TAG, from_co
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
 _FILES = {
     "index.js": _JAVASCRIPT,
+    "axes.js": _JAVASCRIPT,
     "chart.js": _JAVASCRIPT,
     "data.js": _JAVASCRIPT,
     "download.js": _JAVASCRIPT,
@@ -130,9 +131,10 @@ class SchedulesPlugin(base_plugin.TBPlugin):
         tensors = self._data.read_tensors(**where, downsample=100)
         found = {}
         for run, tags in tensors.items():
-            if tags.get(TAG):
-                content = words[run][TAG].plugin_content
-                found[run] = _range_test(content, tags[TAG][-1].numpy)
+            known = words.get(run, {}).get(TAG)  # None: it came after the words
+            if tags.get(TAG) and known is not None:
+                content, tensor = known.plugin_content, tags[TAG][-1].numpy
+                found[run] = _range_test(content, tensor)
         return _json(request, {"range_tests": found})
 
     def _scalars(self, request: wrappers.Request) -> Any:
@@ -214,6 +216,8 @@ def _range_test(content: bytes, tensor: np.ndarray) -> dict[str, Any]:
         columns = words.pop("columns")
         if tensor.ndim != 2 or tensor.shape[1] != len(columns):
             raise ValueError(f"it has the shape {tensor.shape}")
+        if tensor.dtype.kind not in "fiu":
+            raise ValueError(f"it holds {tensor.dtype}, and no numbers")
     except ValueError as error:
         return {"error": f"This range test cannot be read: {error}."}
     curves = {str(name): _array(tensor[:, i]) for i, name in enumerate(columns)}

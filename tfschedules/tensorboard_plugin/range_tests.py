@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,10 +25,39 @@ TAG = "range_test/result"
 
 _VERSION = 1
 _ARRAYS = ("learning_rates", "losses", "smoothed_losses", "values", "smoothed_values")
-_WORDS = (
-    *("stop_reason", "suggestion", "reason", "suggestions", "mode", "steps", "rule"),
-    *("metric", "higher_is_better", "group"),
-)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    whole_or_not = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return whole_or_not and abs(value) <= sys.float_info.max  # NaN is not, either
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _or_none(known: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or known(value)
+
+
+# What is said, and what it must be: a page of all runs must not break at one of them.
+_WORDS: dict[str, Callable[[Any], bool]] = {
+    "stop_reason": _is_text,
+    "suggestion": _or_none(_is_number),
+    "reason": _is_text,
+    "suggestions": lambda value: isinstance(value, dict),
+    "mode": _is_text,
+    "steps": _is_number,
+    "rule": _is_text,
+    "metric": _is_text,
+    "higher_is_better": lambda value: isinstance(value, bool),
+    "group": _or_none(_is_text),
+}
+_PAIRS = {"bounds": _or_none(_is_pair), "best": _or_none(_is_pair)}
 
 
 def to_tensor(result: RangeTestResult) -> tuple[np.ndarray, bytes]:
@@ -56,14 +87,14 @@ def best(result: RangeTestResult) -> list[float] | None:
 
 
 def from_content(content: bytes) -> dict[str, Any]:
-    """The words beside a tensor, or an error that says what is wrong with them.
+    """The known words beside a tensor, or an error that says what is wrong with them.
 
     Raises:
         ValueError: If they are damaged or of a later version.
     """
     try:
         words = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"its description is damaged: {error}") from error
     if not isinstance(words, dict) or not isinstance(words.get("columns"), list):
         raise ValueError("its description is of another format")
@@ -72,8 +103,12 @@ def from_content(content: bytes) -> dict[str, Any]:
             f"it is of version {words.get('version')!r}, and this tfschedules reads "
             f"version {_VERSION}: upgrade it where `tensorboard` runs"
         )
-    missing = {*_WORDS, "bounds", "best"} - words.keys()
+    known = _WORDS | _PAIRS
+    missing = known.keys() - words.keys()
     missing |= {*_ARRAYS} - {name for name in words["columns"] if isinstance(name, str)}
     if missing:
         raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    return words
+    for name, fits in known.items():
+        if not fits(words[name]):
+            raise ValueError(f"its {name} cannot be {str(words[name])[:80]!r}")
+    return {name: words[name] for name in ("columns", *known)}

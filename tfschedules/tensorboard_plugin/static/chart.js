@@ -5,6 +5,7 @@
  * + and - zoom around it, Escape shows all.
  */
 
+import {bounded, decades, even, labels, nice, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
 import {element, short} from "./page.js";
 
@@ -13,30 +14,6 @@ const MOST_NAMED = 12; // lines that the cursor's box names
 const GUTTER = 86; // for the numbers of y, equal for panels below one another
 
 const inks = () => getComputedStyle(document.body);
-const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
-// Powers of ten that numbers have.
-const bounded = (range, log) =>
-  log ? range.map((t) => Math.min(Math.max(t, -307), 308)) : range;
-const padded = ([low, high], share) => {
-  const margin = (high - low) * share || Math.abs(low) * 0.05 || 0.5;
-  return [low - margin, high + margin];
-};
-
-/**
- * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade. uPlot's own never
- * end where the axis does not begin at such a number.
- */
-function decades(_, __, low, high) {
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
-    for (let digit = 1; digit < 10; digit++) {
-      const split = Number(`${digit}e${power}`);
-      if (split >= low && split <= high) found.push(split);
-    }
-  }
-  if (found.length > 1) return found;
-  return [0, 1, 2, 3, 4].map((i) => low + (i / 4) * (high - low));
-}
 
 export class Chart {
   /**
@@ -59,7 +36,7 @@ export class Chart {
     this.plot.addEventListener("blur", () => this.leave());
     this.content = {lines: [], bands: [], marks: []};
     this.zoom = {x: null, y: null};
-    this.cursor = null; // in pixels of the plot
+    this.cursor = null; // {left, top} in pixels of the plot, and whether the mouse's
     this.resizing = new ResizeObserver(() => this.#resize());
     this.resizing.observe(this.root);
   }
@@ -85,7 +62,9 @@ export class Chart {
     };
     if (content.xLog !== before.xLog) this.zoom.x = null;
     if (content.yLog !== before.yLog) this.zoom.y = null;
+    const cursor = document.activeElement === this.plot ? this.cursor : null;
     this.#build();
+    if (cursor) queueMicrotask(() => this.#move(cursor)); // after uPlot's own
   }
 
   /** Zoom to [low, high] of the axes' own scales; null shows all. */
@@ -118,6 +97,7 @@ export class Chart {
   // ---------------------------------------------------------------------- axes
 
   #build() {
+    const size = this.#size(); // with a scrollbar, which may go with the chart before
     this.chart?.destroy();
     const {xLog, yLog, xLabel, yLabel} = this.content;
     this.#ranges();
@@ -130,7 +110,7 @@ export class Chart {
       font: "12px Roboto, sans-serif",
       labelFont: "12px Roboto, sans-serif",
       labelSize: 18,
-      values: (_, splits) => splits.map((v) => (v === null ? null : short(v, 6))),
+      values: (_, splits) => labels(splits),
     };
     const scale = (name, log) => ({
       time: false,
@@ -138,7 +118,7 @@ export class Chart {
       range: () => real(this[name], log),
     });
     const options = {
-      ...this.#size(),
+      ...size,
       scales: {x: scale("x", xLog), y: scale("y", yLog)},
       series: [{}, {paths: () => null, points: {show: false}}],
       legend: {show: false},
@@ -146,13 +126,13 @@ export class Chart {
         {
           ...axis,
           ...(xLabel ? {label: xLabel} : {}),
-          ...(xLog ? {splits: decades} : {}),
+          ...(xLog ? {splits: decades} : {splits: even, incrs: nice}),
           size: 30,
         },
         {
           ...axis,
           label: yLabel,
-          ...(yLog ? {splits: decades} : {}),
+          ...(yLog ? {splits: decades} : {splits: even, incrs: nice}),
           size: GUTTER - axis.labelSize,
         },
       ],
@@ -225,7 +205,8 @@ export class Chart {
     }
     for (const band of this.content.bands) drawBand(context, band, at);
     for (const line of this.content.lines) draw(context, line, at, ratio);
-    const points = this.content.marks.filter(({kind}) => kind === "point");
+    const inside = ({x}) => this.#scaledX(x) >= this.x[0] && this.#scaledX(x) <= this.x[1];
+    const points = this.content.marks.filter((m) => m.kind === "point" && inside(m));
     points.forEach((mark) => this.#mark(context, mark, at, top, height, ratio));
     points.forEach((mark, i) => this.#words(context, mark, at, top + i * 16 * ratio, ratio));
     context.restore();
@@ -304,9 +285,9 @@ export class Chart {
   #pointer(u) {
     const {left, top} = u.cursor;
     if (left < 0 || left === undefined) {
-      if (this.cursor) this.leave();
+      if (this.cursor?.mouse) this.leave();
     } else {
-      this.#move({left, top});
+      this.#move({left, top, mouse: true});
     }
   }
 

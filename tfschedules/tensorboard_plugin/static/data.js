@@ -13,9 +13,16 @@ export function numbers(text) {
 
 async function get(route, parameters) {
   const query = new URLSearchParams(parameters).toString();
-  const response = await fetch(query ? `${route}?${query}` : route);
+  let response;
+  try {
+    response = await fetch(query ? `${route}?${query}` : route);
+  } catch (error) {
+    throw new Error(`TensorBoard does not answer (${error.message}). Is it running?`);
+  }
   if (!response.ok) {
-    throw new Error(`${route}: ${response.status}. ${await response.text()}`);
+    const plain = response.headers.get("Content-Type")?.startsWith("text/plain");
+    const why = plain ? await response.text() : response.statusText;
+    throw new Error(`TensorBoard answers ${response.status} to ${route}: ${why}`);
   }
   return response.json();
 }

@@ -65,6 +65,7 @@ export function downloads(name, content) {
     }),
     button("PNG", "Download the picture as PNG", () => {
       const {charts, legend} = content();
+      if (charts.length === 0) return; // no run is shown
       picture(charts, legend).toBlob((blob) => save(blob, `${name}.png`), "image/png");
     }),
   );

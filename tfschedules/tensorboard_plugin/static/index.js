@@ -2,7 +2,7 @@
 
 import {Data} from "./data.js";
 import {isDark, onDarkMode, onReload} from "./host.js";
-import {element} from "./page.js";
+import {arrange, element} from "./page.js";
 import {RangeTests} from "./range_tests.js";
 import {Runs} from "./runs.js";
 import {Training} from "./training.js";
@@ -34,6 +34,7 @@ function script(file) {
 class Page {
   #all = []; // runs as the server has them
   #drawing = 0; // the latest drawing: one that was overtaken is not shown
+  #reload = 0; // likewise: TensorBoard asks for two where there are new runs
 
   constructor() {
     this.data = new Data();
@@ -41,27 +42,36 @@ class Page {
     this.views = [RangeTests, Training, Versus].map((View) => new View(redraw));
     this.runs = new Runs(redraw);
     this.tabs = this.views.map((view) => this.#tab(view));
+    this.away = element("div", {className: "problem", role: "alert"});
     this.problem = element("div", {className: "problem", role: "alert"});
     this.empty = element("div", {className: "empty", hidden: true});
     this.panel = element("div", {role: "tabpanel", id: "view"});
     this.note = element("p", {className: "note"});
     const tabs = element("div", {role: "tablist", "aria-label": "Views"}, ...this.tabs);
     tabs.addEventListener("keydown", (event) => this.#arrows(event));
-    const main = element("main", {}, tabs, this.problem, this.empty, this.panel, this.note);
+    const main = element(
+      "main",
+      {},
+      ...[tabs, this.away, this.problem, this.empty, this.panel, this.note],
+    );
     this.root = element("div", {className: "page"}, this.runs.root, main);
     this.view = null; // until the first runs tell which has something to show
   }
 
-  /** Ask the server again for everything. */
+  /** Ask the server again for everything; while it is away, what is known stays. */
   async reload() {
-    this.data.forget();
+    const reload = ++this.#reload;
+    let [all, problem] = [null, ""];
     try {
-      this.#all = await this.data.runs();
-      this.problem.textContent = "";
+      all = await this.data.runs();
     } catch (error) {
-      this.problem.textContent = `The runs could not be read. ${error.message}`;
-      return;
+      problem = `The runs could not be read: ${error.message}`;
     }
+    if (reload !== this.#reload) return;
+    this.away.textContent = problem;
+    if (all === null) return;
+    this.data.forget();
+    this.#all = all;
     const first = this.views.find((view) => this.#all.some(view.isHere));
     this.choose(this.view ?? first ?? this.views[0], this.view !== null || first);
   }
@@ -100,7 +110,7 @@ class Page {
       const [text, code] = view.empty;
       this.empty.replaceChildren(element("p", {}, text), element("pre", {}, code));
     }
-    this.panel.replaceChildren(view.root);
+    arrange(this.panel, [view.root]);
     this.panel.setAttribute("aria-busy", "true");
     this.note.textContent = "Loading …";
     const shown = this.runs.shown;
@@ -114,7 +124,9 @@ class Page {
       this.root.dataset.drawn = view.key;
     } catch (error) {
       if (drawing !== this.#drawing) return;
-      this.problem.textContent = `This could not be drawn. ${error.message}`;
+      this.note.textContent = "";
+      this.panel.setAttribute("aria-busy", "false");
+      this.problem.textContent = `This could not be drawn: ${error.message}`;
       console.error(error);
     }
   }

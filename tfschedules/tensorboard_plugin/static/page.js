@@ -11,6 +11,15 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Give a parent these children; what has the keyboard's focus keeps it. */
+export function arrange(parent, children) {
+  const now = parent.children;
+  if (now.length === children.length && children.every((child, i) => now[i] === child)) return;
+  const focused = document.activeElement;
+  parent.replaceChildren(...children);
+  if (parent.contains(focused)) focused.focus({preventScroll: true});
+}
+
 /** A check box with its label. */
 export function checkBox(text, checked, changed) {
   const box = element("input", {type: "checkbox", checked});
@@ -23,10 +32,15 @@ export function choice(text, changed) {
   const select = element("select");
   select.addEventListener("change", () => changed(select.value));
   const label = element("label", {className: "control"}, `${text} `, select);
+  let before = "";
   const set = (options, value) => {
-    select.replaceChildren(
-      ...options.map(([key, shown]) => element("option", {value: key}, shown)),
-    );
+    const now = JSON.stringify(options);
+    if (now !== before) {
+      select.replaceChildren(
+        ...options.map(([key, shown]) => element("option", {value: key}, shown)),
+      );
+    }
+    before = now; // a list that is open stays so
     select.value = value;
   };
   return {label, set};

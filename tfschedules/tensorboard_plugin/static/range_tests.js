@@ -11,16 +11,19 @@ const sorted = (values) => Float64Array.from(values.filter(Number.isFinite)).sor
 const alike = (name) => (name === "loss" ? "batch loss" : name);
 
 /** What shows the descent: the losses of a divergence would flatten it to a line. */
-function limits(test) {
+function limits(test, log) {
   const sign = test.higher_is_better ? -1 : 1;
-  const curve = test.curves.smoothed_values.filter(Number.isFinite).map((v) => sign * v);
-  const raw = sorted(test.curves.values.map((v) => sign * v));
+  const scaled = (values) =>
+    values.map((v) => sign * (log ? Math.log10(v) : v)).filter(Number.isFinite);
+  const curve = scaled(test.curves.smoothed_values);
+  const raw = sorted(scaled(test.curves.values));
   if (curve.length < 2 || raw.length < 1) return null;
   const begin = curve.slice(0, Math.max(3, Math.floor(curve.length / 5)));
   const low = Math.min(sorted(curve)[0], raw[0]);
   const top = Math.max(sorted(begin).at(-1), raw[Math.floor(raw.length / 2)]);
   const margin = 0.15 * (top - low) || 1;
-  return [sign * (low - margin / 2), sign * (top + 2 * margin)].sort((a, b) => a - b);
+  const ends = [sign * (low - margin / 2), sign * (top + 2 * margin)];
+  return ends.map((t) => (log ? 10 ** t : t)).sort((a, b) => a - b);
 }
 
 /** The lowest and the highest of all sweeps at each rate; null for a single sweep. */
@@ -148,7 +151,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       }
       if (marks) content.marks.push(...this.#marks(test, tests.length));
     }
-    const found = all ? [] : tests.map(limits).filter((limit) => limit !== null);
+    const found = all ? [] : tests.map((test) => limits(test, yLog)).filter((limit) => limit !== null);
     if (found.length) {
       const [low, high] = [found.map(([v]) => v), found.map(([, v]) => v)];
       content.yRange = [Math.min(...low), Math.max(...high)];

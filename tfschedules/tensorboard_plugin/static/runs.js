@@ -1,13 +1,14 @@
 /** The list of runs: check boxes, a filter, and the colors that TensorBoard gives them. */
 
 import {runColor} from "./host.js";
-import {button, element} from "./page.js";
+import {arrange, button, element} from "./page.js";
 
 export class Runs {
   #all = []; // as the server lists them
   #here = []; // those with something to show in this view
   #off = new Set(); // names of runs that were unchecked
   #pattern = null;
+  #rows = new Map(); // from names of runs to {row, box, swatch}, made once
 
   constructor(changed) {
     this.changed = changed;
@@ -87,20 +88,27 @@ export class Runs {
 
   #draw() {
     const rows = this.#passing().map(({run, index}) => {
-      const box = element("input", {type: "checkbox", checked: !this.#off.has(run)});
-      box.addEventListener("change", () => {
-        if (box.checked) this.#off.delete(run);
-        else this.#off.add(run);
-        this.#counted();
-        this.changed();
-      });
-      const swatch = element("span", {className: "swatch"});
+      if (!this.#rows.has(run)) this.#rows.set(run, this.#row(run));
+      const {row, box, swatch} = this.#rows.get(run);
+      box.checked = !this.#off.has(run);
       swatch.style.background = runColor(index);
-      const name = element("bdi", {title: run}, run === "" ? "(no name)" : run);
-      return element("label", {className: "run"}, box, swatch, name);
+      return row;
     });
-    this.list.replaceChildren(...rows);
+    arrange(this.list, rows);
     this.#counted();
+  }
+
+  #row(run) {
+    const box = element("input", {type: "checkbox"});
+    box.addEventListener("change", () => {
+      if (box.checked) this.#off.delete(run);
+      else this.#off.add(run);
+      this.#counted();
+      this.changed();
+    });
+    const swatch = element("span", {className: "swatch"});
+    const name = element("bdi", {title: run}, run === "" ? "(no name)" : run);
+    return {row: element("label", {className: "run"}, box, swatch, name), box, swatch};
   }
 
   #counted() {

@@ -2,7 +2,7 @@
 
 import {Chart} from "./chart.js";
 import {downloads} from "./download.js";
-import {checkBox, choice, element, short, slider} from "./page.js";
+import {arrange, checkBox, choice, element, short, slider} from "./page.js";
 import {smooth} from "./smoothing.js";
 
 const PREFIX = "schedule/";
@@ -138,7 +138,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         yLabel: tag.slice(PREFIX.length).replaceAll("_", " "),
       });
     }
-    this.place.replaceChildren(...panels.map((tag) => this.panels.get(tag).chart.root));
+    arrange(this.place, panels.map((tag) => this.panels.get(tag).chart.root));
     this.#legend(groupsOf(runs));
   }
 
@@ -195,7 +195,8 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     const [kept, all] = part;
     return (
       `TensorBoard has kept ${kept} of ${all} steps of a run, chosen at random. ` +
-      "To see more, start it with --samples_per_plugin=scalars=10000."
+      "To see more, up to the 10,000 that are shown here at most, start it with " +
+      "--samples_per_plugin=scalars=10000."
     );
   }
 

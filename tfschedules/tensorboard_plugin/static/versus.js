@@ -103,7 +103,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     // What was chosen stays, also while no run that is shown has it.
     const kept = (tag) => (tag && !tags.includes(tag) ? [[tag, `${tag} (in no run shown)`]] : []);
     if (!seen.y) seen.y = tags.includes(FIRST[1]) ? FIRST[1] : (tags[0] ?? "");
-    if (!seen.x) {
+    if (!seen.x && tags.length) {
       seen.x = tags.includes(FIRST[0]) ? FIRST[0] : STEP;
       this.xLog.control.checked = seen.xLog = isRate(seen.x);
     }
@@ -159,7 +159,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     );
     const most = Math.max(0, ...this.lines.map(({steps}) => steps.length));
     const notes = [
-      `Up to ${most} points a run. Of a longer run TensorBoard keeps 1000, unless it is started with --samples_per_plugin=scalars=10000.`,
+      `Up to ${most} points a run. Of a longer run TensorBoard keeps 1000, unless it is started with --samples_per_plugin=scalars=10000; more are not shown.`,
     ];
     if (between) notes.push(`At ${between} points x was not kept, and is read off the line between its neighbours.`);
     if (lost) notes.push(`${lost} points are left out: not finite${xLog || yLog ? ", or not positive on a logarithmic axis" : ""}.`);

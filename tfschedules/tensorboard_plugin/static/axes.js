@@ -1,0 +1,67 @@
+/**
+ * What an axis shows and where it has its lines. Ranges are [low, high] on the axis's own
+ * scale: of a logarithmic axis, powers of ten.
+ */
+
+import {short} from "./page.js";
+
+const FINEST = 1e-9; // the least part of its numbers that a range spans
+
+export const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
+
+/** A range with a margin; of a single value, one around it. */
+export function padded([low, high], share) {
+  const margin = (high - low) * share || Math.abs(low) * 0.05 || 0.5;
+  return [low - margin, high + margin];
+}
+
+/** A range whose numbers there are, and of which some lie between its ends. */
+export function bounded(range, log) {
+  const most = log ? [-307, 308] : [-1e307, 1e307];
+  const [low, high] = range.map((t) => Math.min(Math.max(t, most[0]), most[1]));
+  const least = FINEST * (log ? 1 : Math.max(Math.abs(low), Math.abs(high)));
+  if (high - low >= least) return [low, high];
+  const middle = low + (high - low) / 2;
+  return [middle - least / 2, middle + least / 2];
+}
+
+/**
+ * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade. uPlot's own never
+ * end where the axis does not begin at such a number.
+ */
+export function decades(_, __, low, high) {
+  const found = [];
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+    for (let digit = 1; digit < 10; digit++) {
+      const split = Number(`${digit}e${power}`);
+      if (split >= low && split <= high) found.push(split);
+    }
+  }
+  if (found.length > 1) return found;
+  return [0, 1, 2, 3, 4].map((i) => low + (i / 4) * (high - low));
+}
+
+/** How far apart a linear axis has its lines; uPlot's own stop at 1e16. */
+export function nice(_, __, low, high, pixels, space) {
+  const least = (high - low) * (space / pixels);
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [[1, 2, 2.5, 5, 10].find((digit) => digit * power >= least) * power];
+}
+
+/** Where a linear axis has its lines: at multiples. */
+export function even(_, __, low, high, step) {
+  const found = [];
+  for (let i = Math.ceil(low / step); i <= Math.floor(high / step); i++) {
+    found.push(Number((i * step).toPrecision(12)) + 0); // + 0: no -0
+  }
+  return found;
+}
+
+/** The numbers beside an axis's lines, with digits enough to tell them apart. */
+export function labels(splits) {
+  const seen = splits.filter((v) => v !== null);
+  const most = Math.max(...seen.map(Math.abs));
+  const gaps = seen.slice(1).map((v, i) => v - seen[i]);
+  const digits = Math.ceil(Math.log10(most / Math.min(...gaps))) + 1;
+  return splits.map((v) => (v === null ? null : short(v, Math.min(Math.max(6, digits || 0), 15))));
+}
