@@ -2,7 +2,8 @@
 
 They are independent: each begins with the same weights and the same random generators.
 So a sweep in another process is the sweep that would be made here, and the model here
-is left alone.
+is left alone. (On JAX the samples of a model that had no weights come in another order:
+a fit there looks at a batch first, to build the losses of the copy.)
 """
 
 from __future__ import annotations
