@@ -81,7 +81,7 @@ function columns(context, {tx, ty}, at) {
     if (open) context.lineTo(column, first);
     else context.moveTo(column, first);
     open = true;
-    if (low !== high) {
+    if (low < Math.min(first, last) || high > Math.max(first, last)) {
       context.lineTo(column, low);
       context.lineTo(column, high);
     }
@@ -89,7 +89,7 @@ function columns(context, {tx, ty}, at) {
   };
   const count = tx.length;
   for (let i = 0; i < count; i++) {
-    const x = Math.round(at.x(tx[i]) * 2) / 2;
+    const x = Math.round(at.x(tx[i]));
     const y = at.y(ty[i]);
     if (Number.isNaN(x) || Number.isNaN(y)) {
       end(true);
