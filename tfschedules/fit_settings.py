@@ -23,6 +23,7 @@ from tfschedules.drive import (
     drive_of,
     hyperparameters_of,
     innermost,
+    name_of,
     parts_of,
     rate_of,
     read,
@@ -54,9 +55,7 @@ def settings_of(model: Any) -> dict[str, Setting]:
     }
     for attribute in hyperparameters_of(optimizer)[1:]:
         drive = drive_of(optimizer, attribute)
-        name = attribute
-        if attribute == "beta_1" and not hasattr(optimizer, "momentum"):
-            name = "momentum"
+        name = name_of(optimizer, attribute)
         if drive is not None:
             if not _is_ready_made(_owner(model, drive)):
                 settings[f"{name}_schedule"] = _formula(drive.schedule)

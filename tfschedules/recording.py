@@ -20,6 +20,7 @@ from tfschedules.drive import (
     drive_of,
     hyperparameters_of,
     innermost,
+    name_of,
     parts_of,
     rate_of,
     read,
@@ -222,9 +223,7 @@ class Recorder:
             columns[f"schedule/learning_rate/{part.name}"] = rates * part.values(steps)
         for attribute in self._hyperparameters[1:]:
             drive = self._drives[attribute]
-            name = attribute
-            if attribute == "beta_1" and not hasattr(self._optimizer, "momentum"):
-                name = "momentum"
+            name = name_of(self._optimizer, attribute)
             if drive is not None:
                 values = drive.schedule.values(steps - drive.start)
                 columns[f"schedule/{name}"] = values

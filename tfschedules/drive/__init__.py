@@ -8,7 +8,7 @@ back what was borrowed, also after an interrupted fit.
 """
 
 from tfschedules.drive.between import Stops, after_steps
-from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of
+from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
@@ -50,6 +50,7 @@ __all__ = [
     "innermost",
     "is_first_process",
     "layers_with_statistics",
+    "name_of",
     "parts_of",
     "rate_of",
     "read",

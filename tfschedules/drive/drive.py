@@ -45,6 +45,13 @@ def hyperparameters_of(optimizer: Any) -> list[str]:
     return ["learning_rate", *numbers]
 
 
+def name_of(optimizer: Any, attribute: str) -> str:
+    """What an optimizer's attribute is called here, as `attribute_of` finds it."""
+    if attribute == "beta_1" and not hasattr(optimizer, "momentum"):
+        return "momentum"
+    return attribute
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, Traced)) and type(value) is not bool
 
