@@ -132,7 +132,9 @@ def main() -> None:
 
         return step_time
 
-    small = [(0, 0, 32, 400), (1, 64, 32, 400), (2, 64, 32, 400), (2, 128, 64, 400)]
+    small = [(0, 0, 32), (1, 64, 32), (2, 64, 32)]
+    small += [(2, 128, 64), (2, 192, 96), (2, 256, 96)]
+    small = [(*size, 400) for size in small]  # steps
     bare_times = {size: min(network(*size)([]) for _ in range(2)) for size in small}
     chosen = min(small, key=lambda size: abs(bare_times[size] - arguments.step / 1e3))
     for layers, units, batch, steps in (chosen, (2, 512, 256, 120)):
