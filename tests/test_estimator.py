@@ -654,10 +654,23 @@ def test_a_loss_may_be_named_or_given(tmp_path):
         assert seen == pytest.approx([float((FIRST**2).sum())])
 
 
-def test_a_full_disk_stops_the_recording_and_not_the_training(tmp_path):
+@pytest.mark.parametrize("kind", ["file", "remote"])
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_training(kind, tmp_path):
     (tmp_path / "file").write_text("no folder")
+    folder = {"file": str(tmp_path / "file"), "remote": "nosuchscheme://b/logs"}[kind]
     watch = Watch()
-    hooks = [TensorBoardHook(tmp_path / "file"), ScheduleHook(SCHEDULE), watch]
+    with pytest.raises(OSError, match=f"Cannot write event files to '{folder}'"):
+        train(momentum, [TensorBoardHook(folder), watch], 3)
+    assert watch.steps == []
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tfschedules.tensorboard.EventWriter.scalars", full)
+    watch = Watch()
+    hooks = [TensorBoardHook(tmp_path), ScheduleHook(SCHEDULE), watch]
     with pytest.warns(UserWarning, match="no longer records"):
         train(momentum, hooks, 3)
     assert watch.steps == [1, 2, 3]
@@ -951,6 +964,37 @@ def test_a_range_test_of_a_new_estimator_leaves_its_initial_weights(tmp_path):
     trained.train(input_fn(), max_steps=10)
     _, weights = oracle(SCHEDULE.values(10))
     np.testing.assert_allclose(weights_of(trained, "w"), weights[-1], rtol=2e-5)
+
+
+@estimator
+def test_a_range_test_of_a_warm_start_leaves_the_weights_it_starts_with(tmp_path):
+    first = made(momentum_model_fn, tmp_path / "first")
+    first.train(input_fn(), steps=2)
+    second = tf.estimator.Estimator(
+        momentum_model_fn, tmp_path / "second", warm_start_from=str(tmp_path / "first")
+    )
+    test = RangeTestHook(1e-4, 1e-2, 6)
+    second.train(input_fn(), [test], steps=1)
+    assert len(test.result.losses) == 6
+    np.testing.assert_array_equal(weights_of(second, "w"), weights_of(first, "w"))
+
+
+@estimator
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda folder: ScheduleHook(SCHEDULE),
+        lambda folder: RangeTestHook(),
+        TensorBoardHook,
+    ],
+    ids=["ScheduleHook", "RangeTestHook", "TensorBoardHook"],
+)
+@pytest.mark.filterwarnings("ignore:To make it possible to preserve tf.data options")
+def test_strategies_are_refused(hook, tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    distributed = made(momentum_model_fn, tmp_path, train_distribute=strategy)
+    with pytest.raises(ValueError, match="without a `tf.distribute` strategy"):
+        distributed.train(input_fn(), [hook(tmp_path)], steps=1)
 
 
 @estimator
