@@ -993,7 +993,7 @@ def test_a_range_test_of_a_warm_start_leaves_the_weights_it_starts_with(tmp_path
 def test_strategies_are_refused(hook, tmp_path):
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     distributed = made(momentum_model_fn, tmp_path, train_distribute=strategy)
-    with pytest.raises(ValueError, match="without a `tf.distribute` strategy"):
+    with pytest.raises(ValueError, match=r"without a `tf\.distribute` strategy"):
         distributed.train(input_fn(), [hook(tmp_path)], steps=1)
 
 
