@@ -24,6 +24,7 @@ from tfschedules.estimator import (  # noqa: E402
     ScheduleHook,
     TensorBoardHook,
     learning_rate,
+    recording,
 )
 
 v1 = tf.compat.v1
@@ -378,6 +379,21 @@ def test_a_count_that_does_not_wait_for_the_update_is_read_before_it(tmp_path):
     np.testing.assert_array_equal(rates, schedule.values(300).astype("float32"))
 
 
+def test_runs_that_are_not_counted_are_one_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "_SECONDS_BETWEEN_WRITES", -1.0)
+    with tf.Graph().as_default():
+        update = momentum().minimize(regression(*next_batch())[1])
+        counted = tf.group(update, v1.train.get_or_create_global_step().assign_add(1))
+        hooks = [ScheduleHook(SCHEDULE), TensorBoardHook(tmp_path)]
+        with v1.train.MonitoredTrainingSession(hooks=hooks) as session:
+            for op in [update, counted] * 3:
+                session.run(op)
+    assert runs(tmp_path) == ["schedules"]
+    steps, rates, _ = recorded(tmp_path / "schedules")
+    np.testing.assert_array_equal(steps, range(3))
+    np.testing.assert_array_equal(rates, SCHEDULE.values(3).astype("float32"))
+
+
 def test_runs_that_do_not_train_take_no_data_and_are_no_steps(tmp_path):
     with tf.Graph().as_default():
         data = next_batch()
@@ -471,6 +487,19 @@ def test_data_that_end_early_end_the_sweep(fed, tmp_path):
     assert test.result.stop_reason == "out of data"
     assert len(test.result.losses) == 5
     assert runs(tmp_path) == ["range_test"]
+
+
+def test_data_without_a_batch_are_an_error_that_leaves_no_run(tmp_path):
+    with tf.Graph().as_default():
+        none = v1.data.make_one_shot_iterator(dataset().take(0))
+        op = training_op(momentum, *none.get_next())
+        hooks = [RangeTestHook(log_dir=tmp_path)]
+        with (
+            pytest.raises(ValueError, match="needs data to sweep over"),
+            v1.train.MonitoredTrainingSession(hooks=hooks) as session,
+        ):
+            session.run(op)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_an_interrupted_sweep_keeps_its_curve_and_writes_no_checkpoint(

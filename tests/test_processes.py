@@ -80,7 +80,6 @@ def test_two_processes_on_jax(tmp_path):
 def test_rates_for_layers_and_unfreezing_in_two_processes(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"  # free a moment later
-    script = Path(__file__).parent / "two_processes.py"
     command = [sys.executable, Path(__file__).parent / "two_processes.py"]
     processes = [
         subprocess.Popen([*command, rank, address, tmp_path]) for rank in ("0", "1")

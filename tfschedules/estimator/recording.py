@@ -97,6 +97,8 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         if found is None:
             return
         step, now = int(found["step"]), time.time()
+        if not self._steps and step == self._last:
+            return  # not counted, and what came first has been written
         if self._steps and step == self._steps[-1]:  # accumulated, not counted yet
             del self._steps[-1], self._times[-1], self._rates[-1], self._losses[-1]
         elif self._steps and step < self._steps[-1]:
