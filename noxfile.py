@@ -11,6 +11,11 @@ import nox
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "docs", "tests"]
 
+ESTIMATOR = [
+    "tests/test_estimator.py",
+    "tests/test_schedules.py",
+    "tfschedules/estimator",
+]
 NOTEBOOKS = sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
 
 
@@ -101,8 +106,7 @@ def estimator(session: nox.Session) -> None:
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
     session.run(
         "pytest",
-        "tests/test_estimator.py",
-        *session.posargs,
+        *(session.posargs or ESTIMATOR),
         env={"TFSCHEDULES_NEEDS_ESTIMATOR": "1", "TF_USE_LEGACY_KERAS": "1"},
     )
 

@@ -24,6 +24,7 @@ from tfschedules.estimator import (  # noqa: E402
     ScheduleHook,
     TensorBoardHook,
     learning_rate,
+    recording,
 )
 
 v1 = tf.compat.v1
@@ -378,6 +379,21 @@ def test_a_count_that_does_not_wait_for_the_update_is_read_before_it(tmp_path):
     np.testing.assert_array_equal(rates, schedule.values(300).astype("float32"))
 
 
+def test_runs_that_are_not_counted_are_one_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(recording, "_SECONDS_BETWEEN_WRITES", -1.0)
+    with tf.Graph().as_default():
+        update = momentum().minimize(regression(*next_batch())[1])
+        counted = tf.group(update, v1.train.get_or_create_global_step().assign_add(1))
+        hooks = [ScheduleHook(SCHEDULE), TensorBoardHook(tmp_path)]
+        with v1.train.MonitoredTrainingSession(hooks=hooks) as session:
+            for op in [update, counted] * 3:
+                session.run(op)
+    assert runs(tmp_path) == ["schedules"]
+    steps, rates, _ = recorded(tmp_path / "schedules")
+    np.testing.assert_array_equal(steps, range(3))
+    np.testing.assert_array_equal(rates, SCHEDULE.values(3).astype("float32"))
+
+
 def test_runs_that_do_not_train_take_no_data_and_are_no_steps(tmp_path):
     with tf.Graph().as_default():
         data = next_batch()
@@ -471,6 +487,19 @@ def test_data_that_end_early_end_the_sweep(fed, tmp_path):
     assert test.result.stop_reason == "out of data"
     assert len(test.result.losses) == 5
     assert runs(tmp_path) == ["range_test"]
+
+
+def test_data_without_a_batch_are_an_error_that_leaves_no_run(tmp_path):
+    with tf.Graph().as_default():
+        none = v1.data.make_one_shot_iterator(dataset().take(0))
+        op = training_op(momentum, *none.get_next())
+        hooks = [RangeTestHook(log_dir=tmp_path)]
+        with (
+            pytest.raises(ValueError, match="needs data to sweep over"),
+            v1.train.MonitoredTrainingSession(hooks=hooks) as session,
+        ):
+            session.run(op)
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_an_interrupted_sweep_keeps_its_curve_and_writes_no_checkpoint(
@@ -654,10 +683,23 @@ def test_a_loss_may_be_named_or_given(tmp_path):
         assert seen == pytest.approx([float((FIRST**2).sum())])
 
 
-def test_a_full_disk_stops_the_recording_and_not_the_training(tmp_path):
+@pytest.mark.parametrize("kind", ["file", "remote"])
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_training(kind, tmp_path):
     (tmp_path / "file").write_text("no folder")
+    folder = {"file": str(tmp_path / "file"), "remote": "nosuchscheme://b/logs"}[kind]
     watch = Watch()
-    hooks = [TensorBoardHook(tmp_path / "file"), ScheduleHook(SCHEDULE), watch]
+    with pytest.raises(OSError, match=f"Cannot write event files to '{folder}'"):
+        train(momentum, [TensorBoardHook(folder), watch], 3)
+    assert watch.steps == []
+
+
+def test_a_full_disk_stops_the_recording_and_not_the_training(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tfschedules.tensorboard.EventWriter.scalars", full)
+    watch = Watch()
+    hooks = [TensorBoardHook(tmp_path), ScheduleHook(SCHEDULE), watch]
     with pytest.warns(UserWarning, match="no longer records"):
         train(momentum, hooks, 3)
     assert watch.steps == [1, 2, 3]
@@ -951,6 +993,37 @@ def test_a_range_test_of_a_new_estimator_leaves_its_initial_weights(tmp_path):
     trained.train(input_fn(), max_steps=10)
     _, weights = oracle(SCHEDULE.values(10))
     np.testing.assert_allclose(weights_of(trained, "w"), weights[-1], rtol=2e-5)
+
+
+@estimator
+def test_a_range_test_of_a_warm_start_leaves_the_weights_it_starts_with(tmp_path):
+    first = made(momentum_model_fn, tmp_path / "first")
+    first.train(input_fn(), steps=2)
+    second = tf.estimator.Estimator(
+        momentum_model_fn, tmp_path / "second", warm_start_from=str(tmp_path / "first")
+    )
+    test = RangeTestHook(1e-4, 1e-2, 6)
+    second.train(input_fn(), [test], steps=1)
+    assert len(test.result.losses) == 6
+    np.testing.assert_array_equal(weights_of(second, "w"), weights_of(first, "w"))
+
+
+@estimator
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda folder: ScheduleHook(SCHEDULE),
+        lambda folder: RangeTestHook(),
+        TensorBoardHook,
+    ],
+    ids=["ScheduleHook", "RangeTestHook", "TensorBoardHook"],
+)
+@pytest.mark.filterwarnings("ignore:To make it possible to preserve tf.data options")
+def test_strategies_are_refused(hook, tmp_path):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    distributed = made(momentum_model_fn, tmp_path, train_distribute=strategy)
+    with pytest.raises(ValueError, match=r"without a `tf\.distribute` strategy"):
+        distributed.train(input_fn(), [hook(tmp_path)], steps=1)
 
 
 @estimator

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,20 @@ from helpers import (
     sgd_loop,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from two_processes import train
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "jax_two_processes.py"
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    BACKEND != "jax",
-    reason=f"KERAS_BACKEND={BACKEND}: Keras has several processes on JAX only",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        BACKEND != "jax",
+        reason=f"KERAS_BACKEND={BACKEND}: Keras has several processes on JAX only",
+    ),
+]
+
+
 def test_two_processes_on_jax(tmp_path):
     # A session of its own: whatever it starts is ended with it.
     started = subprocess.Popen(
@@ -65,11 +72,54 @@ def test_two_processes_on_jax(tmp_path):
     assert sorted(path.name for path in logs.iterdir()) == ["range_test", "schedules"]
     for run in logs.iterdir():
         assert len(list(run.glob("*tfevents*"))) == 1
-    events = EventAccumulator(str(logs / "schedules"), size_guidance={"scalars": 0})
+    recorded = read(logs)
+    assert recorded["schedule/loss"][0] == list(range(100))
+    np.testing.assert_allclose(recorded["schedule/loss"][1], losses, rtol=1e-5)
+
+
+def test_rates_for_layers_and_unfreezing_in_two_processes(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"  # free a moment later
+    command = [sys.executable, Path(__file__).parent / "two_processes.py"]
+    processes = [
+        subprocess.Popen([*command, rank, address, tmp_path]) for rank in ("0", "1")
+    ]
+    try:
+        alone = train(tmp_path / "one")
+        ends_at = time.monotonic() + 240
+        status = [p.wait(max(ends_at - time.monotonic(), 0)) for p in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert status == [0, 0]
+    first, second = (
+        [*np.load(tmp_path / f"process_{rank}.npz").values()] for rank in (0, 1)
+    )
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert relative_error(first, alone) < 1e-6
+    of_two, of_one = read(tmp_path / "two"), read(tmp_path / "one")
+    assert of_two.keys() == of_one.keys()
+    for tag, (steps, values) in of_two.items():
+        assert steps == list(range(20))
+        np.testing.assert_allclose(values, of_one[tag][1], rtol=1e-5)
+    np.testing.assert_allclose(
+        of_two["schedule/learning_rate/below"][1],
+        0.3 * np.linspace(0.02, 0, 21)[:-1],
+        rtol=1e-5,
+    )
+
+
+def read(log_dir):
+    """Steps and values of every tag of the run that a fit has written."""
+    events = EventAccumulator(str(log_dir / "schedules"), size_guidance={"scalars": 0})
     events.Reload()
-    assert [e.step for e in events.Scalars("schedule/loss")] == list(range(100))
-    recorded = [e.value for e in events.Scalars("schedule/loss")]
-    np.testing.assert_allclose(recorded, losses, rtol=1e-5)
+    found = {tag: events.Scalars(tag) for tag in events.Tags()["scalars"]}
+    return {
+        tag: ([event.step for event in those], [event.value for event in those])
+        for tag, those in found.items()
+    }
 
 
 def by_hand(batches, rates, momenta):

@@ -10,6 +10,7 @@ import pytest
 from helpers import arrays, digits
 
 import tfschedules as tfs
+from tfschedules import sweeps
 
 X, Y = digits(256)
 SWEEP = {"steps": 12, "min_lr": 1e-3, "max_lr": 1.0, "batch_size": 32, "verbose": 0}
@@ -97,10 +98,74 @@ def test_a_model_without_weights_gets_them_here():
     np.testing.assert_allclose(there.losses, here.losses, rtol=1e-6)
 
 
+def trained(optimizer: keras.Optimizer) -> keras.Model:
+    """With a state that no file of Keras's holds, by a fit."""
+    model = network()
+    optimizer.exclude_from_weight_decay(var_names=["kernel"])
+    model.compile(optimizer, model.loss)
+    model.fit(X, Y, batch_size=64, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("name", ["Nadam", "AdamW"])
+def test_what_keras_does_not_save_goes_along(name):
+    def swept(executor):
+        model = trained(getattr(keras.optimizers, name)(weight_decay=5.0))
+        return tfs.find_learning_rate(model, X, Y, executor=executor, **SWEEP).losses
+
+    np.testing.assert_array_equal(swept(AtOnce()), swept(None))
+
+
+def test_threads_take_turns():
+    here = tfs.find_learning_rate(network(), X, Y, repeats=3, **SWEEP)
+    model = network()
+    state = np.random.get_state()[1].copy()
+    with concurrent.futures.ThreadPoolExecutor(3) as executor:
+        there = tfs.find_learning_rate(
+            model, X, Y, repeats=3, executor=executor, **SWEEP
+        )
+    np.testing.assert_array_equal(there.sweeps, here.sweeps)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_a_copy_that_is_not_the_model_is_refused():
+    model = trained(keras.optimizers.Adam())
+    model.layers[0].trainable = False  # and not compiled anew
+    with (
+        pytest.warns(UserWarning, match="Skipping variable loading for optimizer"),
+        pytest.raises(ValueError, match=r"the model's variables.*Compile the model"),
+    ):
+        tfs.find_learning_rate(model, X, Y, executor=AtOnce(), **SWEEP)
+
+
+def test_forked_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(sweeps, "_IMPORTED_IN", -1)
+    with pytest.raises(RuntimeError, match=r"is a fork of one.*get_context\('spawn'\)"):
+        tfs.find_learning_rate(network(), X, Y, executor=AtOnce(), **SWEEP)
+
+
 @pytest.mark.parametrize("executor", [3, "process", object()])
-def test_what_does_not_submit_is_refused(executor):
+def test_what_does_not_submit_is_refused(executor, tmp_path):
+    arguments = {"executor": executor, "log_dir": tmp_path} | SWEEP
     with pytest.raises(TypeError, match="`executor` must have a method `submit`"):
-        tfs.find_learning_rate(network(), X, Y, executor=executor, **SWEEP)
+        tfs.find_learning_rate(network(), X, Y, **arguments)
+    with pytest.raises(TypeError, match="`executor` must have a method `submit`"):
+        tfs.compare_range_tests(network(), X, Y, momentum=[0.5], **arguments)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_pool_that_breaks_while_it_is_asked_calls_off_what_it_has():
+    class Breaking(AtOnce):
+        def submit(self, function, *arguments):
+            if self.calls:
+                raise concurrent.futures.BrokenExecutor("a process has died")
+            self.calls.append(concurrent.futures.Future())
+            return self.calls[-1]
+
+    executor = Breaking()
+    with pytest.raises(concurrent.futures.BrokenExecutor, match="has died"):
+        tfs.find_learning_rate(network(), X, Y, repeats=2, executor=executor, **SWEEP)
+    assert executor.calls[0].cancelled()
 
 
 def test_what_cannot_be_sent_is_named_before_anything_is_submitted():

@@ -13,7 +13,7 @@ from tfschedules import checks
 from tfschedules.comparison import RangeTestComparison
 from tfschedules.range_test import held_values
 from tfschedules.records import RangeTestResult
-from tfschedules.sweeps import Sweeps
+from tfschedules.sweeps import Sweeps, checked_executor
 
 
 def find_learning_rate(
@@ -82,8 +82,10 @@ def find_learning_rate(
             memory twice.
         executor: Where to make the sweeps, each on a copy of the model: any
             `concurrent.futures.Executor`, such as a pool of processes, or what has its
-            `submit`, as Dask's client does. Model, data and callbacks must be such that
-            `pickle` takes them; what callbacks note does not come back.
+            `submit`, as Dask's client does. Its processes must be started anew, not
+            forked (`multiprocessing.get_context("spawn")`); threads take turns. Model,
+            data and callbacks must be such that `pickle` takes them, which a
+            `tf.data.Dataset` is not; what callbacks note does not come back.
         verbose: 1 shows a progress bar, 0 nothing.
         **fit_arguments: More arguments of `fit`: `class_weight`, `shuffle`,
             `steps_per_epoch` … .
@@ -105,6 +107,7 @@ def find_learning_rate(
         >>> 1e-3 < result.suggestion < 1
         True
     """
+    executor = checked_executor(executor)
     sweeps = Sweeps(
         model,
         x,
@@ -227,7 +230,7 @@ def compare_range_tests(
             "not batches()."
         )
     held = held_values(arguments.pop("hyperparameters", None))
-    executor = arguments.pop("executor", None)
+    executor = checked_executor(arguments.pop("executor", None))
     every = {}
     for key in keys:
         this: dict[str, Any] = {"group": key, "hyperparameters": held}

@@ -2,8 +2,7 @@
 
 They are independent: each begins with the same weights and the same random generators.
 So a sweep in another process is the sweep that would be made here, and the model here
-is left alone. (On JAX the samples of a model that had no weights come in another order:
-a fit there looks at a batch first, to build the losses of the copy.)
+is left alone. Sweeps in threads of one process take turns.
 """
 
 from __future__ import annotations
@@ -11,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import os
 import pickle
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from tfschedules import checks
 from tfschedules.drive import (
     Generators,
     Unbuilt,
+    Unsaved,
     check_compiled,
     has_weights,
     innermost,
@@ -38,6 +40,8 @@ from tfschedules.sources import Source, source_of
 
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 _RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
+_IMPORTED_IN = os.getpid()
+_one_at_a_time = threading.Lock()
 
 
 @dataclasses.dataclass
@@ -96,22 +100,50 @@ class _Job:
                     "function of a module for data, and no lambdas. "
                     f"Received: {field.name}: {type(error).__name__}: {error}"
                 ) from error
-        return pickle.dumps((keras.backend.backend(), Generators(), parts))
+        own = pickle.dumps(
+            (
+                Generators(),
+                Unsaved(self.model),
+                bool(Unbuilt(self.model)),
+                keras.config.floatx(),
+            )
+        )
+        return pickle.dumps((keras.backend.backend(), own, parts))
 
 
 def _run_pickled(job: bytes, number: int) -> RangeTestResult:
-    """Make one sweep of a job from another process."""
-    backend, generators, parts = pickle.loads(job)
+    """Make one sweep of a job from another process.
+
+    An executor may have threads, which share random generators: they take turns.
+    """
+    if os.getpid() != _IMPORTED_IN:
+        raise RuntimeError(
+            "The executor's process is a fork of one that has Keras in it, whose "
+            "threads a fork lacks: it would wait for ever. Give ProcessPoolExecutor "
+            "mp_context=multiprocessing.get_context('spawn')."
+        )
+    backend, own, parts = pickle.loads(job)
     if backend != keras.backend.backend():
         raise RuntimeError(
             f"The sweeps were asked for on Keras's backend {backend!r}, and this "
             f"process has {keras.backend.backend()!r}. Set KERAS_BACKEND={backend} "
             "where the executor's workers are started."
         )
-    here = _Job(**{name: pickle.loads(part) for name, part in parts.items()})
-    generators.restore()  # after the model is made, which draws from them
-    test = RangeTest(**here.test)
-    here.run(number, test, show_progress=False)
+    with _one_at_a_time:
+        generators, unsaved, unbuilt, floatx = pickle.loads(own)
+        before = keras.config.floatx()
+        try:
+            keras.config.set_floatx(floatx)
+            here = _Job(**{name: pickle.loads(part) for name, part in parts.items()})
+            if not unbuilt and Unbuilt(here.model):
+                _build(here.model, here.source.first(), here.batch_size)
+            unsaved.give(here.model)
+            generators.restore()  # after the model is made, which draws from them
+            test = RangeTest(**here.test)
+            here.run(number, test, show_progress=False)
+        finally:
+            generators.restore()  # in a thread they are those of all
+            keras.config.set_floatx(before)
     assert test.result is not None
     return test.result
 
@@ -218,13 +250,8 @@ class Sweeps:
         """Make the sweeps of all that is asked for, by an executor.
 
         Raises:
-            TypeError: If it has no `submit`, or `pickle` does not take something.
+            TypeError: If `pickle` does not take something.
         """
-        if not callable(getattr(executor, "submit", None)):
-            raise TypeError(
-                "Argument `executor` must have a method `submit`, as those of "
-                f"concurrent.futures have. Received: executor={executor!r}"
-            )
         jobs = []
         for sweeps in asked:
             with sweeps._built():
@@ -232,26 +259,37 @@ class Sweeps:
                 if not optimizer.built:  # Keras saves it badly before, as if it were
                     optimizer.build(sweeps._job.model.trainable_variables)
                 jobs.append(sweeps._job.pickled())
-        futures = [
-            [executor.submit(_run_pickled, job, number) for number in range(count)]
-            for job, count in zip(jobs, (s._job.repeats for s in asked), strict=True)
-        ]
-        total = sum(map(len, futures))
+        total = sum(sweeps._job.repeats for sweeps in asked)
         shown = any(sweeps._verbose for sweeps in asked)
         bar = keras.utils.Progbar(total, width=15, unit_name="sweep") if shown else None
+        futures: list[Any] = []
         try:
-            for sweeps, own in zip(asked, futures, strict=True):
+            for sweeps, job in zip(asked, jobs, strict=True):
+                for number in range(sweeps._job.repeats):
+                    futures.append(executor.submit(_run_pickled, job, number))
+            waiting = iter(futures)
+            for sweeps in asked:
                 results = []
-                for future in own:
+                for future in itertools.islice(waiting, sweeps._job.repeats):
                     results.append(future.result())
                     if bar is not None:
                         bar.add(1)
                 sweeps._finish(results)
         except BaseException:
-            for future in (future for own in futures for future in own):
+            for future in futures:
                 with contextlib.suppress(Exception):
                     future.cancel()
             raise
+
+
+def checked_executor(executor: Any) -> Any:
+    """The executor, or an error if it is none."""
+    if executor is not None and not callable(getattr(executor, "submit", None)):
+        raise TypeError(
+            "Argument `executor` must have a method `submit`, as those of "
+            f"concurrent.futures have. Received: executor={executor!r}"
+        )
+    return executor
 
 
 def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:

@@ -3,8 +3,9 @@
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
 the compiled step; `split` gives each part of the weights a rate of its own; `freezing`
 leaves some out; `losses` keeps every batch's own loss, of all `replicas`; `snapshot`
-puts a model back to the bit; `between` shows it right after an update; `loan` gives
-back what was borrowed, also after an interrupted fit.
+puts a model back to the bit; `unsaved` is what a copy of one lacks; `between` shows it
+right after an update; `loan` gives back what was borrowed, also after an interrupted
+fit.
 """
 
 from tfschedules.drive.between import Stops, after_steps
@@ -26,6 +27,7 @@ from tfschedules.drive.state import (
     updates,
     value_of,
 )
+from tfschedules.drive.unsaved import Unsaved
 
 __all__ = [
     "Drive",
@@ -39,6 +41,7 @@ __all__ = [
     "StepReader",
     "Stops",
     "Unbuilt",
+    "Unsaved",
     "after_steps",
     "batches_made",
     "block_of",

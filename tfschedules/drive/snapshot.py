@@ -214,6 +214,10 @@ class Unbuilt:
         self._parts = [part for part in compiled if part is not None and not part.built]
         self._held = [list(getattr(part, "_metrics", [])) for part in self._parts]
 
+    def __bool__(self) -> bool:
+        """Whether there is anything."""
+        return bool(self._parts)
+
     def restore(self) -> None:
         """Let it be built anew, and what was traced with it."""
         for part, held in zip(self._parts, self._held, strict=True):
@@ -239,19 +243,22 @@ def _optimizers(model: keras.Model) -> list[Any]:
     return found
 
 
-def _variables(model: keras.Model, optimizers: list[Any]) -> list[Any]:
-    untracked = [
+def held_by(optimizer: Any) -> list[Any]:
+    """An optimizer's variables, with those that are none of its `variables`."""
+    return [
         value
-        for optimizer in optimizers
         for attribute in vars(innermost(optimizer)).values()
         for value in (attribute if isinstance(attribute, list) else [attribute])
         if isinstance(value, keras.Variable)
     ]
+
+
+def _variables(model: keras.Model, optimizers: list[Any]) -> list[Any]:
     return [
         *model.variables,
         *model.metrics_variables,
         *(variable for optimizer in optimizers for variable in optimizer.variables),
-        *untracked,
+        *(variable for optimizer in optimizers for variable in held_by(optimizer)),
         *_known_to_tensorflow(model),
     ]
 

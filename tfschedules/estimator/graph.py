@@ -145,13 +145,15 @@ def take_over(graph: Any, tensor: Any, step: Any = None) -> None:
         step: The global step it is made of, or `None` for a sweep.
 
     Raises:
-        ValueError: If there is no rate, are several, or a hook has it already.
+        ValueError: If there is no rate, are several, a hook has it already, or the
+            graph is that of a strategy.
     """
     if graph.get_collection(DRIVEN) or graph.get_collection(SWEPT):
         raise ValueError(
             "Another hook has taken the learning rate over already. Pass one "
             "ScheduleHook or one RangeTestHook to `train`, not both."
         )
+    _refuse_strategies(graph)
     rate = find_rate(graph)
     with graph.as_default(), graph.control_dependencies(None):
         for op, index in rate.uses:
@@ -219,7 +221,11 @@ def before_counting(graph: Any, *tensors: Any) -> None:
     """Let the global step count only after these have been computed.
 
     Optimizers see to it; a `tf.group(update, step.assign_add(1))` does not.
+
+    Raises:
+        ValueError: If the graph is that of a strategy.
     """
+    _refuse_strategies(graph)
     counter = _V1.train.get_global_step(graph)
     handle = getattr(counter, "handle", counter)
     for op in graph.get_operations():
@@ -227,6 +233,16 @@ def before_counting(graph: Any, *tensors: Any) -> None:
         if counts and op.inputs[0].op is handle.op:
             for tensor in tensors:
                 op._add_control_input(tensor.op)
+
+
+def _refuse_strategies(graph: Any) -> None:
+    """Refuse a graph that has each operation once for each of several replicas."""
+    if isinstance(_V1.train.get_global_step(graph), tf.distribute.DistributedValues):
+        raise ValueError(
+            "Hooks of tfschedules.estimator are for an Estimator without a "
+            "`tf.distribute` strategy. Received: a global step that is distributed. "
+            "Leave train_distribute out of its RunConfig."
+        )
 
 
 def trains(graph: Any, fetches: Any, rate_ops: set[str]) -> bool:

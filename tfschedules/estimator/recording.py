@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfschedules.estimator import graph as graphs
-from tfschedules.tensorboard import EventWriter, next_run
+from tfschedules.tensorboard import EventWriter, make_log_dir, next_run
 
 _SECONDS_BETWEEN_WRITES = 2.0
 _MOST_STEPS_KEPT = 1000
@@ -55,8 +55,9 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         self._writer: EventWriter | None = None
 
     def begin(self) -> None:
-        """Find the loss: the graph is complete."""
+        """Find the loss, and the folder: the graph is complete."""
         self._close()  # an exception skips `end`
+        make_log_dir(self.output_dir)  # an error must come before a training
         self._steps: list[int] = []
         self._times: list[float] = []
         self._rates: list[float] = []
@@ -96,6 +97,8 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         if found is None:
             return
         step, now = int(found["step"]), time.time()
+        if not self._steps and step == self._last:
+            return  # not counted, and what came first has been written
         if self._steps and step == self._steps[-1]:  # accumulated, not counted yet
             del self._steps[-1], self._times[-1], self._rates[-1], self._losses[-1]
         elif self._steps and step < self._steps[-1]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -192,7 +194,11 @@ class RangeTestHook(tf.compat.v1.train.SessionRunHook):
             rule=self._test.rule,
         )
         for run_dir in self._run_dirs:
-            write_range_test(self.result, run_dir, self._times)
+            if self._losses:
+                write_range_test(self.result, run_dir, self._times)
+            else:  # a run that has not come to be
+                with contextlib.suppress(OSError):
+                    Path(run_dir).rmdir()
 
 
 class _Variables:

@@ -8,7 +8,7 @@ Neither Keras nor TensorFlow is imported: the protos, the plugins' metadata and 
 file layer (local, s3, and what fsspec knows) are those of the `tensorboard` package.
 """
 
-from tfschedules.tensorboard.runs import last_step, new_run, next_run
+from tfschedules.tensorboard.runs import last_step, make_log_dir, new_run, next_run
 from tfschedules.tensorboard.sessions import Setting, session_run
 from tfschedules.tensorboard.writer import EventWriter
 
@@ -16,6 +16,7 @@ __all__ = [
     "EventWriter",
     "Setting",
     "last_step",
+    "make_log_dir",
     "new_run",
     "next_run",
     "session_run",

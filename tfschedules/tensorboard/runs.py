@@ -101,6 +101,19 @@ def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
     raise AssertionError("unreachable: there is always another name")
 
 
+def make_log_dir(log_dir: str | os.PathLike[str]) -> None:
+    """Make the folder of all runs, where it is not there.
+
+    Raises:
+        OSError: If it cannot be made, or not be written to.
+    """
+    path = folder_path("log_dir", log_dir)
+    with file_errors("write event files to", path):
+        gfile.makedirs(path)
+        if is_local(path) and not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def last_step(run_dir: str | os.PathLike[str]) -> int | None:
     """The greatest step in a run folder's event files, or None where there is none.
 
