@@ -123,7 +123,8 @@ def downloaded(page, kind: str) -> bytes:
 
     def there() -> list:
         files = [*page.downloads.iterdir()]
-        return [path for path in files if path.suffix == f".{kind.lower()}"]
+        suffix = f".{kind.lower()}"  # the name is there before the content
+        return [p for p in files if p.suffix == suffix and p.stat().st_size]
 
     (path,) = wait_for(there, seconds=20, what=f"the {kind}")
     return path.read_bytes()
