@@ -72,6 +72,22 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Leave a guide's links to files of the repository that are no pages as text."""
+    folder = posixpath.dirname(f"docs/{page.file.src_uri}")
+
+    def relink(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        path = posixpath.normpath(posixpath.join(folder, target))
+        if path.endswith(".md"):
+            return match.group()  # MkDocs' own to check
+        if not (ROOT / path).exists():
+            log.warning("%s: a link leads nowhere: %s", page.file.src_uri, target)
+        return text
+
+    return re.sub(r"(?<!!)\[([^]]*)\]\((\.\./[^)#\s]+)\)", relink, markdown)
+
+
 def _reference(module: str) -> str:
     return f"reference/{module}.md"
 
