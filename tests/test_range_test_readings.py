@@ -614,6 +614,15 @@ def test_sweeps_are_compared_over_groups():
         np.testing.assert_array_equal(compared.results[name].losses, alone.losses)
 
 
+def test_after_a_test_that_failed_in_its_first_step_others_succeed():
+    model = dense_model(metrics=["accuracy"])
+    with pytest.raises(ValueError, match="must report 'f1'"):
+        tfs.find_learning_rate(model, X, Y, metric="f1", **SWEEP)
+    for arguments in ({}, {"metric": "accuracy"}, {"validation_data": VAL}):
+        result = tfs.find_learning_rate(model, X, Y, **arguments, **SWEEP)
+        assert len(result.losses) == len(result.learning_rates) > 0
+
+
 VAL = (X_VAL, Y_VAL)
 
 

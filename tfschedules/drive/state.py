@@ -30,7 +30,10 @@ def read(model: keras.Model, variable: Any) -> np.ndarray:
     it back costs more than the step; this reads the one array instead. To be called
     from the main thread, before the next step takes the state.
     """
-    if keras.backend.backend() == "jax" and not model._jax_state_synced:
+    # There is none in a fit that has failed in its first step, and in the next one
+    # until its first step: then the variables are what there is.
+    outside = keras.backend.backend() == "jax" and not model._jax_state_synced
+    if outside and getattr(model, "_jax_state", None) is not None:
         for kind in ("optimizer_variables", "metrics_variables"):
             owner = model.optimizer if kind == "optimizer_variables" else model
             names = "variables" if kind == "optimizer_variables" else kind
