@@ -48,6 +48,17 @@ def test_every_public_name_is_there_and_documented():
         tfs.Onecycle  # noqa: B018
 
 
+def test_the_namespaces_are_found_without_an_import_of_their_own():
+    assert {"estimator", "models"} <= set(dir(tfs))
+    code = (
+        "import sys, tfschedules as tfs;"
+        "assert 'tfschedules.models' not in sys.modules;"
+        "assert tfs.models.__name__ == 'tfschedules.models'"
+    )
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
 def quickstart():
     text = (ROOT / "README.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

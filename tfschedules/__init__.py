@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfschedules.registration import register_with_keras
 
 if TYPE_CHECKING:
+    from tfschedules import estimator as estimator, models as models
     from tfschedules.callbacks import (
         CyclicalLearningRate,
         HyperparameterScheduler,
@@ -99,6 +100,7 @@ _HOMES = {
     "unfreezing": ("GradualUnfreezing",),
     "units": ("epochs",),
 }
+_NAMESPACES = ("estimator", "models")  # public as modules: tfs.models.resnet
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
@@ -143,6 +145,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _NAMESPACES:
+        return importlib.import_module(f"tfschedules.{name}")
     if name not in _HOME_OF:
         raise AttributeError(f"module 'tfschedules' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"tfschedules.{_HOME_OF[name]}"), name)
@@ -151,7 +155,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_NAMESPACES})
 
 
 register_with_keras()
