@@ -4,6 +4,7 @@ Environments are kept between runs (`nox -R` does not even look at their package
 `.ci/run` makes its own from empty.
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -117,6 +118,22 @@ def demo(session: nox.Session) -> None:
     install(session, "demo")
     logs = Path(session.create_tmp(), "logs")
     session.run("tfschedules", "demo", "--log-dir", str(logs), *session.posargs)
+
+
+@nox.session
+def installed(session: nox.Session) -> None:
+    """Build the wheel and the sdist, and install first the one, then the other."""
+    pins = "--constraint=.ci/constraints-tensorflow.txt"
+    session.install(pins, "build", "twine")
+    folder = Path(session.create_tmp(), "dist").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run("python", "-m", "build", f"--outdir={folder}")
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+    session.install(pins, f"{wheel}[demo]")
+    session.run("python", ".ci/installed.py")
+    session.install("--force-reinstall", "--no-deps", str(sdist))
+    session.run("python", ".ci/installed.py")
 
 
 @nox.session

@@ -84,6 +84,19 @@ def test_the_readme_names_what_is_there():
         assert (ROOT / target).exists(), target
 
 
+def test_the_citation_is_of_this_version():
+    """The keys that the Citation File Format 1.2.0 requires, and what may go stale."""
+    text = (ROOT / "CITATION.cff").read_text()
+    top = dict(re.findall(r"^([a-z-]+):(.*)$", text, flags=re.MULTILINE))
+    assert {"cff-version", "message", "title", "authors"} <= set(top)
+    assert top["cff-version"].strip() == "1.2.0"
+    assert top["version"].strip() == tfs.__version__
+    setup = (ROOT / "setup.cfg").read_text()
+    (licences,) = re.findall(r"^license_expression = (.*)$", setup, flags=re.MULTILINE)
+    assert top["license"].strip() in licences.split(" AND ")
+    assert f"url ={top['repository-code']}\n" in setup
+
+
 def test_the_demo_does_the_whole_job(tmp_path, capfd):
     folder = tmp_path / "a folder"
     assert main(["demo", "--log-dir", str(folder), "--epochs", "3", "--seed", "1"]) == 0
