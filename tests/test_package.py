@@ -94,7 +94,7 @@ def test_the_citation_is_of_this_version():
     setup = (ROOT / "setup.cfg").read_text()
     (licences,) = re.findall(r"^license_expression = (.*)$", setup, flags=re.MULTILINE)
     assert top["license"].strip() in licences.split(" AND ")
-    assert f"url ={top['repository-code']}\n" in setup
+    assert f"Source ={top['repository-code']}\n" in setup
 
 
 def test_the_demo_does_the_whole_job(tmp_path, capfd):
