@@ -53,7 +53,9 @@ def test_the_namespaces_are_found_without_an_import_of_their_own():
     code = (
         "import sys, tfschedules as tfs;"
         "assert 'tfschedules.models' not in sys.modules;"
-        "assert tfs.models.__name__ == 'tfschedules.models'"
+        "assert 'resnet' in dir(tfs.models) and 'keras' not in sys.modules;"
+        "assert tfs.models.resnet.resnet.__name__ == 'resnet';"
+        "assert not hasattr(tfs.models, 'resnets')"
     )
     done = python(code)
     assert done.returncode == 0, done.stderr
