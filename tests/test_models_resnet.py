@@ -70,18 +70,22 @@ def forward(x, weights):
     return x.mean(axis=(1, 2)) @ next(weights) + next(weights)
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 6), (4, 11)])
-def test_it_is_the_papers_network(height, width):
-    model = resnet(8, (height, width, 2), classes=3, width=4)
+def any_weights(model):
     random = np.random.default_rng(0)
-    weights = [
+    return [
         random.uniform(0.5, 2, w.shape)
         if w.path.endswith("variance")
         else random.normal(0, 0.5, w.shape)
         for w in model.weights
     ]
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 6), (4, 11)])
+def test_it_is_the_papers_network(height, width):
+    model = resnet(8, (height, width, 2), classes=3, width=4)
+    weights = any_weights(model)
     model.set_weights(weights)
-    x = random.normal(size=(5, height, width, 2))
+    x = np.random.default_rng(1).normal(size=(5, height, width, 2))
     expected = forward(x, weights)
     assert expected.std() > 0.3
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=2e-5)
@@ -211,7 +215,7 @@ def test_what_is_refused(arguments, error, match):
 
 def test_a_saved_network_is_loaded_in_a_fresh_process(tmp_path):
     model = compiled(small())
-    model.fit(X[:64], Y[:64], verbose=0)
+    model.set_weights(any_weights(model))
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "x.npy", X[:8])
     code = (
@@ -225,11 +229,11 @@ def test_a_saved_network_is_loaded_in_a_fresh_process(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     expected = model.predict(X[:8], verbose=0)
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-6)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5)
 
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    np.testing.assert_allclose(clone.predict(X[:8], verbose=0), expected, atol=1e-6)
+    np.testing.assert_allclose(clone.predict(X[:8], verbose=0), expected, rtol=1e-5)
     assert [w.path for w in clone.weights] == [w.path for w in model.weights]
 
 
