@@ -131,9 +131,9 @@ def installed(session: nox.Session) -> None:
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(sdist))
     session.install(pins, f"{wheel}[demo]")
-    session.run("python", ".ci/installed.py")
-    session.install("--force-reinstall", "--no-deps", str(sdist))
-    session.run("python", ".ci/installed.py")
+    for made in (wheel, sdist):  # the environment may have that of a run before
+        session.install("--force-reinstall", "--no-deps", str(made))
+        session.run("python", ".ci/installed.py")
 
 
 @nox.session
