@@ -153,6 +153,40 @@ def test_a_nested_model_is_given_as_an_object():
     assert [group.layer_names for group in two] == [["e1", "e2"], ["d1"]]
 
 
+def test_a_boundary_may_be_the_name_of_a_nested_model():
+    model, _, decoder = nested()
+    by_name = tfs.discriminative_groups(model, 0.1, boundaries=["decoder"])
+    assert [group.layer_names for group in by_name] == [["e1", "e2"], ["d1"]]
+    assert tfs.layer_decay_groups(model, 0.5, boundaries=["decoder"])[1].layers == (
+        decoder.layers[1],
+    )
+    # A model in a model, and one called like a layer inside it.
+    inputs = keras.Input((3,))
+    outer = keras.Model(inputs, model(inputs), name="outer")
+    end = keras.Model(inputs, layers.Dense(2, name="end")(inputs), name="end")
+    whole = keras.Sequential([keras.Input((3,)), outer, layers.Dense(3), end])
+    groups = tfs.discriminative_groups(whole, 0.1, boundaries=["decoder", "end"])
+    assert [len(group.layers) for group in groups] == [2, 2, 1]
+    with pytest.raises(ValueError, match="'encoder' at or before the boundary before"):
+        tfs.discriminative_groups(model, 0.1, boundaries=["encoder"])
+    with pytest.raises(ValueError, match=r"There are: e2, d1, encoder, decoder\.$"):
+        tfs.discriminative_groups(model, 0.1, boundaries=["decodr"])
+    a, b = (
+        keras.Sequential([chain(name, root="x")], name=f"around_{name}")
+        for name in "ab"
+    )
+    twice = keras.Sequential([keras.Input((3,)), layers.Dense(3), a, b])
+    with pytest.raises(ValueError, match="'x', which is more than one layer"):
+        tfs.discriminative_groups(twice, 0.1, boundaries=["x"])
+
+
+def test_the_name_of_a_nested_model_is_no_list_of_layers():
+    """Its weights do not know it; the error says what to do."""
+    model, _, _ = nested()
+    with pytest.raises(ValueError, match=r"'encoder'.*nested model is given as an obj"):
+        assign([tfs.LayerGroup("body", ["encoder"])], model.trainable_weights)
+
+
 def test_composite_layers_stay_whole():
     inputs = keras.Input((5, 4))
     x = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")(inputs)

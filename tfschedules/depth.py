@@ -43,8 +43,8 @@ def discriminative_groups(
         low: The multiplier of the first group, at the input; > 0.
         high: That of the last group, at the output; >= `low`.
         n_groups: How many groups; 3 if there are no `boundaries`.
-        boundaries: The layers, as objects or names, with which the second and later
-            groups begin.
+        boundaries: The layers or nested models, as objects or names, with which the
+            second and later groups begin.
         by: What is divided evenly without boundaries: "layers" or "parameters".
 
     Returns:
@@ -104,9 +104,9 @@ def layer_decay_groups(
     Args:
         model: A built model.
         decay: The factor from one group to the one before it, in (0, 1].
-        boundaries: The layers, as objects or names, with which the second and later
-            groups begin: blocks of a network, for instance. Else each layer with
-            weights is a group, with the normalisation after it.
+        boundaries: The layers or nested models, as objects or names, with which the
+            second and later groups begin: blocks of a network, for instance. Else each
+            layer with weights is a group, with the normalisation after it.
 
     Returns:
         The groups from input to output, named after their first layers.
@@ -185,11 +185,23 @@ def _opened(model: Any, own: list[Any], seen: set[int]) -> Iterable[Any]:
         if id(layer) in seen or (layer.weights and not fresh):
             continue  # shared by two models, or tied to layers before
         seen.add(id(layer))
-        if any(kind.__name__ == "Model" for kind in type(layer).__mro__):
+        if _is_model(layer):
             yield from _opened(layer, own, seen)
         elif fresh:
             seen.update(map(id, fresh))
             yield layer
+
+
+def _is_model(layer: Any) -> bool:
+    return any(kind.__name__ == "Model" for kind in type(layer).__mro__)
+
+
+def _nested(model: Any) -> Iterable[Any]:
+    """The models inside a model, at any depth."""
+    for layer in model.layers:
+        if _is_model(layer):
+            yield layer
+            yield from _nested(layer)
 
 
 def _size(unit: list[Any]) -> int:
@@ -241,12 +253,20 @@ def _positions(model: Any, units: list[list[Any]], boundaries: Any) -> list[int]
             "Argument `boundaries` must be a list of layers or their names. "
             f"Received: boundaries={boundaries!r}"
         )
+    nested = list(_nested(model))
     first = [0]
     for boundary in boundaries:
-        at = [n for n, unit in enumerate(units) if _begins(unit, boundary, n == 0)]
         name = boundary if isinstance(boundary, str) else getattr(boundary, "name", "?")
+        # A name may be that of a layer, of a nested model, or of both.
+        meant = [boundary, *(inner for inner in nested if inner.name == boundary)]
+        at = [
+            n
+            for n, unit in enumerate(units)
+            if any(_begins(unit, one, n == 0) for one in meant)
+        ]
         if len(at) != 1:
-            names = ", ".join(name_of(unit[0]) for unit in units[1:])
+            starts = [*(unit[0] for unit in units[1:]), *nested]
+            names = ", ".join(dict.fromkeys(map(name_of, starts)))
             what = (
                 "more than one layer" if at else "no layer that a group can begin with"
             )
