@@ -1,9 +1,10 @@
-"""Saved schedules and optimizers load after `import tfschedules`.
+"""Saved schedules, optimizers and models load after `import tfschedules`.
 
 That does not import Keras, whose loader knows only classes that are registered.
 Schedules are when `tfschedules.schedules` is imported: at once where Keras is there
 already, else as soon as something imports it. In place of the optimizer, which needs
-much more, something is registered that imports it when it is loaded.
+much more, and of the layers of `tfschedules.models`, something is registered that
+imports them when they are loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-_OPTIMIZER = "LayerwiseOptimizer"
+_HOMES = {
+    "LayerwiseOptimizer": "tfschedules.optimizers",
+    "LSTMCell": "tfschedules.models.lstm",
+}
 
 
 def register_with_keras() -> None:
@@ -30,15 +34,19 @@ def _register() -> None:
     if "tfschedules.schedules" not in sys.modules:  # else they are on their way
         importlib.import_module("tfschedules.schedules")
     registered: dict[str, Any] = sys.modules["keras"].saving.get_custom_objects()
-    registered.setdefault(f"tfschedules>{_OPTIMIZER}", _ImportedWhenLoaded())
+    for name in _HOMES:
+        registered.setdefault(f"tfschedules>{name}", _ImportedWhenLoaded(name))
 
 
 class _ImportedWhenLoaded:
-    """What Keras finds in place of the optimizer's class."""
+    """What Keras finds in place of a class."""
 
-    def from_config(self, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        module = importlib.import_module("tfschedules.optimizers")
-        return getattr(module, _OPTIMIZER).from_config(config, custom_objects)
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def from_config(self, *arguments: Any, **named: Any) -> Any:
+        module = importlib.import_module(_HOMES[self.name])
+        return getattr(module, self.name).from_config(*arguments, **named)
 
 
 class _WaitForKeras:
