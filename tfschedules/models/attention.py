@@ -292,7 +292,7 @@ def lookup(
         of_keys(inputs[2]), initial_state=state
     )
     if attention:
-        x, _ = Attention(units, name="attention")(x, memory, memory_mask=there)
+        x, _ = Attention(units, name="attention")(x, memory)  # masked as pairs are
     # In float32 also under mixed precision: a softmax comes next.
     x = keras.layers.Dense(values, dtype="float32", name="logits")(x)
     return keras.Model(inputs, x, name=name)
