@@ -1,0 +1,186 @@
+"""The pictures of the tutorial and the explanations, drawn when the site is built.
+
+What a picture shows is what its page computes: the page's own blocks of Python are run,
+and the picture is drawn from their variables.
+
+    python docs/figures.py FOLDER
+
+writes them into a folder, to be looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DOCS = Path(__file__).parent
+_BLOCK = re.compile(r"(<!-- .*-->\n)?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_INK = {"light": "#3a3f45", "dark": "#d5d9e0"}
+_COLORS = {
+    "light": ["#00796b", "#c2185b", "#b26a00"],
+    "dark": ["#4db6ac", "#f48fb1", "#ffb74d"],
+}
+
+
+def pages() -> dict[str, bytes]:
+    """The pictures, SVG without a background, by path in the site."""
+    made = {}
+    for page, drawings in DRAWINGS.items():
+        scope = run(DOCS / page)
+        for name, draw in drawings.items():
+            for scheme in _INK:
+                made[f"images/{name}-{scheme}.svg"] = _picture(draw, scope, scheme)
+    return made
+
+
+def run(page: Path) -> dict[str, Any]:
+    """The variables that a page's blocks of Python leave, run in an empty folder.
+
+    A block with a note above it is run elsewhere.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    scope: dict[str, Any] = {"__name__": page.name}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _inside(folder),
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        for note, code in _BLOCK.findall(page.read_text("utf-8")):
+            if not note:
+                exec(compile(code, str(page), "exec"), scope)
+    return scope
+
+
+@contextlib.contextmanager
+def _inside(folder: str) -> Iterator[None]:
+    """Work in a folder for a while (`contextlib.chdir`, from Python 3.11 on)."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def _picture(
+    draw: Callable[[Any, dict[str, Any]], None], scope: Any, scheme: str
+) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    ink, buffer = _INK[scheme], io.BytesIO()
+    style: dict[str, Any] = {
+        "axes.edgecolor": ink,
+        "axes.labelcolor": ink,
+        "axes.prop_cycle": mpl.cycler(color=_COLORS[scheme]),
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "font.size": 12,
+        "legend.frameon": False,
+        "svg.hashsalt": draw.__name__,  # the same picture, the same file
+        "text.color": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+        draw(figure, scope)
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def _why_range_test(figure: Any, page: dict[str, Any]) -> None:
+    ax = figure.add_subplot()
+    ax.loglog(page["rates"], page["losses"], label="a sweep of 100 updates")
+    ax.loglog(page["constant"], page["after"], label="300 updates at this rate")
+    ax.axvline(page["limit"], color="gray", linewidth=1, linestyle="--")
+    ax.annotate("2/λ", (page["limit"], 5), (-32, 0), textcoords="offset points")
+    ax.plot(page["suggested"], page["there"], "o", label="suggested", clip_on=False)
+    ax.set_ylim(1e-3, 30)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.legend(loc="lower left")
+
+
+def _running_mean(figure: Any, page: dict[str, Any]) -> None:
+    ax = figure.add_subplot()
+    for values, label in (
+        (page["losses"], "each batch's own"),
+        (page["reported"], 'logs["loss"]'),
+    ):
+        (line,) = ax.semilogx(page["rates"], values, label=label)
+        lowest = int(np.argmin(values))
+        ax.plot(page["rates"][lowest], values[lowest], "o", color=line.get_color())
+    ax.set_ylim(0, 1.5 * page["losses"][0])
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.legend(loc="lower left")
+
+
+def _drive(figure: Any, page: dict[str, Any]) -> None:
+    ax = figure.add_subplot()
+    steps = range(page["steps"])
+    ax.plot(steps, page["driven"][8], ".-", label="driven, in blocks of 8")
+    ax.step(steps, page["poked"], ".", where="post", label="assigned by a callback")
+    ax.set_ylim(0, 0.15)
+    ax.set_xlabel("update")
+    ax.set_ylabel("rate that it had")
+    ax.legend(loc="upper center", ncols=2)
+
+
+def _step_size(figure: Any, page: dict[str, Any]) -> None:
+    ax = figure.add_subplot()
+    for half, losses in page["losses"].items():
+        label = f"step_size of {half} epoch{'s' if half > 1 else ''}"
+        ax.plot(np.arange(1, len(losses) + 1) / 44, losses, label=label)
+        ends = np.arange(2 * half * 44, len(losses) + 1, 2 * half * 44) - 1
+        ax.plot((ends + 1) / 44, losses[ends], "o", color=ax.lines[-1].get_color())
+    ax.set_ylim(0, 0.6)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("loss")
+    ax.legend(loc="upper right", fontsize="small")
+
+
+def _tutorial_range_test(figure: Any, page: dict[str, Any]) -> None:
+    page["result"].plot(figure.add_subplot())
+
+
+def _tutorial_accuracy(figure: Any, page: dict[str, Any]) -> None:
+    ax = figure.add_subplot()
+    for name, history in (("one cycle", page["cycle"]), ("plain fit", page["plain"])):
+        accuracy = history.history["val_accuracy"]
+        ax.plot(range(1, len(accuracy) + 1), accuracy, "o-", label=name)
+    ax.set_xticks(range(1, len(accuracy) + 1))
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("validation accuracy")
+    ax.legend(loc="lower right")
+
+
+# One home for what is drawn from which page.
+DRAWINGS: dict[str, dict[str, Callable[[Any, dict[str, Any]], None]]] = {
+    "drive.md": {"drive": _drive},
+    "running_mean.md": {"running_mean": _running_mean},
+    "step_size.md": {"step_size": _step_size},
+    "tutorial.md": {
+        "tutorial_accuracy": _tutorial_accuracy,
+        "tutorial_range_test": _tutorial_range_test,
+    },
+    "why_range_test.md": {"why_range_test": _why_range_test},
+}
+
+if __name__ == "__main__":
+    for path, picture in pages().items():
+        target = Path(sys.argv[1]) / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(picture)
