@@ -73,14 +73,16 @@ def on_config(config: Any) -> Any:
     """Lay the navigation out."""
     docs = Path(config.docs_dir)
     pages = {page.name for page in docs.glob("*.md")}
+    there = {*pages, *PAGES.values()}
     for page in sorted(pages - {page for those in SECTIONS.values() for page in those}):
         log.warning("A page in no section of docs/hooks.py: %s", page)
     records = sorted(page.name for page in docs.glob("design/[0-9]*.md"))
     config.nav = [
         {"Home": "index.md"},
         *(
-            {section: [page for page in those if page in {*pages, *PAGES.values()}]}
+            {section: [page for page in those if page in there]}
             for section, those in SECTIONS.items()
+            if not there.isdisjoint(those)
         ),
         {"Gallery": "gallery.md"},
         {"Reference": [{name: _reference(name)} for name in _public_names()]},
