@@ -2,8 +2,9 @@
 
 - A class, a function, each of its public methods and properties has a docstring, its
   own or inherited.
-- Every parameter is in the docstring's `Args` or `Attributes`. Those of a method that
-  Keras or TensorFlow calls, as `on_epoch_begin(epoch, logs)`, are documented there.
+- Every parameter is in the docstring's `Args` or `Attributes`.
+- A method that Keras or TensorFlow calls, as `on_epoch_begin(epoch, logs)`, is
+  documented there.
 - A class and a function has an example that runs, `>>> `.
 """
 
@@ -27,11 +28,10 @@ def gaps(public: Any) -> Iterator[str]:
         return
     for name, member in public.members.items():
         method = member.is_function or "property" in member.labels
-        if name.startswith("_") or not method:
+        if name.startswith("_") or not method or _is_called_from_elsewhere(member):
             continue
         if member.has_docstring:
-            if not (member.is_function and _is_called_from_elsewhere(member)):
-                yield from _arguments(member)
+            yield from _arguments(member)
             continue
         declared = [base.members[name] for base in public.mro() if name in base.members]
         if not any(other.has_docstring for other in declared):

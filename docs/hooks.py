@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
+import importlib
 import logging
 import posixpath
 import re
@@ -68,6 +68,10 @@ SECTIONS = {
 
 log = logging.getLogger("mkdocs.hooks")
 
+# Now: this folder is on the path only while MkDocs imports this file.
+FIGURES = Path(__file__).with_name("figures.py").exists()
+figures: Any = importlib.import_module("figures") if FIGURES else None
+
 
 def on_config(config: Any) -> Any:
     """Lay the navigation out."""
@@ -103,8 +107,8 @@ def on_files(files: Any, config: Any) -> Any:
     for name in gallery.missing(schedules):
         log.warning("Public schedules and the gallery's table differ in: %s", name)
     made |= gallery.pages()
-    if importlib.util.find_spec("figures"):
-        made |= importlib.import_module("figures").pages()
+    if figures:
+        made |= figures.pages()
     for module, names in homes.items():
         options = "".join(f"\n        - {name}" for name in names)
         made[_reference(module)] = (
@@ -139,7 +143,7 @@ def _reference(module: str) -> str:
 def _relink(markdown: str, folder: str) -> str:
     """Turn links from a file in `folder` to others into links between pages.
 
-    A link to a file that is no page, as to a notebook, is left as its text.
+    A link to a file that is no page is left as its text, one to a notebook as its name.
     """
 
     def relink(match: re.Match[str]) -> str:
@@ -151,7 +155,7 @@ def _relink(markdown: str, folder: str) -> str:
             return f"{bang}[{text}]({path.removeprefix('docs/')}{anchor})"
         if not (ROOT / path).exists():
             log.warning("A link leads nowhere: %s", match.group())
-        return text
+        return f"`{posixpath.basename(path)}`" if path.endswith(".ipynb") else text
 
     return re.sub(
         r"(!?)\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", relink, markdown
@@ -194,5 +198,7 @@ def _names_within(module: Any, path: str) -> dict[str, list[str]]:
     ]
     homes = {path: names}
     for name, inner in module.modules.items():
+        if inner.is_alias or name.startswith("_"):
+            continue
         homes |= _names_within(inner, f"{path}.{name}")
     return homes
