@@ -14,6 +14,7 @@ nox.options.sessions = ["lint", "types", "layers", "docs", "tests"]
 
 ESTIMATOR = [
     "tests/test_estimator.py",
+    "tests/test_estimator_guide.py",
     "tests/test_schedules.py",
     "tfschedules/estimator",
 ]

@@ -1,26 +1,28 @@
 """MkDocs hooks: pages that follow from the tree instead of being kept beside it.
 
 - The front page is the README; CONTRIBUTING and CHANGELOG are pages as well.
-- Each module that is the home of public names has a reference page, read from the
-  source without importing it.
-- The gallery is drawn from the schedules themselves: docs/gallery.py. This alone
-  imports the package.
-- Every other Markdown file under docs/ is in the navigation by its name.
+- Each module that is the home of public names has a reference page.
+- The gallery is drawn from the schedules themselves: docs/gallery.py; and pictures of
+  the guides by docs/figures.py, where it is there.
+- Every other Markdown file under docs/ has its place in `SECTIONS`.
 
-A public class, function or method without a docstring, its own or inherited, is a
-warning, and so is a public schedule that is not in the gallery; the build is strict:
-it fails.
+A page in no section is a warning; so are a public name that is not documented
+(docs/documented.py) and a public schedule that is not in the gallery. The build is
+strict: it fails.
 """
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib
 import logging
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+import documented
 import gallery
 import griffe
 from mkdocs.structure.files import File
@@ -30,20 +32,63 @@ PAGES = {  # files of the repository that are pages
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "notebooks/README.md": "notebooks.md",
 }
-NAMESPACES = ("estimator", "models")  # public as modules: tfschedules.models.resnet
+PAGES = {name: page for name, page in PAGES.items() if (ROOT / name).exists()}
+# Which page is where, in the order of reading. One that is not there is left out.
+SECTIONS = {
+    "Tutorial": ["tutorial.md", "notebooks.md"],
+    "How-to": [
+        "schedules.md",
+        "choosing.md",
+        "step_size.md",
+        "range_test.md",
+        "layers.md",
+        "tensorboard.md",
+        "resume.md",
+        "mixed_precision.md",
+        "distributed.md",
+        "custom_schedules.md",
+        "where.md",
+    ],
+    "Explanation": [
+        "why_range_test.md",
+        "running_mean.md",
+        "suggestion.md",
+        "drive.md",
+    ],
+    "Coming from": [
+        "from_fastai.md",
+        "from_torch.md",
+        "from_keras.md",
+        "from_addons.md",
+        "estimator.md",
+    ],
+}
 
 log = logging.getLogger("mkdocs.hooks")
+
+# Now: this folder is on the path only while MkDocs imports this file.
+FIGURES = Path(__file__).with_name("figures.py").exists()
+figures: Any = importlib.import_module("figures") if FIGURES else None
 
 
 def on_config(config: Any) -> Any:
     """Lay the navigation out."""
     docs = Path(config.docs_dir)
-    guides = sorted(page.name for page in docs.glob("*.md"))
+    pages = {page.name for page in docs.glob("*.md")}
+    there = {*pages, *PAGES.values()}
+    for page in sorted(pages - {page for those in SECTIONS.values() for page in those}):
+        log.warning("A page in no section of docs/hooks.py: %s", page)
     records = sorted(page.name for page in docs.glob("design/[0-9]*.md"))
     config.nav = [
         {"Home": "index.md"},
-        {"Guides": [*guides, "gallery.md"]},
+        *(
+            {section: [page for page in those if page in there]}
+            for section, those in SECTIONS.items()
+            if not there.isdisjoint(those)
+        ),
+        {"Gallery": "gallery.md"},
         {"Reference": [{name: _reference(name)} for name in _public_names()]},
         {"Design": ["design/README.md", *(f"design/{name}" for name in records)]},
         {"Project": ["contributing.md", "changelog.md"]},
@@ -54,18 +99,21 @@ def on_config(config: Any) -> Any:
 def on_files(files: Any, config: Any) -> Any:
     """Add the pages that are made."""
     made: dict[str, str | bytes] = {
-        page: _relink((ROOT / name).read_text("utf-8")) for name, page in PAGES.items()
+        page: _relink((ROOT / name).read_text("utf-8"), posixpath.dirname(name))
+        for name, page in PAGES.items()
     }
     homes = _public_names()
     schedules = {*homes["schedules"], *homes["recipes"]} - {"Schedule"}
     for name in gallery.missing(schedules):
         log.warning("Public schedules and the gallery's table differ in: %s", name)
     made |= gallery.pages()
+    if figures:
+        made |= figures.pages()
     for module, names in homes.items():
         options = "".join(f"\n        - {name}" for name in names)
         made[_reference(module)] = (
-            f"# `tfschedules.{module}`\n\n::: tfschedules.{module}\n"
-            + (f"    options:\n      members:{options}\n" if names else "")
+            f"# `tfschedules.{module}`\n\n::: tfschedules.{module}\n    options:\n"
+            + (f"      members:{options}\n" if names else "      members: false\n")
         )
     for page, content in made.items():
         files.append(File.generated(config, page, content=content))
@@ -92,22 +140,22 @@ def _reference(module: str) -> str:
     return f"reference/{module}.md"
 
 
-def _relink(markdown: str) -> str:
-    """Turn links between files of the repository into links between pages.
+def _relink(markdown: str, folder: str) -> str:
+    """Turn links from a file in `folder` to others into links between pages.
 
-    A link to a file that is no page, as to a notebook, is left as its text.
+    A link to a file that is no page is left as its text, one to a notebook as its name.
     """
 
     def relink(match: re.Match[str]) -> str:
         bang, text, path, anchor = match.groups("")
-        path = posixpath.normpath(path)
+        path = posixpath.normpath(posixpath.join(folder, path))
         if path in PAGES:
             return f"{bang}[{text}]({PAGES[path]}{anchor})"
         if path.startswith("docs/") and (ROOT / path).is_file():
             return f"{bang}[{text}]({path.removeprefix('docs/')}{anchor})"
         if not (ROOT / path).exists():
             log.warning("A link leads nowhere: %s", match.group())
-        return text
+        return f"`{posixpath.basename(path)}`" if path.endswith(".ipynb") else text
 
     return re.sub(
         r"(!?)\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", relink, markdown
@@ -116,35 +164,41 @@ def _relink(markdown: str) -> str:
 
 @functools.cache
 def _public_names() -> dict[str, list[str]]:
-    """Public names by the module they live in; none: all of the module."""
+    """Public names by the module they live in."""
     package = griffe.load("tfschedules", search_paths=[ROOT])
     homes: dict[str, list[str]] = {}
     for name in package.exports or []:
         target = package.members[str(name)]
         if not target.is_alias:
             continue
-        module, _, name = target.target_path.removeprefix("tfschedules.").rpartition(
-            "."
-        )
-        if module not in package.modules:
-            log.info("%s is not there yet: tfschedules.%s", name, module)
-            continue
+        path = target.target_path.removeprefix("tfschedules.")
+        module, _, name = path.rpartition(".")
         homes.setdefault(module, []).append(name)
-        _check_docstrings(package[module][name])
-    for module in NAMESPACES:
-        if module in package.modules:
-            homes[module] = []
+    for namespace in ast.literal_eval(str(package["_NAMESPACES"].value)):
+        homes |= _names_within(package[namespace], namespace)
+    for module, names in homes.items():
+        for name in names:
+            public = package[f"{module}.{name}"]
+            for gap in documented.gaps(
+                public.final_target if public.is_alias else public
+            ):
+                log.warning("%s", gap)
     return dict(sorted(homes.items()))
 
 
-def _check_docstrings(public: Any) -> None:
-    if not public.has_docstring:
-        log.warning("No docstring: %s", public.path)
-    if not public.is_class:
-        return
-    for name, member in public.members.items():
-        if name.startswith("_") or not member.is_function or member.has_docstring:
+def _names_within(module: Any, path: str) -> dict[str, list[str]]:
+    """The names of `__all__`, or all public ones, with those of the modules inside."""
+    if module.exports is not None:
+        return {path: [str(name) for name in module.exports]}
+    names = [
+        name
+        for name, member in module.members.items()
+        if not (name.startswith("_") or member.is_alias)
+        and (member.is_function or member.is_class)
+    ]
+    homes = {path: names}
+    for name, inner in module.modules.items():
+        if inner.is_alias or name.startswith("_"):
             continue
-        declared = [base.members[name] for base in public.mro() if name in base.members]
-        if not any(other.has_docstring for other in declared):
-            log.warning("No docstring: %s", member.path)
+        homes |= _names_within(inner, f"{path}.{name}")
+    return homes

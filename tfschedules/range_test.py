@@ -300,7 +300,11 @@ class RangeTest(keras.callbacks.Callback):
         self._finish()
 
     def also_log_to(self, log_dir: str) -> None:
-        """Write the result to another folder, too: a logger stands beside the test."""
+        """Write the result to another folder, too: a logger stands beside the test.
+
+        Args:
+            log_dir: The folder, in which a run `range_test` is made at once.
+        """
         if log_dir not in self._run_dirs and is_first_process():
             # Made now: an error must come before a sweep.
             self._run_dirs[log_dir] = new_range_test_run(log_dir)

@@ -164,7 +164,10 @@ class RangeTestResult:
 
     @classmethod
     def of_several(cls, results: Sequence[RangeTestResult]) -> RangeTestResult:
-        """Read the suggestions off several sweeps, as far as all of them got.
+        """Read the suggestions off several sweeps, as far as more than half got.
+
+        Args:
+            results: One of each sweep, over the same rates.
 
         Raises:
             ValueError: If there is none.
@@ -289,6 +292,9 @@ class RangeTestResult:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RangeTestResult:
         """Read a result that `save` wrote.
+
+        Args:
+            path: The file.
 
         Raises:
             OSError: If the file cannot be read.

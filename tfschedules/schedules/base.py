@@ -60,7 +60,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
 
     @abc.abstractmethod
     def equation(self, time: Time) -> Any:
-        """The value at `time`; of the shape of `time.step`, through `time.ops`."""
+        """The value at `time`; of the shape of `time.step`, through `time.ops`.
+
+        Args:
+            time: The moment: `time.step`, a float array or tensor, counted from this
+                schedule's own step 0, and `time.ops`, which is NumPy or `keras.ops`.
+        """
 
     def __call__(self, step: Any) -> Any:
         """The value at `step`, an integer tensor, in float32; traceable.
@@ -141,6 +146,9 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         `Join` cuts off does not end. Of two schedules that are added or multiplied,
         those of the first that has any count.
 
+        Args:
+            step: A whole number >= 0.
+
         Example:
             >>> import tfschedules as tfs
             >>> restarts = tfs.warm_restarts(0.1, first_cycle=10, cycle_mult=2)
@@ -152,7 +160,11 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         return self.cycles_at(moments.in_numpy(np.asarray(whole)))
 
     def cycles_at(self, time: Time) -> Cycles:
-        """The same for one moment of this schedule's own time; none, if not said."""
+        """The same for one moment of this schedule's own time; none, if not said.
+
+        Args:
+            time: The moment, as in `equation`, but of one step.
+        """
         return Cycles(0, None)
 
     def plot(self, steps: Any, ax: Any = None) -> Any:
@@ -169,7 +181,12 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         return plots.plot_schedule(np.asarray(steps), self.values(steps), ax)
 
     def clip(self, lower: float, upper: float) -> Schedule:
-        """This schedule, held between `lower` and `upper`."""
+        """This schedule, held between two values.
+
+        Args:
+            lower: What is below it is raised to this.
+            upper: What is above it is lowered to this; >= `lower`.
+        """
         return Clip(self, lower, upper)
 
     def __add__(self, other: Schedule | float) -> Schedule:
