@@ -18,6 +18,7 @@ from typing import Any
 
 _HOMES = {
     "LayerwiseOptimizer": "tfschedules.optimizers",
+    "Attention": "tfschedules.models.attention",
     "LSTMCell": "tfschedules.models.lstm",
 }
 
