@@ -83,6 +83,27 @@ def test_the_limits_of_sharpness_and_nothing_to_read():
     np.testing.assert_allclose(zeros, 1 / 3, atol=1e-7)
 
 
+def test_a_sharp_look_past_the_mask_finds_what_is_there():
+    memory = np.array([[-1.0, 0.0], [-1.0, -1.0], [1.0, 0.0]])  # the last is masked
+    mask = np.array([True, True, False])
+    weights = attention.address(np.array([[1.0, 0.0]]), memory, 1e35, mask=mask)
+    np.testing.assert_array_equal(number(weights), [[0, 1, 0]])
+
+
+# JAX has float64 only where it is told so.
+FLOAT64 = pytest.param("float64", marks=pytest.mark.tensorflow)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", FLOAT64, "int32"])
+def test_inputs_of_every_precision(precision):
+    query, memory = (np.round(4 * value) for value in (QUERY, MEMORY))
+    given = [ops.convert_to_tensor(value, precision) for value in (query, memory)]
+    sharpness = ops.convert_to_tensor(np.full((2, 3, 1), 3), precision)
+    weights = attention.address(*given, sharpness)
+    expected = numpy_address(query, memory, 3.0, np.ones_like(MASK), "cosine")
+    assert relative_error([number(weights)], [expected]) < 1e-6
+
+
 def numpy_write(memory, weights, erase, add):
     memory = memory.copy()
     for n in range(len(memory)):
@@ -186,6 +207,26 @@ def test_the_layer_equals_numpy():
     both = np.concatenate([expected @ memory, queries], axis=-1)
     assert relative_error([number(weights)], [expected]) < 2e-6
     assert relative_error([number(output)], [np.tanh(both @ w_c)]) < 2e-6
+
+
+@pytest.mark.tensorflow  # as above
+def test_the_layer_in_float64():
+    layer = attention.Attention(6, dtype="float64")
+    output, weights = layer(QUERY, MEMORY)
+    specified = layer.compute_output_spec(
+        keras.KerasTensor((2, 3, 4)), keras.KerasTensor((2, 5, 4))
+    )
+    for tensor, spec in zip((output, weights), specified, strict=True):
+        assert keras.backend.standardize_dtype(tensor.dtype) == spec.dtype == "float64"
+    np.testing.assert_allclose(number(weights).sum(axis=-1), 1, atol=1e-6)
+
+
+def test_a_sharpness_that_float16_does_not_hold():
+    layer = attention.Attention(4, dtype="mixed_float16")
+    layer(QUERY, MEMORY)
+    layer.log_sharpness.assign(12.0)  # e¹² = 162755, float16 ends at 65504
+    for tensor in layer(QUERY, MEMORY):
+        assert np.isfinite(number(tensor)).all()
 
 
 # The task.

@@ -458,3 +458,9 @@ def test_compiled_with_xla_it_is_the_same():
     plain = number(model(TOKENS))
     model.compile(jit_compile=True)
     np.testing.assert_allclose(model.predict(TOKENS, verbose=0), plain, atol=1e-5)
+
+
+def test_a_model_of_one_layer_writes_no_text():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="`model` must be one of `next_character`"):
+        lstm.sample(model, [1], 1)

@@ -26,7 +26,8 @@ from tfschedules import checks
 from tfschedules.models.lstm import LSTM
 
 _EPSILON = 1e-12  # of a squared length: a vector of zeros is like nothing
-_MASKED = -1e30  # finite, so that a row without any memory has no NaN
+# Below every score, and finite, so that a row without any memory has no NaN.
+_MASKED = float(np.finfo(np.float32).min)
 
 
 def similarity(query: Any, memory: Any, kind: str = "cosine") -> Any:
@@ -59,8 +60,8 @@ def similarity(query: Any, memory: Any, kind: str = "cosine") -> Any:
 
 def _at_least_float32(x: Any) -> Any:
     x = ops.convert_to_tensor(x)
-    is_half = keras.backend.standardize_dtype(x.dtype) in ("float16", "bfloat16")
-    return ops.cast(x, "float32") if is_half else x
+    is_precise = keras.backend.standardize_dtype(x.dtype) in ("float32", "float64")
+    return x if is_precise else ops.cast(x, "float32")
 
 
 def _unit(x: Any) -> Any:
@@ -101,7 +102,8 @@ def address(
         >>> ops.convert_to_numpy(weights).round(3).tolist()
         [[0.5, 0.5]]
     """
-    scores = sharpness * similarity(query, memory, kind)
+    alike = similarity(query, memory, kind)
+    scores = ops.cast(sharpness, alike.dtype) * alike
     if mask is None:
         return ops.softmax(scores, axis=-1)
     there = ops.expand_dims(ops.cast(mask, "bool"), -2)
@@ -174,8 +176,8 @@ class Attention(keras.layers.Layer):
 
     Called with `(queries, memory)`, `(samples, steps, features)` and
     `(samples, rows, other features)`, it gives the output `(samples, steps, units)` and
-    the weights `(samples, steps, rows)`, float32. Masked rows of the memory have the
-    weight 0.
+    the weights `(samples, steps, rows)`, in float32 or float64. Masked rows of the
+    memory have the weight 0.
 
     Args:
         units: The length of queries, keys and the output.
@@ -217,7 +219,8 @@ class Attention(keras.layers.Layer):
         """Look into the memory at every step of the queries."""
         query = ops.matmul(queries, self.query_kernel)
         key = ops.matmul(memory, self.key_kernel)
-        sharpness = ops.cast(ops.exp(self.log_sharpness), "float32")
+        # In float16 its exponential would be infinite from 11.1 on.
+        sharpness = ops.exp(ops.cast(self.log_sharpness, "float32"))
         weights = address(query, key, sharpness, mask=memory_mask)
         both = ops.concatenate([read(memory, weights), queries], axis=-1)
         return ops.tanh(ops.matmul(both, self.output_kernel)), weights
@@ -228,7 +231,8 @@ class Attention(keras.layers.Layer):
         """Shapes and precisions, known before there are numbers."""
         steps, rows = queries.shape[:-1], memory.shape[-2]
         output = keras.KerasTensor((*steps, self.units), self.compute_dtype)
-        return output, keras.KerasTensor((*steps, rows), "float32")
+        precision = "float64" if self.compute_dtype == "float64" else "float32"
+        return output, keras.KerasTensor((*steps, rows), precision)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}

@@ -301,7 +301,7 @@ def sample(
     length = checks.whole("length", length)
     temperature = checks.real("temperature", temperature, at_least=0)
     chain = model.layers[1:]  # without the input
-    vocabulary = getattr(chain[0], "input_dim", None)
+    vocabulary = getattr(chain[0], "input_dim", None) if chain else None
     if vocabulary is None or model.output_shape != (None, None, vocabulary):
         raise ValueError(
             "Argument `model` must be one of `next_character`. Received: a model "
