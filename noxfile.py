@@ -111,6 +111,17 @@ def estimator(session: nox.Session) -> None:
         *(session.posargs or ESTIMATOR),
         env={"TFSCHEDULES_NEEDS_ESTIMATOR": "1", "TF_USE_LEGACY_KERAS": "1"},
     )
+    session.install(
+        "--constraint=.ci/constraints-tensorflow.txt", "ipykernel", "nbconvert"
+    )
+    session.run(
+        "jupyter",
+        "nbconvert",
+        "--execute",
+        "--to=notebook",
+        f"--output-dir={session.create_tmp()}",
+        "notebooks/6_from_estimator_to_keras.ipynb",
+    )
 
 
 @nox.session
