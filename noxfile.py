@@ -28,6 +28,12 @@ def install(session: nox.Session, extras: str, pins: str = "tensorflow") -> None
     )
 
 
+def execute(session: nox.Session, *notebooks: str) -> None:
+    """Execute notebooks; the results are left in a temporary folder."""
+    to = ["--to=notebook", f"--output-dir={session.create_tmp()}"]
+    session.run("jupyter", "nbconvert", "--execute", *to, *notebooks)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff's rules and format, and notebooks without outputs."""
@@ -114,14 +120,7 @@ def estimator(session: nox.Session) -> None:
     session.install(
         "--constraint=.ci/constraints-tensorflow.txt", "ipykernel", "nbconvert"
     )
-    session.run(
-        "jupyter",
-        "nbconvert",
-        "--execute",
-        "--to=notebook",
-        f"--output-dir={session.create_tmp()}",
-        "notebooks/6_from_estimator_to_keras.ipynb",
-    )
+    execute(session, "notebooks/6_from_estimator_to_keras.ipynb")
 
 
 @nox.session
@@ -152,11 +151,4 @@ def installed(session: nox.Session) -> None:
 def notebooks(session: nox.Session) -> None:
     """Execute the notebooks; the results are left in a temporary folder."""
     install(session, "demo,notebooks")
-    session.run(
-        "jupyter",
-        "nbconvert",
-        "--execute",
-        "--to=notebook",
-        f"--output-dir={session.create_tmp()}",
-        *(session.posargs or NOTEBOOKS),
-    )
+    execute(session, *(session.posargs or NOTEBOOKS))

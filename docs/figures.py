@@ -11,9 +11,7 @@ writes them into a folder, to be looked at.
 from __future__ import annotations
 
 import contextlib
-import io
 import os
-import re
 import sys
 import tempfile
 import warnings
@@ -22,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pages as guides
+from svg import INK, svg
 
 DOCS = Path(__file__).parent
-_BLOCK = re.compile(r"(<!-- .*-->\n)?^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_INK = {"light": "#3a3f45", "dark": "#d5d9e0"}
 _COLORS = {
     "light": ["#00796b", "#c2185b", "#b26a00"],
     "dark": ["#4db6ac", "#f48fb1", "#ffb74d"],
@@ -38,28 +36,20 @@ def pages() -> dict[str, bytes]:
     for page, drawings in DRAWINGS.items():
         scope = run(DOCS / page)
         for name, draw in drawings.items():
-            for scheme in _INK:
+            for scheme in INK:
                 made[f"images/{name}-{scheme}.svg"] = _picture(draw, scope, scheme)
     return made
 
 
 def run(page: Path) -> dict[str, Any]:
-    """The variables that a page's blocks of Python leave, run in an empty folder.
-
-    A block with a note above it is run elsewhere.
-    """
+    """The variables that a page's blocks of Python leave, run in an empty folder."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    scope: dict[str, Any] = {"__name__": page.name}
     with (
         tempfile.TemporaryDirectory() as folder,
         _inside(folder),
-        contextlib.redirect_stdout(io.StringIO()),
         warnings.catch_warnings(),
     ):
-        for note, code in _BLOCK.findall(page.read_text("utf-8")):
-            if not note:
-                exec(compile(code, str(page), "exec"), scope)
-    return scope
+        return guides.run(page)
 
 
 @contextlib.contextmanager
@@ -76,28 +66,21 @@ def _inside(folder: str) -> Iterator[None]:
 def _picture(
     draw: Callable[[Any, dict[str, Any]], None], scope: Any, scheme: str
 ) -> bytes:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    ink, buffer = _INK[scheme], io.BytesIO()
-    style: dict[str, Any] = {
-        "axes.edgecolor": ink,
-        "axes.labelcolor": ink,
-        "axes.prop_cycle": mpl.cycler(color=_COLORS[scheme]),
+    style = {
         "axes.spines.right": False,
         "axes.spines.top": False,
+        "figure.constrained_layout.use": True,
+        "figure.figsize": (6.4, 3.8),
         "font.size": 12,
         "legend.frameon": False,
-        "svg.hashsalt": draw.__name__,  # the same picture, the same file
-        "text.color": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
     }
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(6.4, 3.8), layout="constrained")
-        draw(figure, scope)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return buffer.getvalue()
+    return svg(
+        lambda figure: draw(figure, scope),
+        scheme,
+        colors=_COLORS[scheme],
+        salt=draw.__name__,
+        style=style,
+    )
 
 
 def _why_range_test(figure: Any, page: dict[str, Any]) -> None:

@@ -6,10 +6,11 @@ Each picture comes from evaluating the very line that stands above it.
 from __future__ import annotations
 
 import inspect
-import io
 import os
 from collections.abc import Iterable
 from typing import Any
+
+from svg import INK, svg
 
 # One home for what the pictures show: a public name, and lines that make one. Recipes
 # first: they are what most come for.
@@ -53,7 +54,6 @@ TABLE: dict[str, list[str]] = {
     ],
     "ScaleFunction": ["tfs.ScaleFunction(lambda cycle: 1 / cycle, steps=100)"],
 }
-_INK = {"light": "#3a3f45", "dark": "#d5d9e0"}
 _CURVE = {"light": "#00796b", "dark": "#4db6ac"}
 
 
@@ -87,7 +87,7 @@ def pages() -> dict[str, str | bytes]:
         )
         for number, line in enumerate(lines, 1):
             text.append(f"```python\n{line}\n```\n")
-            for scheme in _INK:
+            for scheme in INK:
                 path = f"gallery/{name}-{number}-{scheme}.svg"
                 made[path] = _picture(line, scheme)
                 text.append(f"![{line}]({path}#only-{scheme}){{ loading=lazy }}")
@@ -98,26 +98,11 @@ def pages() -> dict[str, str | bytes]:
 
 def _picture(line: str, scheme: str) -> bytes:
     """What a line of code makes, as an SVG without a background."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     import tfschedules as tfs
     from tfschedules import plot_command
 
-    ink, buffer = _INK[scheme], io.BytesIO()
-    style: dict[str, Any] = {
-        "axes.edgecolor": ink,
-        "axes.labelcolor": ink,
-        "axes.prop_cycle": mpl.cycler(color=[_CURVE[scheme]]),
-        "svg.hashsalt": line,  # the same picture, the same file
-        "text.color": ink,
-        "xtick.color": ink,
-        "ytick.color": ink,
-    }
-    with mpl.rc_context(style):
-        figure = Figure()
+    def draw(figure: Any) -> None:
         label = plot_command.label_of(line)
         plot_command.draw(eval(line, {"tfs": tfs}), figure, label=label)
-        metadata = {"Date": None}
-        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    return buffer.getvalue()
+
+    return svg(draw, scheme, colors=[_CURVE[scheme]], salt=line)

@@ -3,7 +3,7 @@
 - The front page is the README; CONTRIBUTING and CHANGELOG are pages as well.
 - Each module that is the home of public names has a reference page.
 - The gallery is drawn from the schedules themselves: docs/gallery.py; and pictures of
-  the guides by docs/figures.py, where it is there.
+  the guides by docs/figures.py.
 - Every other Markdown file under docs/ has its place in `SECTIONS`.
 
 A page in no section is a warning; so are a public name that is not documented
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib
 import logging
 import posixpath
 import re
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import documented
+import figures
 import gallery
 import griffe
 from mkdocs.structure.files import File
@@ -34,8 +34,7 @@ PAGES = {  # files of the repository that are pages
     "CHANGELOG.md": "changelog.md",
     "notebooks/README.md": "notebooks.md",
 }
-PAGES = {name: page for name, page in PAGES.items() if (ROOT / name).exists()}
-# Which page is where, in the order of reading. One that is not there is left out.
+# Which page is where, in the order of reading.
 SECTIONS = {
     "Tutorial": ["tutorial.md", "notebooks.md"],
     "How-to": [
@@ -68,26 +67,17 @@ SECTIONS = {
 
 log = logging.getLogger("mkdocs.hooks")
 
-# Now: this folder is on the path only while MkDocs imports this file.
-FIGURES = Path(__file__).with_name("figures.py").exists()
-figures: Any = importlib.import_module("figures") if FIGURES else None
-
 
 def on_config(config: Any) -> Any:
     """Lay the navigation out."""
     docs = Path(config.docs_dir)
     pages = {page.name for page in docs.glob("*.md")}
-    there = {*pages, *PAGES.values()}
     for page in sorted(pages - {page for those in SECTIONS.values() for page in those}):
         log.warning("A page in no section of docs/hooks.py: %s", page)
     records = sorted(page.name for page in docs.glob("design/[0-9]*.md"))
     config.nav = [
         {"Home": "index.md"},
-        *(
-            {section: [page for page in those if page in there]}
-            for section, those in SECTIONS.items()
-            if not there.isdisjoint(those)
-        ),
+        *({section: those} for section, those in SECTIONS.items()),
         {"Gallery": "gallery.md"},
         {"Reference": [{name: _reference(name)} for name in _public_names()]},
         {"Design": ["design/README.md", *(f"design/{name}" for name in records)]},
@@ -107,8 +97,7 @@ def on_files(files: Any, config: Any) -> Any:
     for name in gallery.missing(schedules):
         log.warning("Public schedules and the gallery's table differ in: %s", name)
     made |= gallery.pages()
-    if figures:
-        made |= figures.pages()
+    made |= figures.pages()
     for module, names in homes.items():
         options = "".join(f"\n        - {name}" for name in names)
         made[_reference(module)] = (

@@ -200,8 +200,7 @@ def test_decision_records_are_written_as_their_page_says():
             assert part in text, (record.name, part)
 
 
-def test_the_gallery_has_every_schedule_and_draws_its_lines(monkeypatch):
-    monkeypatch.syspath_prepend(DOCS)
+def test_the_gallery_has_every_schedule_and_draws_its_lines():
     import gallery
 
     import tfschedules as tfs

@@ -9,6 +9,7 @@ import io
 import re
 import textwrap
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -49,13 +50,14 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def run(page: Path, language: str) -> None:
+def run(page: Path, language: str = "python") -> dict[str, Any]:
     """Run a page's blocks of Python in order, and compare what they print.
 
     A block of `text` is what the block before it printed; `...` stands for anything.
-    A block with a note above it is another test's.
+    A block with a note above it is another test's. The variables that the blocks leave
+    are returned.
     """
-    scope: dict[str, object] = {"__name__": page.name}
+    scope: dict[str, Any] = {"__name__": page.name}
     printed = None
     for block in blocks(page):
         if block.language == language and not block.note:
@@ -71,6 +73,7 @@ def run(page: Path, language: str) -> None:
                 f"{page.name}, line {block.line}: printed was\n{printed}"
             )
             printed = None
+    return scope
 
 
 def same(expected: str, printed: str) -> bool:
