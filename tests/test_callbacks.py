@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -424,8 +425,25 @@ def test_one_cycle_warns_of_another_length_than_the_fits(
     same(rates, values[np.minimum(np.arange(12), total - 1)])
 
 
+@contextlib.contextmanager
+def told_of_lengths() -> Iterator[None]:
+    """Errors out of warnings of lengths, which `pytestmark` hides in this file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The schedule of ")
+        yield
+
+
 def test_one_cycle_of_the_fits_own_length_does_not_warn() -> None:
-    fit(momentum_model(), tfs.OneCycle(0.5, total_steps=12), epochs=2)
+    with told_of_lengths():
+        fit(momentum_model(), tfs.OneCycle(0.5, total_steps=12), epochs=2)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_one_cycle_of_a_very_short_fit_does_not_warn(updates: int) -> None:
+    """In two steps the length is 1.4 - 0.4 = 0.9999999999999999, not 1."""
+    short = {"x": X[: 8 * updates], "y": Y[: 8 * updates], "batch_size": 8}
+    with told_of_lengths():
+        assert len(fit(momentum_model(), tfs.OneCycle(0.5), **short)) == updates
 
 
 def test_one_cycle_on_plain_sgd_drives_the_rate_alone() -> None:
