@@ -570,6 +570,12 @@ def test_refuses_a_start_step(
         make(start_step)
 
 
+def swept() -> tfs.RangeTestResult:
+    """What a range test returns, of which `max_lr` is a part."""
+    rates = np.geomspace(1e-4, 1, 50)
+    return tfs.RangeTestResult.from_sweep(rates, 1 / (1 + rates) + rates, steps=50)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -582,6 +588,14 @@ def test_refuses_a_start_step(
         (lambda: tfs.CyclicalLearningRate(0.1, 0.2, 10, "saw"), "`mode` must be one"),
         (lambda: tfs.WarmRestarts(float("nan"), 10), "`max_lr` must be finite"),
         (lambda: tfs.WarmRestarts(0.1, "10"), "`first_cycle` must be a number"),
+        (
+            lambda: tfs.WarmRestarts(0.1, 2.5),
+            r"Received: first_cycle=2\.5\. Or .*epochs",
+        ),
+        (lambda: tfs.OneCycle(0.1, 2.5), r"Received: total_steps=2\.5\. Or .*epochs"),
+        (lambda: tfs.OneCycle(None), "`max_lr` must be .*suggests no rate.*reason"),
+        (lambda: tfs.OneCycle(swept()), "`max_lr` must be .*Give result.suggestion"),
+        (lambda: tfs.WarmRestarts(swept(), 9), "`max_lr` must .*Give result.sugg"),
     ],
 )
 def test_refuses_bad_arguments_where_the_callback_is_made(
