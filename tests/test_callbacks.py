@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -424,8 +425,25 @@ def test_one_cycle_warns_of_another_length_than_the_fits(
     same(rates, values[np.minimum(np.arange(12), total - 1)])
 
 
+@contextlib.contextmanager
+def told_of_lengths() -> Iterator[None]:
+    """Errors out of warnings of lengths, which `pytestmark` hides in this file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The schedule of ")
+        yield
+
+
 def test_one_cycle_of_the_fits_own_length_does_not_warn() -> None:
-    fit(momentum_model(), tfs.OneCycle(0.5, total_steps=12), epochs=2)
+    with told_of_lengths():
+        fit(momentum_model(), tfs.OneCycle(0.5, total_steps=12), epochs=2)
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_one_cycle_of_a_very_short_fit_does_not_warn(updates: int) -> None:
+    """In two steps the length is 1.4 - 0.4 = 0.9999999999999999, not 1."""
+    short = {"x": X[: 8 * updates], "y": Y[: 8 * updates], "batch_size": 8}
+    with told_of_lengths():
+        assert len(fit(momentum_model(), tfs.OneCycle(0.5), **short)) == updates
 
 
 def test_one_cycle_on_plain_sgd_drives_the_rate_alone() -> None:
@@ -552,6 +570,12 @@ def test_refuses_a_start_step(
         make(start_step)
 
 
+def swept() -> tfs.RangeTestResult:
+    """What a range test returns, of which `max_lr` is a part."""
+    rates = np.geomspace(1e-4, 1, 50)
+    return tfs.RangeTestResult.from_sweep(rates, 1 / (1 + rates) + rates, steps=50)
+
+
 @pytest.mark.parametrize(
     ("make", "match"),
     [
@@ -564,6 +588,14 @@ def test_refuses_a_start_step(
         (lambda: tfs.CyclicalLearningRate(0.1, 0.2, 10, "saw"), "`mode` must be one"),
         (lambda: tfs.WarmRestarts(float("nan"), 10), "`max_lr` must be finite"),
         (lambda: tfs.WarmRestarts(0.1, "10"), "`first_cycle` must be a number"),
+        (
+            lambda: tfs.WarmRestarts(0.1, 2.5),
+            r"Received: first_cycle=2\.5\. Or .*epochs",
+        ),
+        (lambda: tfs.OneCycle(0.1, 2.5), r"Received: total_steps=2\.5\. Or .*epochs"),
+        (lambda: tfs.OneCycle(None), "`max_lr` must be .*suggests no rate.*reason"),
+        (lambda: tfs.OneCycle(swept()), "`max_lr` must be .*Give result.suggestion"),
+        (lambda: tfs.WarmRestarts(swept(), 9), "`max_lr` must .*Give result.sugg"),
     ],
 )
 def test_refuses_bad_arguments_where_the_callback_is_made(

@@ -166,5 +166,7 @@ def test_bad_input_is_refused_before_anything_changes():
         np.testing.assert_array_equal(actual, expected)
     with pytest.raises(TypeError, match=r"must be a keras\.Model"):
         tfs.fine_tune("model", (x, y), 1)
+    with pytest.raises(TypeError, match=r"`epochs` .*Data are one argument: \(x, y\)"):
+        tfs.fine_tune(model, x, y)
     with pytest.raises(ValueError, match="must be compiled"):
         tfs.fine_tune(keras.Sequential([keras.Input((1,))]), (x, y), 1)

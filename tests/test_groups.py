@@ -422,7 +422,7 @@ def test_bad_arguments_by_depth_are_refused():
         (
             lambda: tfs.discriminative_groups(model, 0.1),
             ValueError,
-            "`n_groups` must be",
+            r"`n_groups` must be .*n_groups=3, its default\. Give n_groups=2 or less",
         ),
         (
             lambda: tfs.discriminative_groups(model, 0.1, boundaries=["z"]),

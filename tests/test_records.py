@@ -155,6 +155,13 @@ def test_a_notebook_shows_the_picture_by_itself(monkeypatch):
     assert "Suggested learning rate" in shown
 
 
+def test_a_console_shows_no_arrays():
+    shown = repr(result())
+    assert len(shown) < 100
+    assert f"suggestion={result().suggestion!r}" in shown
+    assert "array" not in shown
+
+
 def test_several_sweeps_are_drawn_as_a_band():
     import matplotlib.pyplot as plt
 

@@ -245,8 +245,8 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         for name, drive in zip(self._names, self.drives, strict=True):
             length = drive.schedule.length
             # One that is made for the fit reaches its end with the last step, or would
-            # with one more.
-            if length is None or fit - 1 <= length <= fit:
+            # with one more; a sum of two ramps may miss that by rounding.
+            if length is None or fit - 1 - 1e-6 <= length <= fit + 1e-6:
                 continue
             names.setdefault(length, []).append(name)
         for length, those in names.items():

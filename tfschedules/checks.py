@@ -43,7 +43,7 @@ def real(
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"Argument `{name}` must be a number. "
-            f"Received: {name}={value!r} (of type {type(value).__name__}).{hint}"
+            f"Received: {name}={_shown(value)} (of type {type(value).__name__}).{hint}"
         )
     try:
         number = float(value)
@@ -61,6 +61,12 @@ def real(
                 f"Argument `{name}` must be {rule}. Received: {name}={value!r}.{hint}"
             )
     return number
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, without the middle of what is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
 
 
 def whole(name: str, value: Any, *, at_least: int = 1, hint: str = "") -> int:

@@ -81,6 +81,8 @@ def discriminative_groups(
             raise ValueError(
                 f"Argument `n_groups` must be at most the number of layers with "
                 f"weights, here {len(units)}. Received: n_groups={count}"
+                + (", its default." if n_groups is None else ".")
+                + f" Give n_groups={len(units)} or less."
             )
         sizes = [1 if by == "layers" else _size(unit) for unit in units]
         first = _even(sizes, count)

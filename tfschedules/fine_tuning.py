@@ -86,7 +86,9 @@ def fine_tune(
                 f"Argument `{reserved}` has no place in fine_tune: data are one "
                 "argument, (x, y), and a fit that goes on is found by BackupAndRestore."
             )
-    epochs = checks.whole("epochs", epochs)
+    # fine_tune(model, x, y) is what one writes after find_learning_rate(model, x, y).
+    hint = "Data are one argument: (x, y)." if hasattr(epochs, "__len__") else ""
+    epochs = checks.whole("epochs", epochs, hint=hint)
     freeze_epochs = checks.whole("freeze_epochs", freeze_epochs, at_least=0)
     base_lr = checks.real("base_lr", base_lr, above=0)
 

@@ -29,7 +29,7 @@ from tfschedules.schedules import (
     SquareRoot,
 )
 from tfschedules.schedules.waiting import recipe
-from tfschedules.units import Epochs
+from tfschedules.units import EPOCHS_HINT, Epochs
 
 _ANNEALS: dict[str, type[Ramp]] = {"cosine": Cosine, "linear": Linear}
 _DECAYS: dict[str, type[Ramp]] = {
@@ -84,9 +84,9 @@ def cyclical(
         [0.1, 0.3, 0.5, 0.3, 0.1]
     """
     low = checks.real("base_lr", base_lr, at_least=0)
-    high = checks.real("max_lr", max_lr, above=0)
+    high = _peak(max_lr)
     checks.ordered("base_lr", low, "max_lr", high)
-    half = checks.whole("step_size", step_size)
+    half = checks.whole("step_size", step_size, hint=EPOCHS_HINT)
     checks.choice("mode", mode, ["triangular", "triangular2", "exp_range"])
     checks.choice("scale_mode", scale_mode, ["cycle", "iterations"])
     checks.real("gamma", gamma, above=0)
@@ -152,7 +152,7 @@ def warm_restarts(
         [1.0, 0.5, 1.0, 0.5, 1.0]
     """
     high, low = _high_and_low(max_lr, min_lr)
-    steps = checks.whole("first_cycle", first_cycle)
+    steps = checks.whole("first_cycle", first_cycle, hint=EPOCHS_HINT)
     growth = checks.real("cycle_mult", cycle_mult, at_least=1)
     decay = checks.real("peak_decay", peak_decay, above=0, at_most=1)
     if decay == 1:
@@ -208,8 +208,8 @@ def one_cycle(
         >>> cycle["momentum"].values([0, 2, 9]).round(6).tolist()
         [0.95, 0.85, 0.95]
     """
-    peak = checks.real("max_lr", max_lr, above=0)
-    total = checks.whole("total_steps", total_steps)
+    peak = _peak(max_lr)
+    total = checks.whole("total_steps", total_steps, hint=EPOCHS_HINT)
     pct = checks.real("pct_start", pct_start, at_least=0, at_most=1)
     first = peak / checks.real("div_factor", div_factor, above=0)
     last = first / checks.real("final_div_factor", final_div_factor, above=0)
@@ -315,7 +315,7 @@ def flat_cosine(
         [1.0, 1.0, 1.0, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
     high, low = _high_and_low(max_lr, min_lr)
-    total = checks.whole("total_steps", total_steps)
+    total = checks.whole("total_steps", total_steps, hint=EPOCHS_HINT)
     share = checks.real("pct_flat", pct_flat, at_least=0)
     if share >= 1:
         raise ValueError(
@@ -356,9 +356,9 @@ def warmup_stable_decay(
         [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
     high, low = _high_and_low(max_lr, min_lr)
-    rise = checks.whole("warmup_steps", warmup_steps, at_least=0)
-    level = checks.whole("stable_steps", stable_steps, at_least=0)
-    fall = checks.whole("decay_steps", decay_steps)
+    rise = checks.whole("warmup_steps", warmup_steps, at_least=0, hint=EPOCHS_HINT)
+    level = checks.whole("stable_steps", stable_steps, at_least=0, hint=EPOCHS_HINT)
+    fall = checks.whole("decay_steps", decay_steps, hint=EPOCHS_HINT)
     shape = _DECAYS[checks.choice("decay", decay, list(_DECAYS))]
     if shape is Exponential:
         hint = "An exponential decay never reaches 0."
@@ -375,8 +375,18 @@ def warmup_stable_decay(
     return Join(parts, edges) if edges else parts[0]
 
 
+def _peak(max_lr: Any) -> float:
+    """Check `max_lr`, which often comes from a range test."""
+    hint = ""
+    if max_lr is None:
+        hint = "A range test that suggests no rate tells in result.reason what to try."
+    elif hasattr(max_lr, "suggestion"):
+        hint = "Give result.suggestion."
+    return checks.real("max_lr", max_lr, above=0, hint=hint)
+
+
 def _high_and_low(max_lr: float, min_lr: float) -> tuple[float, float]:
-    high = checks.real("max_lr", max_lr, above=0)
+    high = _peak(max_lr)
     low = checks.real("min_lr", min_lr, at_least=0)
     checks.ordered("min_lr", low, "max_lr", high)
     return high, low

@@ -33,7 +33,7 @@ _KINDS: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class RangeTestResult:
     """The curve of a range test, why it ended, and the rates it suggests.
 
@@ -193,6 +193,13 @@ class RangeTestResult:
             values=None if last.metric == "loss" else values,
             higher_is_better=last.higher_is_better,
             group=last.group,
+        )
+
+    def __repr__(self) -> str:
+        """What it is, without its hundreds of numbers."""
+        return (
+            f"<RangeTestResult: suggestion={self.suggestion!r}, "
+            f"{len(self.learning_rates)} of {self.steps} steps, {self.stop_reason}>"
         )
 
     def __str__(self) -> str:

@@ -52,11 +52,14 @@ def epochs(count: float) -> Epochs:
     return Epochs(count)
 
 
+EPOCHS_HINT = "Or give tfs.epochs(…)."
+
+
 def length(name: str, value: Any) -> float | Epochs:
     """Return a length, a real number of steps > 0 or epochs, or say what is wrong."""
     if isinstance(value, Epochs):
         return value
-    steps = checks.real(name, value, above=0, hint="Or give tfs.epochs(…).")
+    steps = checks.real(name, value, above=0, hint=EPOCHS_HINT)
     return int(steps) if steps == int(steps) else steps
 
 
@@ -64,4 +67,4 @@ def whole_length(name: str, value: Any, at_least: int = 1) -> int | Epochs:
     """Return a length, a whole number of steps or epochs, or say what is wrong."""
     if isinstance(value, Epochs):
         return value
-    return checks.whole(name, value, at_least=at_least, hint="Or give tfs.epochs(…).")
+    return checks.whole(name, value, at_least=at_least, hint=EPOCHS_HINT)
