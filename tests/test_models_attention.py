@@ -90,6 +90,37 @@ def test_a_sharp_look_past_the_mask_finds_what_is_there():
     np.testing.assert_array_equal(number(weights), [[0, 1, 0]])
 
 
+@pytest.mark.parametrize("kind", ["cosine", "dot"])
+def test_an_infinite_sharpness_takes_the_most_similar(kind):
+    query = np.array([[1.0, 0.0], [0.0, 0.0]])
+    memory = np.array([[-1.0, 0], [2, 0], [0, 3], [2, 0]])
+    mask = np.array([True, False, True, True])
+    for sharpness in (np.inf, np.array([[np.inf], [np.inf]])):
+        weights = attention.address(query, memory, sharpness, kind=kind)
+        np.testing.assert_array_equal(
+            number(weights), [[0, 0.5, 0, 0.5], [0.25, 0.25, 0.25, 0.25]]
+        )
+        weights = attention.address(query, memory, sharpness, mask=mask, kind=kind)
+        np.testing.assert_allclose(
+            number(weights), [[0, 0, 0, 1], [1 / 3, 0, 1 / 3, 1 / 3]], atol=1e-7
+        )
+    nothing = attention.address(query, memory, np.inf, mask=np.zeros(4, bool))
+    assert (number(nothing) == 0).all()
+    loss = lambda q, m: ops.sum(attention.address(q, m, np.inf)[..., 0])  # noqa: E731
+    for slope in gradient(loss, [query[:1], memory[:3]]):  # flat but where rows tie
+        assert (number(slope) == 0).all()
+
+
+@pytest.mark.parametrize("precision", ["int32", "bool"])
+def test_a_memory_of_whole_numbers_is_read_and_written_as_real_ones(precision):
+    memory = ops.convert_to_tensor([[[1, 0], [0, 1]]], precision)
+    half = np.array([[[0.5, 0.5]]])
+    np.testing.assert_array_equal(number(attention.read(memory, half)), [[[0.5, 0.5]]])
+    new = attention.write(memory, half, np.ones((1, 1, 2)), np.full((1, 1, 2), 0.5))
+    np.testing.assert_array_equal(number(new), [[[0.75, 0.25], [0.25, 0.75]]])
+    assert keras.backend.standardize_dtype(new.dtype) == keras.config.floatx()
+
+
 # JAX has float64 only where it is told so.
 FLOAT64 = pytest.param("float64", marks=pytest.mark.tensorflow)
 

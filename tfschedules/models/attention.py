@@ -26,7 +26,7 @@ from tfschedules import checks
 from tfschedules.models.lstm import LSTM
 
 _EPSILON = 1e-12  # of a squared length: a vector of zeros is like nothing
-# Below every score, and finite, so that a row without any memory has no NaN.
+# Below every similarity, and finite, so that a row without any memory has no NaN.
 _MASKED = float(np.finfo(np.float32).min)
 
 
@@ -80,12 +80,14 @@ def address(
     """Weights of the rows, by content.
 
     w_i = exp(β K(k, M_i)) / Σ_j exp(β K(k, M_j)), NTM's equation 5, with the query k,
-    the row M_i and the sharpness β: 0 weighs all alike, ∞ takes the most similar.
+    the row M_i and the sharpness β: 0 weighs all alike, ∞ takes the most similar, or
+    the mean of several that are equally so.
 
     Args:
         query: `(…, queries, width)`.
         memory: `(…, rows, width)`.
-        sharpness: β, a number or `(…, queries, 1)`.
+        sharpness: β >= 0, a number or `(…, queries, 1)`; infinity is the
+            limit, whose gradients are 0, or infinite where rows tie.
         mask: `(…, rows)`, False where a row is not there.
         kind: The similarity: "cosine" or "dot".
 
@@ -103,10 +105,17 @@ def address(
         [[0.5, 0.5]]
     """
     alike = similarity(query, memory, kind)
-    scores = ops.cast(sharpness, alike.dtype) * alike
-    if mask is None:
+    there = None
+    if mask is not None:
+        there = ops.expand_dims(ops.cast(mask, "bool"), -2)
+        alike = ops.where(there, alike, _MASKED)
+    # A softmax does not change when all scores move. With the best at 0 it stays there
+    # whatever β is, so that the largest number does for infinity.
+    best = ops.stop_gradient(ops.max(alike, axis=-1, keepdims=True))
+    largest = float(np.finfo(keras.backend.standardize_dtype(alike.dtype)).max)
+    scores = ops.minimum(ops.cast(sharpness, alike.dtype), largest) * (alike - best)
+    if there is None:
         return ops.softmax(scores, axis=-1)
-    there = ops.expand_dims(ops.cast(mask, "bool"), -2)
     weights = ops.softmax(ops.where(there, scores, _MASKED), axis=-1)
     return ops.where(there, weights, ops.zeros_like(weights))
 
@@ -119,15 +128,23 @@ def read(memory: Any, weights: Any) -> Any:
         weights: `(…, queries, rows)`, from `address`.
 
     Returns:
-        `(…, queries, width)`, in the memory's precision.
+        `(…, queries, width)`, in the memory's precision, or in Keras's `floatx` for a
+        memory of whole numbers.
 
     Example:
         >>> memory = np.array([[1.0, 0.0], [0.0, 3.0]])
         >>> ops.convert_to_numpy(read(memory, np.array([[0.5, 0.5]]))).tolist()
         [[0.5, 1.5]]
     """
-    memory = ops.convert_to_tensor(memory)
+    memory = _real(memory)
     return ops.matmul(ops.cast(weights, memory.dtype), memory)
+
+
+def _real(memory: Any) -> Any:
+    """The memory, whose precision weights can have: as whole numbers they were 0."""
+    memory = ops.convert_to_tensor(memory)
+    is_real = keras.backend.is_float_dtype(memory.dtype)
+    return memory if is_real else ops.cast(memory, keras.config.floatx())
 
 
 def write(memory: Any, weights: Any, erase: Any, add: Any) -> Any:
@@ -143,7 +160,8 @@ def write(memory: Any, weights: Any, erase: Any, add: Any) -> Any:
         add: a, `(…, heads, width)`.
 
     Returns:
-        The new memory, `(…, rows, width)`; the old one is not changed.
+        The new memory, `(…, rows, width)`, in the precision that `read` has; the old
+        one is not changed.
 
     Example:
         >>> memory = np.array([[1.0, 2.0], [3.0, 4.0]])
@@ -152,7 +170,7 @@ def write(memory: Any, weights: Any, erase: Any, add: Any) -> Any:
         >>> ops.convert_to_numpy(new).tolist()
         [[1.0, 2.0], [7.0, 8.0]]
     """
-    memory = ops.convert_to_tensor(memory)
+    memory = _real(memory)
     weights, erase, add = (
         ops.cast(value, memory.dtype) for value in (weights, erase, add)
     )
