@@ -464,3 +464,65 @@ def test_a_model_of_one_layer_writes_no_text():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="`model` must be one of `next_character`"):
         lstm.sample(model, [1], 1)
+
+
+def test_sample_reads_a_sequential_model_as_the_functional_one():
+    model = lstm.next_character(6, units=3)
+    chain = keras.Sequential([keras.Input((None,), dtype="int32"), *model.layers[1:]])
+    written = [lstm.sample(which, [2], 6, seed=1).tolist() for which in (model, chain)]
+    assert written[0] == written[1]
+    unbuilt = keras.Sequential([layers.Embedding(6, 3), lstm.LSTM(3)])
+    with pytest.raises(ValueError, match=r"one of `next_character`.*of shape None"):
+        lstm.sample(unbuilt, [2], 1)
+    with pytest.raises(
+        ValueError, match=r"`start` must be a list.*\[\[1, 2\], \[3\]\]"
+    ):
+        lstm.sample(model, [[1, 2], [3]], 1)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.5])
+def test_sample_says_that_logits_are_not_finite(temperature):
+    model = lstm.next_character(6, units=3)
+    bias = model.get_layer("logits").bias
+    for value, message in ((np.nan, "1 NaN of 6"), (np.inf, "0 NaN.*largest inf")):
+        bias.assign([0, value, 0, 0, 0, 0])
+        with pytest.raises(ValueError, match=f"logits of `model`.*{message}"):
+            lstm.sample(model, [2], 1, temperature=temperature)
+    bias.assign([-np.inf, 0, 0, 0, 0, -np.inf])  # characters that are forbidden
+    written = lstm.sample(model, [2], 30, temperature=temperature)
+    assert set(written.tolist()) <= {1, 2, 3, 4}
+
+
+def test_gates_say_what_graph_they_need():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.lstm = lstm.LSTM(UNITS)
+
+        def call(self, x):
+            return self.lstm(x)
+
+    called = Subclassed()
+    called(X)
+    for model in (keras.Sequential([lstm.LSTM(UNITS)]), Subclassed(), called):
+        with pytest.raises(ValueError, match="`model` must have a graph"):
+            lstm.gates(model, X)
+    late = keras.Sequential([lstm.LSTM(UNITS)])
+    late(X)
+    late(X[:, :3])
+    assert lstm.gates(late, X)["cell"].shape == (SAMPLES, STEPS, UNITS)
+
+    shared = lstm.LSTM(UNITS, name="shared")
+    inputs = [keras.Input((STEPS, FEATURES)) for _ in range(2)]
+    both = keras.Model(inputs, layers.add([shared(x) for x in inputs]))
+    with pytest.raises(ValueError, match="'shared' is called in 2 places"):
+        lstm.gates(both, [X, X])
+
+    stateful = keras.Sequential(
+        [
+            keras.Input(batch_shape=(SAMPLES, STEPS, FEATURES)),
+            lstm.LSTM(UNITS, stateful=True, name="kept"),
+        ]
+    )
+    with pytest.raises(ValueError, match="'kept' is stateful"):
+        lstm.gates(stateful, X)
