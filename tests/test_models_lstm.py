@@ -1,9 +1,5 @@
 """The LSTM against a NumPy loop and Keras's own, and in everything that trains it."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -309,8 +305,8 @@ def small(seed=1, **arguments):
     return lstm.classifier(7, 2, **{"units": 4, "layers": 2, **arguments})
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy):
+def test_mixed_precision():
+    policy = "mixed_float16"  # the other one: the residual network's
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -329,45 +325,6 @@ def test_mixed_precision(policy):
         np.isfinite(values[TOKENS > 0]).all() and np.isnan(values[TOKENS == 0]).all()
         for values in seen.values()
     )
-
-
-def test_saved_it_loads_where_only_the_package_was_imported(tmp_path):
-    model = compiled(small(), keras.optimizers.Adam(0.01))
-    stacked = keras.Sequential(
-        [
-            keras.Input((STEPS, FEATURES)),
-            layers.Bidirectional(layers.RNN([lstm.LSTMCell(2), lstm.LSTMCell(3)])),
-        ]
-    )
-    model.save(tmp_path / "model.keras")
-    stacked.save(tmp_path / "stacked.keras")
-    np.savez(tmp_path / "in.npz", tokens=TOKENS, x=X)
-    code = """
-        import sys
-        import tfschedules
-        import keras, numpy as np
-        assert "tfschedules.models" not in sys.modules
-        data = np.load("in.npz")
-        model, stacked = (
-            keras.models.load_model(f"{name}.keras") for name in ("model", "stacked")
-        )
-        seen = tfschedules.models.lstm.gates(model, data["tokens"])["forget"]
-        np.savez("out.npz", a=model(data["tokens"]), b=stacked(data["x"]), seen=seen)
-        again = keras.models.clone_model(model)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    out = np.load(tmp_path / "out.npz")
-    np.testing.assert_allclose(out["a"], number(model(TOKENS)), atol=1e-6)
-    np.testing.assert_allclose(out["b"], number(stacked(X)), atol=1e-6)
-    expected = lstm.gates(model, TOKENS)["forget"]
-    np.testing.assert_allclose(out["seen"], expected, atol=1e-6)
 
 
 def test_blocks_of_steps_and_a_one_cycle_change_nothing():

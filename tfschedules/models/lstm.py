@@ -115,6 +115,13 @@ class LSTMCell(keras.layers.Layer):
         h = output * ops.tanh(c)
         return h, [h, c]
 
+    def get_build_config(self) -> None:
+        """Nothing: the layer that holds the cell builds it.
+
+        A cell that Keras built by itself, while it loads a model, would lose the
+        layer's name from its weights' paths, by which groups of layers find them.
+        """
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {
