@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -210,31 +208,7 @@ def test_what_is_refused(arguments, error, match):
         resnet(**arguments)
 
 
-# Saved, in mixed precision, in blocks of steps, and trained.
-
-
-def test_a_saved_network_is_loaded_in_a_fresh_process(tmp_path):
-    model = compiled(small())
-    model.set_weights(any_weights(model))
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "x.npy", X[:8])
-    code = (
-        "import sys, keras, numpy as np; folder = sys.argv[1]\n"
-        "model = keras.models.load_model(folder + '/model.keras')\n"
-        "y = model.predict(np.load(folder + '/x.npy'), verbose=0)\n"
-        "np.save(folder + '/y.npy', y)\n"
-        "assert 'tfschedules' not in sys.modules\n"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    expected = model.predict(X[:8], verbose=0)
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5)
-
-    clone = keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    np.testing.assert_allclose(clone.predict(X[:8], verbose=0), expected, rtol=1e-5)
-    assert [w.path for w in clone.weights] == [w.path for w in model.weights]
+# In mixed precision, in blocks of steps, and trained.
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -13,7 +13,11 @@ import pkgutil
 from typing import Any
 
 # Imported when asked for, as they need Keras: `tfs.models.resnet.resnet(depth=20)`.
-_MODULES = [module.name for module in pkgutil.iter_modules(__path__)]
+_MODULES = [
+    module.name
+    for module in pkgutil.iter_modules(__path__)
+    if not module.name.startswith("_")
+]
 
 
 def __getattr__(name: str) -> Any:

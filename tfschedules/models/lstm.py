@@ -23,8 +23,7 @@ import numpy as np
 from keras import ops
 
 from tfschedules import checks
-
-_SEEN = ("forget", "add", "candidate", "output", "cell", "hidden")
+from tfschedules.models import _watched
 
 
 @keras.saving.register_keras_serializable("tfschedules")
@@ -116,6 +115,13 @@ class LSTMCell(keras.layers.Layer):
         h = output * ops.tanh(c)
         return h, [h, c]
 
+    def get_build_config(self) -> None:
+        """Nothing: the layer that holds the cell builds it.
+
+        A cell that Keras built by itself, while it loads a model, would lose the
+        layer's name from its weights' paths, by which groups of layers find them.
+        """
+
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {
@@ -157,7 +163,7 @@ def LSTM(
         >>> expected = keras_own(x)
         >>> ours.build(x.shape)
         >>> ours.set_weights(keras_own.get_weights())
-        >>> bool(keras.ops.max(keras.ops.abs(ours(x) - expected)) < 1e-5)
+        >>> bool(keras.ops.max(keras.ops.abs(ours(x) - expected)) < 1e-6)
         True
     """
     cell = LSTMCell(units, unit_forget_bias, dtype=dtype)
@@ -290,8 +296,8 @@ def sample(
 
     Raises:
         TypeError: If a number is none.
-        ValueError: If `start` is empty or a number is out of its range, or if the
-            model is no chain of layers.
+        ValueError: If `start` is empty or a number is out of its range; if the model
+            is no chain of layers; if its logits are NaN or infinite.
 
     Example:
         >>> model = next_character(30, units=8)
@@ -300,23 +306,31 @@ def sample(
     """
     length = checks.whole("length", length)
     temperature = checks.real("temperature", temperature, at_least=0)
-    chain = model.layers[1:]  # without the input
+    chain = [
+        layer
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+    ]
     vocabulary = getattr(chain[0], "input_dim", None) if chain else None
-    if vocabulary is None or model.output_shape != (None, None, vocabulary):
+    shape = getattr(model, "output_shape", None)  # without a graph there is none
+    if vocabulary is None or shape != (None, None, vocabulary):
         raise ValueError(
             "Argument `model` must be one of `next_character`. Received: a model "
-            f"{model.name!r} with outputs of shape {model.output_shape}"
+            f"{model.name!r} with outputs of shape {shape}"
         )
-    start = np.asarray(start)
-    if start.ndim != 1 or not start.size or start.dtype.kind not in "iu":
+    try:
+        characters = np.asarray(start)
+    except ValueError:  # rows of different lengths
+        characters = np.empty((0, 0))
+    if characters.ndim != 1 or not characters.size or characters.dtype.kind not in "iu":
         raise ValueError(
             "Argument `start` must be a list of at least one whole number. "
             f"Received: start={start!r}"
         )
-    if start.min() < 0 or start.max() >= vocabulary:
+    if characters.min() < 0 or characters.max() >= vocabulary:
         raise ValueError(
             f"Argument `start` must have numbers in 0 … {vocabulary - 1}, the model's "
-            f"vocabulary. Received: {start.min()} … {start.max()}"
+            f"vocabulary. Received: {characters.min()} … {characters.max()}"
         )
     generator = np.random.default_rng(seed)
     states = {
@@ -334,7 +348,7 @@ def sample(
                 x = layer(x)
         return np.asarray(ops.convert_to_numpy(x)[0], np.float64)
 
-    for character in start:
+    for character in characters:
         logits = logits_after(character)
     written: list[int] = []
     while True:
@@ -347,6 +361,12 @@ def sample(
 def _draw(
     logits: np.ndarray, temperature: float, generator: np.random.Generator
 ) -> int:
+    if not np.isfinite(logits.max()):  # NaN, if there is one
+        raise ValueError(
+            "The logits of `model` must be finite to draw from. Received: "
+            f"{np.isnan(logits).sum()} NaN of {len(logits)}, the largest "
+            f"{logits.max()}. Has its training diverged? Look at its weights."
+        )
     if temperature == 0:
         return int(logits.argmax())
     probabilities = np.exp((logits - logits.max()) / temperature)
@@ -370,7 +390,8 @@ def gates(model: keras.Model, x: Any, *, layer: int | str = 0) -> dict[str, np.n
         is masked.
 
     Raises:
-        ValueError: If there is no such layer, or it begins from a given state.
+        ValueError: If there is no such layer; if the model has no graph; if the layer
+            is stateful, begins from a given state, or is called in several places.
 
     Example:
         >>> model = classifier(vocabulary=30, classes=2, units=8)
@@ -378,69 +399,5 @@ def gates(model: keras.Model, x: Any, *, layer: int | str = 0) -> dict[str, np.n
         >>> seen["forget"].shape, np.isnan(seen["forget"][0, :, 0]).tolist()
         ((1, 4, 8), [False, False, False, True])
     """
-    rnn = _lstm_layer(model, layer)
-    sequences, *given = keras.tree.flatten(rnn.input)  # a mask, or states besides
-    if len(given) > 1:
-        raise ValueError(
-            f"The layer {rnn.name!r} begins from a state that it is given; `gates` "
-            "shows layers that begin from zeros."
-        )
-    observer = _Observer(rnn.cell, rnn.go_backwards)
-    seen = keras.Model(model.inputs, observer(sequences)).predict(x, verbose=0)
-    parts = np.split(np.asarray(seen, np.float32), len(_SEEN), axis=-1)
-    return dict(zip(_SEEN, parts, strict=True))
-
-
-def _lstm_layer(model: keras.Model, layer: int | str) -> keras.layers.RNN:
-    found = [
-        candidate
-        for candidate in model.layers
-        if isinstance(candidate, keras.layers.RNN)
-        and isinstance(candidate.cell, LSTMCell)
-    ]
-    names = [candidate.name for candidate in found]
-    if isinstance(layer, str) and layer in names:
-        return found[names.index(layer)]
-    if isinstance(layer, int) and -len(found) <= layer < len(found):
-        return found[layer]
-    raise ValueError(
-        "Argument `layer` must be one of the model's LSTM layers, by number or name: "
-        f"{', '.join(names) or 'there is none'}. Received: layer={layer!r}. A list of "
-        "cells in one RNN is not looked into: make it several layers of `LSTM`."
-    )
-
-
-class _ObservedCell(keras.layers.Layer):
-    """An `LSTMCell` whose output is all that happens in it, side by side."""
-
-    def __init__(self, cell: LSTMCell) -> None:
-        super().__init__(dtype=cell.dtype_policy)
-        self.cell = cell
-        self.state_size = cell.state_size
-        self.output_size = len(_SEEN) * cell.units
-
-    def call(self, inputs: Any, states: Any) -> tuple[Any, list[Any]]:
-        activations = self.cell.gates(inputs, states[0])
-        _, (h, c) = self.cell(inputs, states)
-        return ops.concatenate([*activations, c, h], axis=-1), [h, c]
-
-
-class _Observer(keras.layers.Layer):
-    """Runs an `_ObservedCell` over a sequence; NaN where it is masked."""
-
-    def __init__(self, cell: LSTMCell, go_backwards: bool) -> None:
-        super().__init__(dtype=cell.dtype_policy)
-        self.supports_masking = True
-        self.rnn = keras.layers.RNN(
-            _ObservedCell(cell),
-            return_sequences=True,
-            go_backwards=go_backwards,
-            zero_output_for_mask=True,  # JAX cannot hold an output unlike the state
-            dtype=cell.dtype_policy,
-        )
-
-    def call(self, inputs: Any, mask: Any = None) -> Any:
-        seen = self.rnn(inputs, mask=mask)
-        if self.rnn.go_backwards:  # which gives steps in the order they were taken
-            seen = ops.flip(seen, axis=1)
-        return seen if mask is None else ops.where(mask[..., None], seen, np.nan)
+    rnn = _watched.layer_of(model, layer, LSTMCell)
+    return _watched.gates(model, x, rnn)
