@@ -88,7 +88,14 @@ def _why_range_test(figure: Any, page: dict[str, Any]) -> None:
     ax.loglog(page["rates"], page["losses"], label="a sweep of 100 updates")
     ax.loglog(page["constant"], page["after"], label="300 updates at this rate")
     ax.axvline(page["limit"], color="gray", linewidth=1, linestyle="--")
-    ax.annotate("2/λ", (page["limit"], 5), (-32, 0), textcoords="offset points")
+    ax.annotate(
+        "the limit 2/λ",
+        (page["limit"], 10),
+        (-5, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+    )
     ax.plot(page["suggested"], page["there"], "o", label="suggested", clip_on=False)
     ax.set_ylim(1e-3, 30)
     ax.set_xlabel("learning rate")
@@ -136,7 +143,12 @@ def _step_size(figure: Any, page: dict[str, Any]) -> None:
 
 
 def _tutorial_range_test(figure: Any, page: dict[str, Any]) -> None:
-    page["result"].plot(figure.add_subplot())
+    ax = figure.add_subplot()
+    page["result"].plot(ax)
+    raw, smoothed = ax.lines[:2]
+    raw.set_color("gray")  # the package's own blue is for white paper
+    smoothed.set_color("C0")
+    ax.legend(loc="lower left", fontsize="small")
 
 
 def _tutorial_accuracy(figure: Any, page: dict[str, Any]) -> None:

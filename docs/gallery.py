@@ -52,7 +52,10 @@ TABLE: dict[str, list[str]] = {
         "tfs.PerCycle(0.5, steps=250)",
         "tfs.Repeat(tfs.Linear(0.1, 0.01, 250), 250) * tfs.PerCycle(0.5, steps=250)",
     ],
-    "ScaleFunction": ["tfs.ScaleFunction(lambda cycle: 1 / cycle, steps=100)"],
+    "ScaleFunction": [
+        "tfs.Repeat(tfs.Linear(0.1, 0.01, 250), 250) "
+        "* tfs.ScaleFunction(lambda cycle: 1 / cycle, steps=250)"
+    ],
 }
 _CURVE = {"light": "#00796b", "dark": "#4db6ac"}
 

@@ -110,7 +110,12 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Leave a guide's links to files of the repository that are no pages as text."""
+    """Leave a guide's links to files of the repository that are no pages as text.
+
+    The page of the decision records gets a list of them.
+    """
+    if page.file.src_uri == "design/README.md":
+        markdown = f"{markdown}\n## The records\n\n{_records()}\n"
     folder = posixpath.dirname(f"docs/{page.file.src_uri}")
 
     def relink(match: re.Match[str]) -> str:
@@ -123,6 +128,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         return text
 
     return re.sub(r"(?<!!)\[([^]]*)\]\((\.\./[^)#\s]+)\)", relink, markdown)
+
+
+def _records() -> str:
+    """Links to the decision records, by their titles."""
+    records = sorted((ROOT / "docs" / "design").glob("[0-9]*.md"))
+    titles = [path.read_text("utf-8").partition("\n")[0] for path in records]
+    return "\n".join(
+        f"- [{title.removeprefix('# ')}]({path.name})"
+        for title, path in zip(titles, records, strict=True)
+    )
 
 
 def _reference(module: str) -> str:

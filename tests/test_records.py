@@ -192,6 +192,36 @@ def test_a_metric_is_drawn_where_it_was_measured():
     plt.close("all")
 
 
+@pytest.mark.parametrize("compared", [False, True])
+@pytest.mark.parametrize("most", [1.0, 1.5])
+def test_the_axis_of_an_accuracy_shows_nothing_that_none_can_be(most, compared):
+    import matplotlib.pyplot as plt
+
+    values = most / (1 + 1e-2 / RATES)  # from nearly 0 to nearly `most`
+    values[-1] = most
+    rising = tfs.RangeTestResult.from_sweep(
+        RATES,
+        CURVE,
+        steps=100,
+        metric="accuracy",
+        values=values,
+        higher_is_better=True,
+    )
+    if compared:
+        ax = tfs.RangeTestComparison("momentum", {0.5: rising, 0.9: rising}).plot()
+    else:
+        ax = rising.plot()
+    low, high = ax.get_ylim()
+    smoothed = rising.smoothed_values
+    assert low < smoothed.min() < smoothed.max() < high  # all is seen
+    if most == 1.0:
+        assert low >= -0.05
+        assert high <= 1.05
+    else:  # no accuracy: there is the usual room for a legend
+        assert low < -0.1
+    plt.close("all")
+
+
 def comparison():
     better = {0.0: CURVE, 1e-3: 0.5 * CURVE, 0.1: np.ones(100)}
     return tfs.RangeTestComparison(

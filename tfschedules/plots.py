@@ -75,10 +75,9 @@ def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None)
         name = f"mean of {len(result.sweeps)}" if several else name
         ax.plot(rates, raw, color=_RAW, linewidth=1, label=name)
         ax.plot(rates, smoothed, color=_CURVE, linewidth=2, label="smoothed")
-        sign = -1.0 if result.higher_is_better else 1.0
-        limits = _limits_of_descent(sign * raw, sign * smoothed)
+        limits = _limits(raw, smoothed, result.higher_is_better)
         if limits is not None:
-            ax.set_ylim(sorted(sign * limit for limit in limits))
+            ax.set_ylim(limits)
         if several:
             sweeps = result.sweeps[:, seen]
             low, high = np.fmin.reduce(sweeps), np.fmax.reduce(sweeps)  # without NaN
@@ -102,14 +101,12 @@ def plot_comparison(
 ) -> Any:
     """Draw the smoothed curves of several range tests, each with its suggestion."""
     with _axes(ax, figure) as ax:
-        limits = []
+        limits: list[float] = []
         for label, result in results.items():
             seen = ~np.isnan(result.smoothed_values)
             rates, smoothed = result.learning_rates[seen], result.smoothed_values[seen]
             (line,) = ax.plot(rates, smoothed, linewidth=1.8, label=label)
-            sign = -1.0 if result.higher_is_better else 1.0
-            found = _limits_of_descent(sign * smoothed, sign * smoothed)
-            limits += [] if found is None else [sign * limit for limit in found]
+            limits += _limits(smoothed, smoothed, result.higher_is_better) or ()
             if result.suggestion is not None:
                 height = float(np.interp(result.suggestion, rates, smoothed))
                 ax.plot([result.suggestion], [height], "o", color=line.get_color())
@@ -120,6 +117,21 @@ def plot_comparison(
         ax.set_xlabel("learning rate")
         ax.legend(frameon=False, fontsize="small")
     return ax
+
+
+def _limits(
+    raw: np.ndarray, smoothed: np.ndarray, higher_is_better: bool
+) -> tuple[float, float] | None:
+    """The ends of the axis; for what rises, those of its negative turned over."""
+    sign = -1.0 if higher_is_better else 1.0
+    found = _limits_of_descent(sign * raw, sign * smoothed)
+    if found is None:
+        return None
+    low, high = sorted(sign * limit for limit in found)
+    if higher_is_better and np.nanmin(raw) >= 0 and np.nanmax(raw) <= 1:
+        # An accuracy, most likely: none is below 0 or above 1.
+        low, high = max(low, -0.02), min(high, 1.02)
+    return low, high
 
 
 def _limits_of_descent(
@@ -147,7 +159,10 @@ def range_test_png(result: RangeTestResult) -> tuple[bytes, int, int]:
 def range_test_html(result: RangeTestResult) -> str:
     """What a notebook shows: the picture, if there is matplotlib, and the text."""
     picture = png_html(lambda figure: plot_range_test(result, figure=figure))
-    return f"<div>{picture}<pre>{html.escape(str(result))}</pre></div>"
+    # Jupyter breaks lines inside words, and numbers, unless it is told otherwise.
+    style = "white-space: pre-wrap; word-break: normal"
+    text = html.escape(str(result))
+    return f'<div>{picture}<pre style="{style}">{text}</pre></div>'
 
 
 def _png(draw: Draw) -> tuple[bytes, int, int]:

@@ -145,7 +145,7 @@ class Polynomial(Ramp):
         start: The value at step 0.
         end: The value at step `steps` and after.
         steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
-        power: > 0; 1 is a line.
+        power: The exponent, > 0; 1 is a line.
 
     Example:
         >>> Polynomial(1.0, 0.0, steps=2, power=2).values(4).tolist()
