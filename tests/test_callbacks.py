@@ -438,6 +438,22 @@ def test_one_cycle_of_the_fits_own_length_does_not_warn() -> None:
         fit(momentum_model(), tfs.OneCycle(0.5, total_steps=12), epochs=2)
 
 
+@pytest.mark.parametrize("save_freq", ["epoch", 4])
+def test_a_resumed_fit_of_the_schedules_own_length_does_not_warn(
+    tmp_path: Path, save_freq: Any
+) -> None:
+    def callbacks() -> list[Any]:
+        backup = keras.callbacks.BackupAndRestore(
+            str(tmp_path / "b"), save_freq=save_freq
+        )
+        return [tfs.HyperparameterScheduler(tfs.Linear(0.5, 0.0, 18)), backup]
+
+    with told_of_lengths():
+        interrupted_fit(momentum_model(), 9, *callbacks(), epochs=3)
+        fit(momentum_model(), *callbacks(), epochs=3)
+        fit(momentum_model(), *callbacks()[:1], epochs=3, initial_epoch=1)
+
+
 @pytest.mark.parametrize("updates", [1, 2, 3])
 def test_one_cycle_of_a_very_short_fit_does_not_warn(updates: int) -> None:
     """In two steps the length is 1.4 - 0.4 = 0.9999999999999999, not 1."""

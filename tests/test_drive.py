@@ -32,9 +32,6 @@ import tfschedules as tfs
 
 optimizers = keras.optimizers
 
-# Many schedules here are longer or shorter than their fit, on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
-
 
 # One-cycle on softmax regression, against a float64 NumPy loop.
 

@@ -11,7 +11,6 @@ from test_tensorboard_events import accumulated
 import tfschedules as tfs
 from tfschedules.tensorboard import EventWriter, last_step, next_run, session_run
 
-pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
 SGD = keras.optimizers.SGD
 
 
@@ -93,6 +92,7 @@ SCHEDULES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of ")
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_of_every_kind(name, tmp_path):
     schedule, expected = SCHEDULES[name]
@@ -165,6 +165,7 @@ def test_hyperparameters_groups_epochs_and_accumulation(tmp_path):
     }
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of ")
 def test_another_schedule_in_the_same_run_has_a_row_of_its_own(tmp_path):
     model, logger = linear_model(), tfs.TensorBoardLogger(tmp_path)
 

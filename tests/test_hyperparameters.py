@@ -21,8 +21,6 @@ optimizers = keras.optimizers
 BATCHES = small_data()  # six
 STEPS = 2 * len(BATCHES)  # two epochs
 
-pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
-
 
 def driven(
     optimizer: Any,
@@ -257,6 +255,7 @@ def test_a_function_that_fails_changes_nothing() -> None:
     assert int(optimizer.iterations) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of ")
 def test_under_loss_scaling() -> None:
     """The value in the inner optimizer is driven; the wrapper's has no effect.
 

@@ -20,9 +20,6 @@ from tfschedules.tensorboard import last_step
 
 TESTS = str(Path(__file__).parent)
 
-# Many schedules here are longer or shorter than their fit, on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
-
 
 def read(run):
     accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0})
@@ -454,6 +451,7 @@ def test_a_train_step_that_reports_no_loss_is_recorded_without(tmp_path):
     np.testing.assert_array_equal(tags["schedule/momentum"][0], np.arange(20))
 
 
+@pytest.mark.filterwarnings("ignore:The schedule of ")
 @pytest.mark.parametrize("first", [True, False])
 def test_steps_before_an_interruption_are_not_lost(first, tmp_path):
     class Stop(keras.callbacks.Callback):

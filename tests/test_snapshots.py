@@ -37,9 +37,6 @@ layers = keras.layers
 
 X, Y = digits(48)  # six batches of eight to an epoch
 
-# Many schedules here are longer or shorter than their fit, on purpose.
-pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
-
 
 # Where cycles end.
 
