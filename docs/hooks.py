@@ -1,30 +1,26 @@
 """MkDocs hooks: pages that follow from the tree instead of being kept beside it.
 
 - The front page is the README; CONTRIBUTING and CHANGELOG are pages as well.
-- Each module that is the home of public names has a reference page.
+- The reference is made of the package's own docstrings: docs/reference.py.
 - The gallery is drawn from the schedules themselves: docs/gallery.py; and pictures of
   the guides by docs/figures.py.
 - Every other Markdown file under docs/ has its place in `SECTIONS`.
 
 A page in no section is a warning; so are a public name that is not documented
-(docs/documented.py) and a public schedule that is not in the gallery. The build is
-strict: it fails.
+and a public schedule that is not in the gallery. The build is strict: it fails.
 """
 
 from __future__ import annotations
 
-import ast
-import functools
 import logging
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
-import documented
 import figures
 import gallery
-import griffe
+import reference
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parent.parent
@@ -79,7 +75,7 @@ def on_config(config: Any) -> Any:
         {"Home": "index.md"},
         *({section: those} for section, those in SECTIONS.items()),
         {"Gallery": "gallery.md"},
-        {"Reference": [{name: _reference(name)} for name in _public_names()]},
+        {"Reference": reference.nav()},
         {"Design": ["design/README.md", *(f"design/{name}" for name in records)]},
         {"Project": ["contributing.md", "changelog.md"]},
     ]
@@ -92,18 +88,13 @@ def on_files(files: Any, config: Any) -> Any:
         page: _relink((ROOT / name).read_text("utf-8"), posixpath.dirname(name))
         for name, page in PAGES.items()
     }
-    homes = _public_names()
+    homes = reference.public_names()
     schedules = {*homes["schedules"], *homes["recipes"]} - {"Schedule"}
     for name in gallery.missing(schedules):
         log.warning("Public schedules and the gallery's table differ in: %s", name)
     made |= gallery.pages()
     made |= figures.pages()
-    for module, names in homes.items():
-        options = "".join(f"\n        - {name}" for name in names)
-        made[_reference(module)] = (
-            f"# `tfschedules.{module}`\n\n::: tfschedules.{module}\n    options:\n"
-            + (f"      members:{options}\n" if names else "      members: false\n")
-        )
+    made |= reference.pages()
     for page, content in made.items():
         files.append(File.generated(config, page, content=content))
     return files
@@ -140,10 +131,6 @@ def _records() -> str:
     )
 
 
-def _reference(module: str) -> str:
-    return f"reference/{module}.md"
-
-
 def _relink(markdown: str, folder: str) -> str:
     """Turn links from a file in `folder` to others into links between pages.
 
@@ -164,45 +151,3 @@ def _relink(markdown: str, folder: str) -> str:
     return re.sub(
         r"(!?)\[([^]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", relink, markdown
     )
-
-
-@functools.cache
-def _public_names() -> dict[str, list[str]]:
-    """Public names by the module they live in."""
-    package = griffe.load("tfschedules", search_paths=[ROOT])
-    homes: dict[str, list[str]] = {}
-    for name in package.exports or []:
-        target = package.members[str(name)]
-        if not target.is_alias:
-            continue
-        path = target.target_path.removeprefix("tfschedules.")
-        module, _, name = path.rpartition(".")
-        homes.setdefault(module, []).append(name)
-    for namespace in ast.literal_eval(str(package["_NAMESPACES"].value)):
-        homes |= _names_within(package[namespace], namespace)
-    for module, names in homes.items():
-        for name in names:
-            public = package[f"{module}.{name}"]
-            for gap in documented.gaps(
-                public.final_target if public.is_alias else public
-            ):
-                log.warning("%s", gap)
-    return dict(sorted(homes.items()))
-
-
-def _names_within(module: Any, path: str) -> dict[str, list[str]]:
-    """The names of `__all__`, or all public ones, with those of the modules inside."""
-    if module.exports is not None:
-        return {path: [str(name) for name in module.exports]}
-    names = [
-        name
-        for name, member in module.members.items()
-        if not (name.startswith("_") or member.is_alias)
-        and (member.is_function or member.is_class)
-    ]
-    homes = {path: names}
-    for name, inner in module.modules.items():
-        if inner.is_alias or name.startswith("_"):
-            continue
-        homes |= _names_within(inner, f"{path}.{name}")
-    return homes
