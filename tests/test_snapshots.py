@@ -573,7 +573,7 @@ CHILD = """
     model = t.dense(steps_per_execution=3)
     print("begun", flush=True)
     snapshots = tfs.SnapshotEnsemble({folder!r})
-    t.fit(model, t.restarts(first_cycle=1), snapshots, epochs=500)
+    t.fit(model, t.restarts(first_cycle=2), snapshots, epochs=500)
 """
 
 
