@@ -826,3 +826,12 @@ def test_a_model_with_another_optimizer_of_its_own_is_warned_of() -> None:
 
     with pytest.warns(UserWarning, match="has made no update in this epoch"):
         fit(model, Frozen(), tfs.HyperparameterScheduler(SLOPE))
+
+
+def test_an_epoch_that_a_loss_scale_skips_is_told() -> None:
+    """Gradients of about 1e38, times a scale of 2^15, have no place in float32."""
+    inner = optimizers.SGD(0.1, momentum=0.9)
+    model = softmax_regression(optimizers.LossScaleOptimizer(inner))
+    with pytest.warns(UserWarning, match="no update in this epoch.*loss scale.*skip"):
+        fit(model, tfs.HyperparameterScheduler(SLOPE), x=X * 1e38, y=Y, batch_size=8)
+    assert int(keras.ops.convert_to_numpy(inner.iterations)) == 0

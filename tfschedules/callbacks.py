@@ -196,7 +196,8 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
         if made == self._began == self._made and not accumulates:
             warnings.warn(
                 "The compiled optimizer has made no update in this epoch, and nothing "
-                "was scheduled. Does the model's train_step use another one?",
+                "was scheduled. Does the model's train_step use another one, or has "
+                "a loss scale (mixed_float16) skipped every step of it?",
                 stacklevel=2,
             )
         self._made = made
