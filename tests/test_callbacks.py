@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -550,6 +552,60 @@ def test_refuses_the_dictionary_and_says_how_to_unpack_it() -> None:
         tfs.HyperparameterScheduler(tfs.one_cycle(0.1, 100))
 
 
+@pytest.mark.parametrize(
+    ("callbacks", "shown"),
+    [
+        ([tfs.Cosine(0.1, 0.0, 9)], r"Cosine\(start=0\.1"),
+        ([tfs.warm_restarts(0.1, tfs.epochs(1))], r"warm_restarts\(max_lr=0\.1"),
+        (tfs.one_cycle(0.1, 9), r"Join\("),
+    ],
+)
+def test_a_schedule_among_the_callbacks_is_told_where_to_go(
+    callbacks: Any, shown: str
+) -> None:
+    way_out = r"callbacks=\[tfs\.HyperparameterScheduler\(learning_rate=schedule\)\]"
+    with pytest.raises(AttributeError, match=f"{way_out}.*Received: {shown}"):
+        momentum_model().fit(X, Y, verbose=0, callbacks=callbacks)
+
+
+@pytest.mark.parametrize(
+    ("callback", "shown"),
+    [
+        (lambda: tfs.OneCycle(0.1), "OneCycle(max_lr=0.1)"),
+        (
+            lambda: tfs.WarmRestarts(0.1, tfs.epochs(1), cycle_mult=2),
+            "WarmRestarts(max_lr=0.1, first_cycle=epochs(1.0), cycle_mult=2)",
+        ),
+        (
+            lambda: tfs.HyperparameterScheduler(
+                tfs.Constant(0.1), start_step=3, momentum=tfs.Constant(0.9)
+            ),
+            "HyperparameterScheduler(learning_rate=Constant(value=0.1), start_step=3, "
+            "momentum=Constant(value=0.9))",
+        ),
+        (lambda: tfs.RangeTest(steps=50), "RangeTest(steps=50)"),
+        (lambda: tfs.TensorBoardLogger("logs"), "TensorBoardLogger(log_dir='logs')"),
+        (lambda: tfs.SnapshotEnsemble("kept", 3), "max_to_keep=3)"),
+        (
+            lambda: tfs.GradualUnfreezing([tfs.LayerGroup("all", ".")]),
+            "GradualUnfreezing(groups=[LayerGroup(name='all', layers='.', ",
+        ),
+        (lambda: pickle.loads(pickle.dumps(tfs.OneCycle(0.1))), "OneCycle(max_lr=0.1)"),
+        (lambda: copy.copy(tfs.OneCycle(0.1)), "OneCycle(max_lr=0.1)"),
+    ],
+)
+def test_a_callback_shows_what_it_was_made_with(
+    callback: Callable[[], Any], shown: str
+) -> None:
+    assert shown in repr(callback())
+
+
+def test_what_is_long_is_shown_in_short() -> None:
+    test = tfs.RangeTest(validation_data=(X, Y))
+    assert repr(test).startswith("RangeTest(validation_data=(array([[0.")
+    assert len(repr(test)) < 150
+
+
 def test_refuses_to_follow_nothing() -> None:
     with pytest.raises(ValueError, match=r"needs a schedule.*Received: none"):
         tfs.HyperparameterScheduler()
@@ -610,8 +666,20 @@ def swept() -> tfs.RangeTestResult:
         ),
         (lambda: tfs.OneCycle(0.1, 2.5), r"Received: total_steps=2\.5\. Or .*epochs"),
         (lambda: tfs.OneCycle(None), "`max_lr` must be .*suggests no rate.*reason"),
-        (lambda: tfs.OneCycle(swept()), "`max_lr` must be .*Give result.suggestion"),
-        (lambda: tfs.WarmRestarts(swept(), 9), "`max_lr` must .*Give result.sugg"),
+        (
+            lambda: tfs.OneCycle(swept()),
+            "`max_lr` must be .*For a rate give result.suggestion",
+        ),
+        (lambda: tfs.WarmRestarts(swept(), 9), "`max_lr` must .*give result.sugg"),
+        (lambda: tfs.Cosine(swept(), 0, 9), "`start` must .*give result.suggestion"),
+        (
+            lambda: tfs.HyperparameterScheduler(tfs.OneCycle(0.1)),
+            r"Received: learning_rate=OneCycle\(max_lr=0\.1\)\. A callback goes into",
+        ),
+        (
+            lambda: tfs.warmup(tfs.OneCycle(0.1), 9),
+            r"Received: schedule=OneCycle\(max_lr=0\.1\)\. A callback goes into",
+        ),
     ],
 )
 def test_refuses_bad_arguments_where_the_callback_is_made(
@@ -774,3 +842,12 @@ def test_a_model_with_another_optimizer_of_its_own_is_warned_of() -> None:
 
     with pytest.warns(UserWarning, match="has made no update in this epoch"):
         fit(model, Frozen(), tfs.HyperparameterScheduler(SLOPE))
+
+
+def test_an_epoch_that_a_loss_scale_skips_is_told() -> None:
+    """Gradients of about 1e38, times a scale of 2^15, have no place in float32."""
+    inner = optimizers.SGD(0.1, momentum=0.9)
+    model = softmax_regression(optimizers.LossScaleOptimizer(inner))
+    with pytest.warns(UserWarning, match="no update in this epoch.*loss scale.*skip"):
+        fit(model, tfs.HyperparameterScheduler(SLOPE), x=X * 1e38, y=Y, batch_size=8)
+    assert int(keras.ops.convert_to_numpy(inner.iterations)) == 0

@@ -168,5 +168,7 @@ def test_bad_input_is_refused_before_anything_changes():
         tfs.fine_tune("model", (x, y), 1)
     with pytest.raises(TypeError, match=r"`epochs` .*Data are one argument: \(x, y\)"):
         tfs.fine_tune(model, x, y)
+    with pytest.raises(ValueError, match=r"needs targets.*fine_tune\(model, \(x, y\)"):
+        tfs.fine_tune(model, x, 1)
     with pytest.raises(ValueError, match="must be compiled"):
         tfs.fine_tune(keras.Sequential([keras.Input((1,))]), (x, y), 1)

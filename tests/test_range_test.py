@@ -525,8 +525,47 @@ def test_a_sweep_that_raises_leaves_no_folder(tmp_path):
             "leave room for as many rates",
         ),
         (X, Y, {"max_lr": 10**400}, ValueError, "`max_lr` must be finite"),
+        (X, Y, {"max_rate": 1}, TypeError, "argument `max_rate`.*=1. Is it `max_lr`"),
+        (X, Y, {"repeat": 3}, TypeError, "argument `repeat`.* Is it `repeats`"),
+        (X, Y, {"zzz": 3}, TypeError, "nor fit has an argument `zzz`.*zzz=3.$"),
+        (X, Y, {"batch_size": "32"}, TypeError, "`batch_size` must be a num.*'32'"),
+        (X, Y, {"batch_size": 0}, ValueError, "`batch_size` must be >= 1.*=0"),
+        (X, Y, {"steps": tfs.epochs(3)}, TypeError, r"`steps`.*epochs\(3.*updates"),
+        (X, Y, {"validation_data": X}, TypeError, r"must be \(x, y\).*: ndarray"),
+        (X, None, {}, ValueError, r"needs targets.*type ndarray.*\(model, x, y\)"),
+        ((X, Y), None, {}, ValueError, r"targets.*tuple of 2.*\(model, x, y\)"),
+        ([X, Y], None, {}, ValueError, r"targets.*list of 2.*\(model, x, y\)"),
+        ({"x": X}, None, {}, ValueError, r"targets.*type dict.*\(model, x, y\)"),
     ],
 )
 def test_more_bad_input(x, y, arguments, error, match):
     with pytest.raises(error, match=match):
         tfs.find_learning_rate(linear_model(), x, y, verbose=0, **arguments)
+
+
+class WithoutTargets(keras.Sequential):
+    """What it learns is in its input."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, *args, **kwargs):
+        return keras.ops.mean(keras.ops.square(keras.ops.mean(x, 1) - y_pred[:, 0]))
+
+
+class Small(keras.losses.Loss):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return keras.ops.mean(keras.ops.square(y_pred))
+
+
+@pytest.mark.parametrize(
+    ("kind", "loss"),
+    [(WithoutTargets, None), (WithoutTargets, "mse"), (keras.Sequential, Small())],
+)
+def test_a_model_that_needs_no_targets_has_none(kind, loss):
+    model = kind([keras.Input((64,)), keras.layers.Dense(10)])
+    model.compile("sgd", loss)
+    result = tfs.find_learning_rate(model, X, steps=5, verbose=0)
+    assert len(result.losses) == 5
+
+
+def test_each_of_several_sweeps_needs_targets():
+    with pytest.raises(ValueError, match=r"needs targets.*tuple of 2"):
+        tfs.compare_range_tests(linear_model(), (X, Y), momentum=[0.8, 0.9])

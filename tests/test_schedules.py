@@ -622,6 +622,34 @@ def test_bad_join_is_refused(parts, boundaries, error, message):
         Join(parts, boundaries)
 
 
+@pytest.mark.parametrize("boundaries", [3, "3", None, {3: 4}])
+def test_bad_boundaries_of_piecewise_are_refused(boundaries):
+    rule = f"`boundaries` must be a list.*boundaries={boundaries!r}"
+    with pytest.raises(TypeError, match=rule):
+        tfs.Piecewise(boundaries, [1.0, 0.1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken(Schedule):
+    """Where a property looks for something that is not there."""
+
+    def equation(self, time):
+        return time.step
+
+    @property
+    def start(self):
+        return self.beginning
+
+
+def test_missing_attributes_are_told_as_python_tells_them():
+    """Though a schedule has words of its own for what makes a callback."""
+    assert not hasattr(LINE, "set_model")
+    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'len'"):
+        LINE.len  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'Broken' .* no attribute 'beginning'"):
+        Broken().start  # noqa: B018
+
+
 @pytest.mark.parametrize(
     "part", [LINE * 2.0, Constant(0.1), Linear(0.1, 0.9, 11), Join([LINE], [])]
 )

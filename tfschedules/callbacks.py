@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import keras
 
 from tfschedules import checks
+from tfschedules.arguments import Recalled
 from tfschedules.drive import (
     Drive,
     Loan,
@@ -30,7 +30,7 @@ from tfschedules.schedules import Schedule, schedule_given
 from tfschedules.units import Epochs, epochs
 
 
-class HyperparameterScheduler(keras.callbacks.Callback):
+class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
     """Drives any hyperparameter of the compiled optimizer with a schedule.
 
     The values are computed inside the compiled training step: exact to the step with
@@ -74,12 +74,6 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         >>> # model.fit(x, y, callbacks=[callback])
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> HyperparameterScheduler:
-        """Keep what it is made with."""
-        made = super().__new__(cls)
-        made._given = args, kwargs
-        return made
-
     def __init__(
         self,
         learning_rate: Schedule | Callable[[Any], Any] | None = None,
@@ -111,10 +105,7 @@ class HyperparameterScheduler(keras.callbacks.Callback):
     @property
     def arguments(self) -> dict[str, Any]:
         """What it was made with, by name, defaults among it."""
-        args, kwargs = self._given
-        bound = inspect.signature(type(self).__init__).bind(self, *args, **kwargs)
-        bound.apply_defaults()
-        return {n: given for n, given in bound.arguments.items() if given is not self}
+        return self._recalled(defaults=True)
 
     @property
     def schedules(self) -> dict[str, Schedule]:
@@ -205,7 +196,8 @@ class HyperparameterScheduler(keras.callbacks.Callback):
         if made == self._began == self._made and not accumulates:
             warnings.warn(
                 "The compiled optimizer has made no update in this epoch, and nothing "
-                "was scheduled. Does the model's train_step use another one?",
+                "was scheduled. Does the model's train_step use another one, or has "
+                "a loss scale (mixed_float16) skipped every step of it?",
                 stacklevel=2,
             )
         self._made = made

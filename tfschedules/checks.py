@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -36,6 +36,8 @@ def real(
         >>> real("max_lr", 1)
         1.0
     """
+    if hasattr(value, "suggestion"):
+        hint = "For a rate give result.suggestion."
     hint = f" {hint}" if hint else ""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         if getattr(value, "shape", None) == () and hasattr(value, "item"):
@@ -43,7 +45,7 @@ def real(
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"Argument `{name}` must be a number. "
-            f"Received: {name}={_shown(value)} (of type {type(value).__name__}).{hint}"
+            f"Received: {name}={shown(value)} (of type {type(value).__name__}).{hint}"
         )
     try:
         number = float(value)
@@ -63,7 +65,7 @@ def real(
     return number
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value as Python writes it, without the middle of what is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
@@ -121,3 +123,43 @@ def ordered(low_name: str, low: float, high_name: str, high: float) -> None:
             f"Argument `{low_name}` must be <= `{high_name}`. Received: "
             f"{low_name}={low!r}, {high_name}={high!r}. Swap them?"
         )
+
+
+def held_values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]:
+    """Return values to be held in a sweep, by name, or say what is wrong with them.
+
+    Raises:
+        TypeError: If they are no dictionary, or one is no number.
+        ValueError: If the learning rate is among them, or one is not finite.
+
+    Example:
+        >>> held_values({"weight_decay": 0})
+        {'weight_decay': 0.0}
+    """
+    if hyperparameters is None:
+        return {}
+    if not isinstance(hyperparameters, Mapping):
+        raise TypeError(
+            "Argument `hyperparameters` must be a dict of numbers by name, as "
+            f'{{"weight_decay": 1e-3}}. Received: hyperparameters={hyperparameters!r}'
+        )
+    if "learning_rate" in hyperparameters:
+        raise ValueError(
+            "Argument `hyperparameters` must not hold the learning rate, which is "
+            f"swept. Received: hyperparameters={dict(hyperparameters)!r}"
+        )
+    return {name: real(name, value) for name, value in hyperparameters.items()}
+
+
+def no_schedule(value: Any) -> str:
+    """What to do with something that was given as a schedule and is none.
+
+    Example:
+        >>> no_schedule(0.1)
+        'For a fixed value use tfs.Constant(value).'
+    """
+    if hasattr(value, "set_model"):
+        return "A callback goes into callbacks=[…] as it is."
+    if isinstance(value, Mapping):
+        return "A dictionary of schedules, as one_cycle returns: unpack it with **."
+    return "For a fixed value use tfs.Constant(value)."

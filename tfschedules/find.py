@@ -11,7 +11,6 @@ import keras
 
 from tfschedules import checks
 from tfschedules.comparison import RangeTestComparison
-from tfschedules.range_test import held_values
 from tfschedules.records import RangeTestResult
 from tfschedules.sweeps import Sweeps, checked_executor
 
@@ -229,7 +228,7 @@ def compare_range_tests(
             "Give the function that makes it: compare_range_tests(model, batches, …), "
             "not batches()."
         )
-    held = held_values(arguments.pop("hyperparameters", None))
+    held = checks.held_values(arguments.pop("hyperparameters", None))
     executor = checked_executor(arguments.pop("executor", None))
     every = {}
     for key in keys:

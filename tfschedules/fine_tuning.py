@@ -15,6 +15,7 @@ from tfschedules.groups import LayerGroup, assign, check_groups, memberships
 from tfschedules.optimizers import LayerwiseOptimizer
 from tfschedules.recipes import one_cycle
 from tfschedules.schedules import Join
+from tfschedules.sources import check_targets
 from tfschedules.unfreezing import GradualUnfreezing
 
 
@@ -92,6 +93,9 @@ def fine_tune(
     freeze_epochs = checks.whole("freeze_epochs", freeze_epochs, at_least=0)
     base_lr = checks.real("base_lr", base_lr, above=0)
 
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    check_targets(model, x, y, way_out="Give fine_tune(model, (x, y), epochs).")
+
     cycle = one_cycle(base_lr / 2, units.epochs(epochs), pct_start, div_factor)
     unfreezing: list[keras.callbacks.Callback] = []
     if freeze_epochs:
@@ -103,7 +107,6 @@ def fine_tune(
     if not {"momentum", "beta_1"} & set(hyperparameters_of(model.optimizer)):
         del cycle["momentum"]
 
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     return model.fit(
         x,
         y,

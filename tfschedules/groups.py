@@ -70,7 +70,12 @@ class LayerGroup:
         where = f"of the group {self.name!r}"
         object.__setattr__(self, "layers", _layers(where, self.layers))
         if not callable(self.multiplier):
-            number = checks.real("multiplier", self.multiplier, at_least=0)
+            number = checks.real(
+                "multiplier",
+                self.multiplier,
+                at_least=0,
+                hint="A tfschedules.Schedule will do, too.",
+            )
             object.__setattr__(self, "multiplier", number)
         decay = checks.real(
             "weight_decay_multiplier", self.weight_decay_multiplier, at_least=0

@@ -49,7 +49,8 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
         count = _count(data)
         chosen = np.sort(np.random.default_rng(0).permutation(count)[:size])
         return _unpacked(_each(lambda array: np.asarray(array)[chosen], data))
-    if not isinstance(data, (Iterable, keras.utils.PyDataset)):
+    readable = isinstance(data, (Iterable, keras.utils.PyDataset))
+    if not readable or hasattr(data, "shape"):  # an array iterates, over samples
         raise TypeError(
             "Argument `validation_data` must be (x, y) or (x, y, sample_weight), or a "
             f"dataset of batches. Received: {type(data).__name__}"

@@ -16,6 +16,7 @@ from typing import Any
 
 import keras
 
+from tfschedules.arguments import Recalled
 from tfschedules.drive import (
     Loan,
     StepReader,
@@ -27,7 +28,7 @@ from tfschedules.range_test import RangeTest
 from tfschedules.recording import Recorder
 
 
-class TensorBoardLogger(keras.callbacks.Callback):
+class TensorBoardLogger(Recalled, keras.callbacks.Callback):
     """Writes rate, momentum, weight decay and true batch loss of every step.
 
     They go to `<log_dir>/schedules`, under the tags `schedule/learning_rate` (with a

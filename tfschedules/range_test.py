@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
+from tfschedules.arguments import Recalled
 from tfschedules.divergence import diverged
 from tfschedules.drive import (
     Functions,
@@ -43,7 +44,7 @@ _LOOKS = 25  # at validation data in a sweep, if not told
 _SKIPS = 40
 
 
-class RangeTest(keras.callbacks.Callback):
+class RangeTest(Recalled, keras.callbacks.Callback):
     """Sweeps the learning rate over one fit, and puts the model back afterwards.
 
     The rate goes from `min_lr` at step 0 to `max_lr` at step `steps` - 1. The fit ends
@@ -132,7 +133,9 @@ class RangeTest(keras.callbacks.Callback):
                 "Argument `min_lr` must be < `max_lr`. Received: "
                 f"min_lr={min_lr!r}, max_lr={max_lr!r}. Swap them?"
             )
-        self.steps = checks.whole("steps", steps, at_least=2)
+        self.steps = checks.whole(
+            "steps", steps, at_least=2, hint="They are optimizer updates."
+        )
         self.mode = checks.choice("mode", mode, list(_SWEEPS))
         self.rule = checks.choice("rule", rule, list(RULES))
         if stop_factor is not None:
@@ -160,7 +163,7 @@ class RangeTest(keras.callbacks.Callback):
             )
         self.higher_is_better = higher_is_better
         self.others = checks.choice("others", others, ["still", "training"])
-        self.hyperparameters = held_values(hyperparameters)
+        self.hyperparameters = checks.held_values(hyperparameters)
         self._validation = None
         if validation_data is not None:
             self._validation = bounded(validation_data, validation_size)
@@ -400,20 +403,3 @@ class RangeTest(keras.callbacks.Callback):
         if self._steps[-1] >= self.steps - 1:
             return "finished"
         return "out of data"
-
-
-def held_values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]:
-    """Values to be held, checked."""
-    if hyperparameters is None:
-        return {}
-    if not isinstance(hyperparameters, Mapping):
-        raise TypeError(
-            "Argument `hyperparameters` must be a dict of numbers by name, as "
-            f'{{"weight_decay": 1e-3}}. Received: hyperparameters={hyperparameters!r}'
-        )
-    if "learning_rate" in hyperparameters:
-        raise ValueError(
-            "Argument `hyperparameters` must not hold the learning rate, which is "
-            f"swept. Received: hyperparameters={dict(hyperparameters)!r}"
-        )
-    return {name: checks.real(name, value) for name, value in hyperparameters.items()}

@@ -28,6 +28,7 @@ from tfschedules.schedules import (
     Schedule,
     SquareRoot,
 )
+from tfschedules.schedules.base import as_schedule
 from tfschedules.schedules.waiting import recipe
 from tfschedules.units import EPOCHS_HINT, Epochs
 
@@ -136,7 +137,8 @@ def warm_restarts(
 
     Args:
         max_lr: The rate at the first restart, > 0.
-        first_cycle: The length of the first cycle, in steps.
+        first_cycle: The length of the first cycle, in steps. Cycles of one step
+            that do not grow restart before they fall: a constant.
         min_lr: The rate at the end of each cycle, >= 0.
         cycle_mult: How much longer each cycle is than the one before, >= 1. It may be
             fractional: boundaries are real numbers then, and not rounded.
@@ -278,11 +280,7 @@ def warmup(schedule: Schedule, steps: float | Epochs, start: float = 0.0) -> Sch
         >>> warmup(Constant(1.0), steps=4).values(6).tolist()
         [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
     """
-    if not isinstance(schedule, Schedule):
-        raise TypeError(
-            "Argument `schedule` must be a tfschedules.Schedule. Received: "
-            f"schedule={schedule!r}. For a fixed value use tfs.Constant(value)."
-        )
+    as_schedule("schedule", schedule)
     first = checks.real("start", start)
     rise = Linear(first, float(schedule.values([0])[0]), steps)
     return Join((rise, schedule), (rise.steps,))
@@ -380,8 +378,6 @@ def _peak(max_lr: Any) -> float:
     hint = ""
     if max_lr is None:
         hint = "A range test that suggests no rate tells in result.reason what to try."
-    elif hasattr(max_lr, "suggestion"):
-        hint = "Give result.suggestion."
     return checks.real("max_lr", max_lr, above=0, hint=hint)
 
 

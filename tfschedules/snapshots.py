@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
+from tfschedules.arguments import Recalled
 from tfschedules.drive import Loan, Stops, drive_of, innermost, rate_of, updates
 from tfschedules.schedules import Schedule
 
@@ -30,7 +31,7 @@ _NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
 _PARTIAL = ".partial"  # a folder in the directory: what a killed process leaves behind
 
 
-class SnapshotEnsemble(keras.callbacks.Callback):
+class SnapshotEnsemble(Recalled, keras.callbacks.Callback):
     """Keeps the model at the end of every cycle of the learning rate.
 
     After the last update before a restart (and after the last of the fit, if a cycle

@@ -12,6 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
+_Loss = keras.losses.Loss
+# Methods of a model with which it may do without targets.
+_OWN = ("train_step", "compute_loss", "compute_loss_and_updates", "fit")
+
 
 @dataclasses.dataclass
 class Source:
@@ -143,6 +147,33 @@ def source_of(
         shapes = [getattr(leaf, "shape", leaf) for leaf in leaves]
         raise ValueError(f"Argument `x` must hold data. Received: shapes {shapes}")
     return Source(data, batches)
+
+
+def check_targets(model: keras.Model, x: Any, y: Any, *, way_out: str) -> None:
+    """Refuse arrays without targets, where the loss compares with targets.
+
+    A model with a step, a loss or a `fit` of its own may need none.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    arrays = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
+    if y is not None or not all(hasattr(array, "shape") for array in arrays):
+        return  # given, or among the batches
+    if not arrays or getattr(model, "loss", None) is None:
+        return
+    given = [loss for loss in keras.tree.flatten(model.loss) if isinstance(loss, _Loss)]
+    if any(type(loss).__call__ is not _Loss.__call__ for loss in given):
+        return  # Keras's own makes tensors of targets, and fails at None
+    if any(getattr(type(model), m, 0) is not getattr(keras.Model, m, 0) for m in _OWN):
+        return
+    kind = type(x).__name__
+    if isinstance(x, (tuple, list)):  # (x, y), most often
+        kind += f" of {len(x)} (to `fit`, as many inputs)"
+    raise ValueError(
+        "The model is compiled with a loss, which needs targets `y` beside arrays `x`. "
+        f"Received: y=None, x is of type {kind}. {way_out}"
+    )
 
 
 def _makes_batches(x: Any) -> bool:

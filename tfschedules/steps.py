@@ -12,12 +12,25 @@ import dataclasses
 import decimal
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _HORIZON = 2**53  # cycles that grow are tabulated up to here, in steps
 _MOST_CYCLES = 100_000
+
+
+class Cycles(NamedTuple):
+    """Where a moment stands among a schedule's cycles.
+
+    Attributes:
+        ended: How many cycles have ended by then.
+        next_end: The step at which the next one ends and another begins: the update
+            before it is the cycle's last. `None` if there are no more.
+    """
+
+    ended: int
+    next_end: int | None
 
 
 @dataclasses.dataclass(frozen=True)

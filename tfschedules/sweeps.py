@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import inspect
 import itertools
 import os
@@ -36,7 +37,7 @@ from tfschedules.held_out import bounded
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
-from tfschedules.sources import Source, source_of
+from tfschedules.sources import Source, check_targets, source_of
 
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 _RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
@@ -184,6 +185,9 @@ class Sweeps:
                 f"Argument `{reserved}` has no place in a range test, whose length is "
                 f"`steps`. Received: {reserved}={others[reserved]!r}"
             )
+        _check_known(others, model)
+        if batch_size is not None:
+            batch_size = checks.whole("batch_size", batch_size)
         if not isinstance(callbacks, Sequence):
             raise TypeError(
                 "Argument `callbacks` must be a list of callbacks. "
@@ -197,6 +201,7 @@ class Sweeps:
         needed = self._tests[0].steps * (
             innermost(model.optimizer).gradient_accumulation_steps or 1
         )
+        check_targets(model, x, y, way_out="Give them apart: (model, x, y).")
         source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
         self._job = _Job(model, source, test, repeats, batch_size, [*callbacks], others)
         self._run_dir: str | None = None
@@ -290,6 +295,21 @@ def checked_executor(executor: Any) -> Any:
             f"concurrent.futures have. Received: executor={executor!r}"
         )
     return executor
+
+
+def _check_known(arguments: dict[str, Any], model: keras.Model) -> None:
+    """Refuse arguments that `fit` does not take either."""
+    taken = inspect.signature(type(model).fit).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return
+    there = {*_OF_A_TEST, *taken, "repeats"} - _RESERVED
+    for name in sorted(arguments.keys() - taken.keys()):
+        close = difflib.get_close_matches(name, there, 1)
+        raise TypeError(
+            f"Neither a range test nor fit has an argument `{name}`. Received: "
+            f"{name}={checks.shown(arguments[name])}."
+            + "".join(f" Is it `{other}`?" for other in close)
+        )
 
 
 def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:

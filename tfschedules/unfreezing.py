@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from tfschedules import checks
+from tfschedules.arguments import Recalled
 from tfschedules.drive import (
     Freezer,
     Loan,
@@ -23,7 +24,7 @@ from tfschedules.groups import LayerGroup, assign, check_groups, memberships
 from tfschedules.position import note_end, resumed_position, updates_in_epoch
 
 
-class GradualUnfreezing(keras.callbacks.Callback):
+class GradualUnfreezing(Recalled, keras.callbacks.Callback):
     """Trains the last group first, and adds the one before it every so many epochs.
 
     The groups go from the input to the output, as `discriminative_groups` makes them.

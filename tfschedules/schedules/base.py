@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
 
 from tfschedules import checks, steps as moments
-from tfschedules.steps import Time
+from tfschedules.steps import Cycles, Time
 from tfschedules.units import Epochs
 
 _Class = TypeVar("_Class", bound=type)
@@ -20,19 +20,6 @@ def register(cls: _Class) -> _Class:
     """Make a schedule known to Keras's loader, under a path that stays the same."""
     cls.__module__ = "tfschedules.schedules"
     return keras.saving.register_keras_serializable("tfschedules")(cls)
-
-
-class Cycles(NamedTuple):
-    """Where a moment stands among a schedule's cycles.
-
-    Attributes:
-        ended: How many cycles have ended by then.
-        next_end: The step at which the next one ends and another begins: the update
-            before it is the cycle's last. `None` if there are no more.
-    """
-
-    ended: int
-    next_end: int | None
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
@@ -203,6 +190,18 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
     def __rmul__(self, other: Schedule | float) -> Schedule:
         return self * other
 
+    if not TYPE_CHECKING:  # which goes on knowing what there is
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to do to those who put a schedule among the callbacks."""
+            if name in ("set_model", "on_batch_end"):  # of which Keras asks first
+                raise AttributeError(
+                    "A schedule is no callback. Give callbacks="
+                    "[tfs.HyperparameterScheduler(learning_rate=schedule)], or, of "
+                    f"a dictionary, (**schedules). Received: {self!r} as a callback"
+                )
+            return object.__getattribute__(self, name)  # Python's own error
+
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this schedule, as plain Python objects."""
         return {name: _serialize(value) for name, value in self._fields().items()}
@@ -291,7 +290,7 @@ def as_schedule(name: str, value: Any) -> Schedule:
     if not isinstance(value, Schedule):
         raise TypeError(
             f"Argument `{name}` must be a tfschedules.Schedule. Received: "
-            f"{name}={value!r}. For a fixed value use tfs.Constant(value)."
+            f"{name}={checks.shown(value)}. {checks.no_schedule(value)}"
         )
     return value
 

@@ -14,14 +14,13 @@ import numpy as np
 from tfschedules import checks, steps as moments, units
 from tfschedules.schedules.base import (
     Constant,
-    Cycles,
     Schedule,
     as_schedule,
     register,
     set_checked,
 )
 from tfschedules.schedules.shapes import Ramp
-from tfschedules.steps import Time
+from tfschedules.steps import Cycles, Time
 from tfschedules.units import Epochs
 
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
@@ -144,10 +143,11 @@ def Piecewise(boundaries: Sequence[Any], values: Sequence[float]) -> Schedule:
         >>> Piecewise([2, 3], [1.0, 0.1, 0.01]).values(5).tolist()
         [1.0, 1.0, 0.1, 0.01, 0.01]
     """
-    if not isinstance(values, (list, tuple, np.ndarray)):
-        raise TypeError(
-            f"Argument `values` must be a list. Received: values={values!r}"
-        )
+    for name, given in (("boundaries", boundaries), ("values", values)):
+        if not isinstance(given, (list, tuple, np.ndarray)):
+            raise TypeError(
+                f"Argument `{name}` must be a list. Received: {name}={given!r}"
+            )
     if len(values) != len(boundaries) + 1:
         raise ValueError(
             "Argument `values` must have one entry more than `boundaries`. Received: "
@@ -308,6 +308,5 @@ def schedule_given(name: str, given: Any) -> Schedule:
         return ScaleFunction(given)
     raise TypeError(
         f"Argument `{name}` must be a tfschedules.Schedule. Received: "
-        f"{name}={given!r}. For a fixed value use tfs.Constant(value); for a "
-        "dictionary of schedules, as one_cycle returns, unpack it with **."
+        f"{name}={checks.shown(given)}. {checks.no_schedule(given)}"
     )
