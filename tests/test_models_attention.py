@@ -107,6 +107,15 @@ def test_an_infinite_sharpness_takes_the_most_similar(kind):
         assert (number(slope) == 0).all()
 
 
+def test_no_rows_and_no_queries():
+    for queries, rows in ((3, 0), (0, 5), (0, 0)):
+        for mask in (None, MASK[:, :rows]):
+            weights = attention.address(QUERY[:, :queries], MEMORY[:, :rows], mask=mask)
+            assert weights.shape == (2, queries, rows)
+    nothing = attention.read(MEMORY[:, :0], np.zeros((2, 3, 0)))
+    np.testing.assert_array_equal(number(nothing), np.zeros((2, 3, 4)))
+
+
 @pytest.mark.parametrize("precision", ["int32", "bool"])
 def test_a_memory_of_whole_numbers_is_read_and_written_as_real_ones(precision):
     memory = ops.convert_to_tensor([[[1, 0], [0, 1]]], precision)
@@ -432,3 +441,30 @@ def test_rates_for_layers_unfreezing_snapshots_and_the_log(tmp_path):
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_weights_say_what_graph_they_need():
+    shared = attention.Attention(4, name="shared")
+    queries, memory = keras.Input((3, 4)), keras.Input((5, 4))
+    first, _ = shared(queries, memory)
+    second, _ = shared(first, memory)
+    twice = keras.Model([queries, memory], second)
+    with pytest.raises(ValueError, match="'shared' is called in 2 places"):
+        attention.attention_weights(twice, [QUERY, MEMORY])
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.attention = attention.Attention(4)
+
+        def call(self, x):
+            return self.attention(*x)[0]
+
+    called = Subclassed()
+    called([QUERY, MEMORY])
+    with pytest.raises(ValueError, match="`model` must have a graph"):
+        attention.attention_weights(called, [QUERY, MEMORY])
+    inner = small()
+    outer = keras.Model(inner.inputs, small()(inner.inputs), name="outer")
+    with pytest.raises(ValueError, match=r"nested models are not .*'outer' with 0"):
+        attention.attention_weights(outer, list(X))
