@@ -77,6 +77,8 @@ def test_the_limits_of_sharpness_and_nothing_to_read():
     assert (nothing == 0).all()
     zeros = number(attention.address(np.zeros((1, 2)), np.ones((3, 2)), 7.0))
     np.testing.assert_allclose(zeros, 1 / 3, atol=1e-7)
+    short = number(attention.similarity(np.array([[1e-5, 0]]), np.eye(2)))
+    np.testing.assert_allclose(short, [[1, 0]], rtol=1e-5)
 
 
 def test_a_sharp_look_past_the_mask_finds_what_is_there():
@@ -260,9 +262,14 @@ def test_the_layer_in_float64():
 def test_a_sharpness_that_float16_does_not_hold():
     layer = attention.Attention(4, dtype="mixed_float16")
     layer(QUERY, MEMORY)
-    layer.log_sharpness.assign(12.0)  # e¹² = 162755, float16 ends at 65504
-    for tensor in layer(QUERY, MEMORY):
-        assert np.isfinite(number(tensor)).all()
+
+    def loss(log_sharpness):
+        with keras.StatelessScope([(layer.log_sharpness, log_sharpness)]):
+            _, weights = layer(QUERY, MEMORY)
+        return ops.sum(weights[..., 0])
+
+    (slope,) = gradient(loss, [12.0])  # e¹² = 162755, float16 ends at 65504
+    assert np.isfinite(number(slope))
 
 
 # The task.
@@ -342,6 +349,15 @@ def test_weights_of_the_model_sum_to_one_and_padding_has_none():
     np.testing.assert_allclose(
         number(model(list(PADDED))), number(model(list(shorter))), atol=1e-5
     )
+
+
+def test_padded_queries_have_no_part_in_the_loss():
+    model = compiled(small())
+    keys, values, asked = X
+    padded = [keys, values, asked * np.array([1, 0])]
+    others = (Y + np.array([0, 1])) % 3  # another answer where nothing is asked
+    one, other = (model.compute_loss(y=y, y_pred=model(padded)) for y in (Y, others))
+    assert number(one) == number(other) > 0
 
 
 def test_mixed_precision():

@@ -322,6 +322,8 @@ def small(seed=1, **arguments):
 
 def test_mixed_precision():
     policy = "mixed_float16"  # the other one: the residual network's
+    given = lstm.LSTM(4, dtype=policy)
+    assert given.compute_dtype == given.cell.compute_dtype == "float16"
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
