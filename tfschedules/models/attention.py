@@ -42,7 +42,8 @@ def similarity(query: Any, memory: Any, kind: str = "cosine") -> Any:
         kind: "cosine" or "dot".
 
     Returns:
-        `(…, queries, rows)`, float32. With "cosine" a vector of zeros has 0.
+        `(…, queries, rows)`, float32, or float64 if an input is. With "cosine" a vector
+        of zeros has 0, and one shorter than 1e-6 is between that and its angle's.
 
     Raises:
         ValueError: If `kind` is another.
