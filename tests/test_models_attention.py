@@ -77,6 +77,8 @@ def test_the_limits_of_sharpness_and_nothing_to_read():
     assert (nothing == 0).all()
     zeros = number(attention.address(np.zeros((1, 2)), np.ones((3, 2)), 7.0))
     np.testing.assert_allclose(zeros, 1 / 3, atol=1e-7)
+    short = number(attention.similarity(np.array([[1e-5, 0]]), np.eye(2)))
+    np.testing.assert_allclose(short, [[1, 0]], rtol=1e-5)
 
 
 def test_a_sharp_look_past_the_mask_finds_what_is_there():
@@ -105,6 +107,15 @@ def test_an_infinite_sharpness_takes_the_most_similar(kind):
     loss = lambda q, m: ops.sum(attention.address(q, m, np.inf)[..., 0])  # noqa: E731
     for slope in gradient(loss, [query[:1], memory[:3]]):  # flat but where rows tie
         assert (number(slope) == 0).all()
+
+
+def test_no_rows_and_no_queries():
+    for queries, rows in ((3, 0), (0, 5), (0, 0)):
+        for mask in (None, MASK[:, :rows]):
+            weights = attention.address(QUERY[:, :queries], MEMORY[:, :rows], mask=mask)
+            assert weights.shape == (2, queries, rows)
+    nothing = attention.read(MEMORY[:, :0], np.zeros((2, 3, 0)))
+    np.testing.assert_array_equal(number(nothing), np.zeros((2, 3, 4)))
 
 
 @pytest.mark.parametrize("precision", ["int32", "bool"])
@@ -251,9 +262,14 @@ def test_the_layer_in_float64():
 def test_a_sharpness_that_float16_does_not_hold():
     layer = attention.Attention(4, dtype="mixed_float16")
     layer(QUERY, MEMORY)
-    layer.log_sharpness.assign(12.0)  # e¹² = 162755, float16 ends at 65504
-    for tensor in layer(QUERY, MEMORY):
-        assert np.isfinite(number(tensor)).all()
+
+    def loss(log_sharpness):
+        with keras.StatelessScope([(layer.log_sharpness, log_sharpness)]):
+            _, weights = layer(QUERY, MEMORY)
+        return ops.sum(weights[..., 0])
+
+    (slope,) = gradient(loss, [12.0])  # e¹² = 162755, float16 ends at 65504
+    assert np.isfinite(number(slope))
 
 
 # The task.
@@ -333,6 +349,15 @@ def test_weights_of_the_model_sum_to_one_and_padding_has_none():
     np.testing.assert_allclose(
         number(model(list(PADDED))), number(model(list(shorter))), atol=1e-5
     )
+
+
+def test_padded_queries_have_no_part_in_the_loss():
+    model = compiled(small())
+    keys, values, asked = X
+    padded = [keys, values, asked * np.array([1, 0])]
+    others = (Y + np.array([0, 1])) % 3  # another answer where nothing is asked
+    one, other = (model.compute_loss(y=y, y_pred=model(padded)) for y in (Y, others))
+    assert number(one) == number(other) > 0
 
 
 def test_mixed_precision():
@@ -432,3 +457,30 @@ def test_rates_for_layers_unfreezing_snapshots_and_the_log(tmp_path):
 def test_bad_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_weights_say_what_graph_they_need():
+    shared = attention.Attention(4, name="shared")
+    queries, memory = keras.Input((3, 4)), keras.Input((5, 4))
+    first, _ = shared(queries, memory)
+    second, _ = shared(first, memory)
+    twice = keras.Model([queries, memory], second)
+    with pytest.raises(ValueError, match="'shared' is called in 2 places"):
+        attention.attention_weights(twice, [QUERY, MEMORY])
+
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.attention = attention.Attention(4)
+
+        def call(self, x):
+            return self.attention(*x)[0]
+
+    called = Subclassed()
+    called([QUERY, MEMORY])
+    with pytest.raises(ValueError, match="`model` must have a graph"):
+        attention.attention_weights(called, [QUERY, MEMORY])
+    inner = small()
+    outer = keras.Model(inner.inputs, small()(inner.inputs), name="outer")
+    with pytest.raises(ValueError, match=r"nested models are not .*'outer' with 0"):
+        attention.attention_weights(outer, list(X))

@@ -156,6 +156,15 @@ def test_it_begins_as_keras_does():
         np.testing.assert_allclose(pair[0][1] @ pair[0][1].T, np.eye(UNITS), atol=1e-5)
 
 
+def test_paths_of_weights_are_those_of_keras_whatever_was_made_before():
+    paths = []
+    for make in (lstm.LSTM, lstm.LSTM, layers.LSTM):
+        layer = make(UNITS, name="reader")
+        layer.build((None, STEPS, FEATURES))
+        paths.append([weight.path for weight in layer.weights])
+    assert paths[0] == paths[1] == paths[2]
+
+
 # The gates.
 
 
@@ -196,8 +205,14 @@ def test_gates_of_a_layer_that_goes_backwards_are_in_the_inputs_order():
 
 def test_gates_of_what_has_none():
     plain = keras.Sequential([keras.Input((STEPS, FEATURES)), layers.LSTM(UNITS)])
-    with pytest.raises(ValueError, match=r"LSTM layers.*there is none.*layer=0"):
-        lstm.gates(plain, X)
+    wrapped = keras.Sequential(
+        [keras.Input((STEPS, FEATURES)), layers.Bidirectional(lstm.LSTM(UNITS))]
+    )
+    for model in (plain, wrapped):
+        with pytest.raises(
+            ValueError, match=r"there is none.*layer=0.*wrappers are not looked into"
+        ):
+            lstm.gates(model, X)
     with pytest.raises(ValueError, match=r"lstm_1\. Received: layer=1"):
         lstm.gates(lstm.classifier(5, 2, units=2), [[1]], layer=1)
     sequences, state = keras.Input((STEPS, FEATURES)), keras.Input((UNITS,))
@@ -307,6 +322,8 @@ def small(seed=1, **arguments):
 
 def test_mixed_precision():
     policy = "mixed_float16"  # the other one: the residual network's
+    given = lstm.LSTM(4, dtype=policy)
+    assert given.compute_dtype == given.cell.compute_dtype == "float16"
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

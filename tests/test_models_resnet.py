@@ -111,6 +111,27 @@ def test_parameters_are_those_of_the_papers_table(depth, millions):
     assert len(kernels) == depth
 
 
+def test_kernels_start_as_the_papers_say():
+    """He et al. 2015b: √(2 / inputs of a sum); Goyal et al. 2017: 0.01 in the head."""
+    keras.utils.set_random_seed(0)
+    for weight in resnet(8, (8, 8, 1), width=16).trainable_weights:
+        if weight.path.endswith("kernel"):
+            he = math.sqrt(2 / math.prod(weight.shape[:-1]))
+            expected = 0.01 if weight.path.startswith("head") else he
+            assert np.array(weight).std() == pytest.approx(expected, rel=0.15)
+
+
+def test_keras_own_order_of_axes_changes_nothing():
+    logits = [np.array(small()(X[:4]))]
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        logits.append(np.array(small()(X[:4])))
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_array_equal(*logits)
+
+
 def test_an_untrained_block_is_the_identity():
     model = resnet(20, (8, 8, 1), width=4)
     x = np.random.default_rng(0).normal(size=(6, 8, 8, 1))

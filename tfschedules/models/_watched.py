@@ -1,4 +1,4 @@
-"""What happens inside an LSTM layer, step by step: the work of `lstm.gates`."""
+"""What happens inside a layer of a model: the work of `lstm.gates`, step by step."""
 
 from __future__ import annotations
 
@@ -25,9 +25,30 @@ def layer_of(model: keras.Model, layer: int | str, cell: type) -> keras.layers.R
         return found[layer]
     raise ValueError(
         "Argument `layer` must be one of the model's LSTM layers, by number or name: "
-        f"{', '.join(names) or 'there is none'}. Received: layer={layer!r}. A list of "
-        "cells in one RNN is not looked into: make it several layers of `LSTM`."
+        f"{', '.join(names) or 'there is none'}. Received: layer={layer!r}. Nested "
+        "models and wrappers are not looked into, nor is a list of cells in one RNN: "
+        "make it several layers of `LSTM`."
     )
+
+
+def check_call(model: keras.Model, layer: keras.layers.Layer) -> None:
+    """Refuse a model without a graph, and a layer that graphs have in several places.
+
+    Each call in a graph has a node, and `layer.input` and `layer.output` are those of
+    the first, whichever was meant.
+    """
+    if not getattr(model, "inputs", None) or not layer._inbound_nodes:
+        raise ValueError(
+            "Argument `model` must have a graph: a functional model, or a sequential "
+            f"one that is built. Received: {model.name!r}, a {type(model).__name__}. "
+            "Begin a sequential model with `keras.Input(shape)`, or build it."
+        )
+    calls = len(layer._inbound_nodes)
+    if calls > 1:
+        raise ValueError(
+            f"The layer {layer.name!r} is called in {calls} places, and shown are "
+            "layers that are called in one. Make a model in which it is."
+        )
 
 
 def gates(model: keras.Model, x: Any, rnn: keras.layers.RNN) -> dict[str, np.ndarray]:
@@ -41,18 +62,7 @@ def gates(model: keras.Model, x: Any, rnn: keras.layers.RNN) -> dict[str, np.nda
 
 def _sequences(model: keras.Model, rnn: keras.layers.RNN) -> Any:
     """The tensor that `rnn` reads, if that and zeros are all that it depends on."""
-    if not getattr(model, "inputs", None) or not rnn._inbound_nodes:
-        raise ValueError(
-            "Argument `model` must have a graph: a functional model, or a sequential "
-            f"one that is built. Received: {model.name!r}, a {type(model).__name__}. "
-            "Begin a sequential model with `keras.Input(shape)`, or build it."
-        )
-    # Each call in a graph has a node. `rnn.input` is the first's, whichever was meant.
-    if len(rnn._inbound_nodes) > 1:
-        raise ValueError(
-            f"The layer {rnn.name!r} is called in {len(rnn._inbound_nodes)} places; "
-            "`gates` shows layers that are called in one. Make a model in which it is."
-        )
+    check_call(model, rnn)
     if rnn.stateful:
         raise ValueError(
             f"The layer {rnn.name!r} is stateful; `gates` shows layers that begin from "

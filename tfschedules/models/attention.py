@@ -23,6 +23,7 @@ import numpy as np
 from keras import ops
 
 from tfschedules import checks
+from tfschedules.models import _watched
 from tfschedules.models.lstm import LSTM
 
 _EPSILON = 1e-12  # of a squared length: a vector of zeros is like nothing
@@ -41,7 +42,8 @@ def similarity(query: Any, memory: Any, kind: str = "cosine") -> Any:
         kind: "cosine" or "dot".
 
     Returns:
-        `(…, queries, rows)`, float32. With "cosine" a vector of zeros has 0.
+        `(…, queries, rows)`, float32, or float64 if an input is. With "cosine" a vector
+        of zeros has 0, and one shorter than 1e-6 is between that and its angle's.
 
     Raises:
         ValueError: If `kind` is another.
@@ -104,20 +106,16 @@ def address(
         >>> ops.convert_to_numpy(weights).round(3).tolist()
         [[0.5, 0.5]]
     """
-    alike = similarity(query, memory, kind)
-    there = None
-    if mask is not None:
-        there = ops.expand_dims(ops.cast(mask, "bool"), -2)
-        alike = ops.where(there, alike, _MASKED)
+    there = True if mask is None else ops.expand_dims(ops.cast(mask, "bool"), -2)
+    alike = ops.where(there, similarity(query, memory, kind), _MASKED)
     # A softmax does not change when all scores move. With the best at 0 it stays there
     # whatever β is, so that the largest number does for infinity.
-    best = ops.stop_gradient(ops.max(alike, axis=-1, keepdims=True))
+    best = ops.max(alike, axis=-1, keepdims=True, initial=_MASKED)  # also of no rows
+    best = ops.stop_gradient(best)
     largest = float(np.finfo(keras.backend.standardize_dtype(alike.dtype)).max)
     scores = ops.minimum(ops.cast(sharpness, alike.dtype), largest) * (alike - best)
-    if there is None:
-        return ops.softmax(scores, axis=-1)
     weights = ops.softmax(ops.where(there, scores, _MASKED), axis=-1)
-    return ops.where(there, weights, ops.zeros_like(weights))
+    return ops.where(there, weights, 0.0)
 
 
 def read(memory: Any, weights: Any) -> Any:
@@ -381,7 +379,8 @@ def attention_weights(model: keras.Model, x: Any) -> np.ndarray:
         the memory is masked.
 
     Raises:
-        ValueError: If the model has no `Attention` layer, or more than one.
+        ValueError: If the model has no graph, or not one `Attention` layer that is
+            called in one place; nested models are not looked into.
 
     Example:
         >>> model = lookup(keys=8, values=8)
@@ -392,8 +391,9 @@ def attention_weights(model: keras.Model, x: Any) -> np.ndarray:
     found = [layer for layer in model.layers if isinstance(layer, Attention)]
     if len(found) != 1:
         raise ValueError(
-            "Argument `model` must have one `Attention` layer. Received: a model "
-            f"{model.name!r} with {len(found)}"
+            "Argument `model` must have one `Attention` layer; nested models are not "
+            f"looked into. Received: a model {model.name!r} with {len(found)}"
         )
+    _watched.check_call(model, found[0])
     _, weights = found[0].output
     return np.asarray(keras.Model(model.inputs, weights).predict(x, verbose=0))

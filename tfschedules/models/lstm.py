@@ -123,12 +123,8 @@ class LSTMCell(keras.layers.Layer):
         """
 
     def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        return {
-            **config,
-            "units": self.units,
-            "unit_forget_bias": self.unit_forget_bias,
-        }
+        own = {"units": self.units, "unit_forget_bias": self.unit_forget_bias}
+        return {**super().get_config(), **own}
 
 
 def LSTM(
@@ -166,7 +162,8 @@ def LSTM(
         >>> bool(keras.ops.max(keras.ops.abs(ours(x) - expected)) < 1e-6)
         True
     """
-    cell = LSTMCell(units, unit_forget_bias, dtype=dtype)
+    # A counted name would make the weights' paths depend on what was made before.
+    cell = LSTMCell(units, unit_forget_bias, dtype=dtype, name="lstm_cell")
     return keras.layers.RNN(cell, dtype=dtype, **arguments)
 
 
@@ -306,17 +303,14 @@ def sample(
     """
     length = checks.whole("length", length)
     temperature = checks.real("temperature", temperature, at_least=0)
-    chain = [
-        layer
-        for layer in model.layers
-        if not isinstance(layer, keras.layers.InputLayer)
-    ]
+    inputs = keras.layers.InputLayer
+    chain = [layer for layer in model.layers if not isinstance(layer, inputs)]
     vocabulary = getattr(chain[0], "input_dim", None) if chain else None
     shape = getattr(model, "output_shape", None)  # without a graph there is none
     if vocabulary is None or shape != (None, None, vocabulary):
         raise ValueError(
-            "Argument `model` must be one of `next_character`. Received: a model "
-            f"{model.name!r} with outputs of shape {shape}"
+            "Argument `model` must be one of `next_character`. "
+            f"Received: {model.name!r} with outputs of shape {shape}"
         )
     try:
         characters = np.asarray(start)
@@ -348,14 +342,14 @@ def sample(
                 x = layer(x)
         return np.asarray(ops.convert_to_numpy(x)[0], np.float64)
 
-    for character in characters:
-        logits = logits_after(character)
+    *before, last = characters.tolist()
+    for character in before:
+        logits_after(character)
     written: list[int] = []
-    while True:
-        written.append(_draw(logits, temperature, generator))
-        if len(written) == length:
-            return np.array(written)
-        logits = logits_after(written[-1])
+    for _ in range(length):
+        last = _draw(logits_after(last), temperature, generator)
+        written.append(last)
+    return np.array(written)
 
 
 def _draw(

@@ -8,7 +8,8 @@ A block adds to its input what its two convolutions find:
 equation 1). The scale γ of `norm_2` starts at 0 (Goyal et al. 2017, "Accurate, large
 minibatch SGD", arXiv 1706.02677, section 5.1). Then F = 0, and as x >= 0 after the
 block before, an untrained block is the identity: a new network is as easy to train as
-its stem and its head, however deep it is.
+its stem and its head, however deep it is. What is inside F has its gradient times γ: it
+stands still at the first update, and moves little while γ is small, as at low rates.
 
 Left out: projection shortcuts (option B of the paper), as on small pictures the paper
 takes the identity everywhere; and weight decay (the paper's is 1e-4), which is the
