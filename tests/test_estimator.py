@@ -602,7 +602,10 @@ def graph_of(*rates, losses=1, counted=True):
         ),
     ],
 )
-def test_what_is_not_in_the_graph_is_asked_for(graph, hook, match):
+def test_what_is_not_in_the_graph_is_asked_for(
+    graph, hook, match, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)  # a folder for records is made before the graph is read
     graph = dict(graph)
     with tf.Graph().as_default():
         graph_of(*graph.pop("rates", ()), **graph)
