@@ -114,7 +114,7 @@ class Join(Schedule):
 def _edge(value: Any) -> float | Epochs:
     if isinstance(value, Epochs):
         return value
-    edge = checks.real("boundaries", value, hint="Or give tfs.epochs(…).")
+    edge = checks.real("boundaries", value, hint=units.EPOCHS_HINT)
     return int(edge) if edge == int(edge) else edge
 
 
@@ -306,7 +306,4 @@ def schedule_given(name: str, given: Any) -> Schedule:
         return given
     if callable(given) and not isinstance(given, type):
         return ScaleFunction(given)
-    raise TypeError(
-        f"Argument `{name}` must be a tfschedules.Schedule. Received: "
-        f"{name}={checks.shown(given)}. {checks.no_schedule(given)}"
-    )
+    return as_schedule(name, given)
