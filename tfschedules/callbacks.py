@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
-
-import keras
+from typing import Any, ClassVar
 
 from tfschedules import checks
-from tfschedules.arguments import Recalled
+from tfschedules.borrower import Borrower
 from tfschedules.drive import (
     Drive,
-    Loan,
     batches_made,
     hyperparameters_of,
     innermost,
     updates,
 )
 from tfschedules.position import (
+    epochs_of,
     note_end,
     resolved_in,
     resumed_position,
@@ -30,7 +28,7 @@ from tfschedules.schedules import Schedule, schedule_given
 from tfschedules.units import Epochs, epochs
 
 
-class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
+class HyperparameterScheduler(Borrower):
     """Drives any hyperparameter of the compiled optimizer with a schedule.
 
     The values are computed inside the compiled training step: exact to the step with
@@ -40,6 +38,12 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
 
     The position is 0 at the start of a new `fit`. A resumed one (`BackupAndRestore`, or
     a loaded model with `initial_epoch`) continues where it was.
+
+    What a callback does with the model during the fit is none of the schedule: steps of
+    its own (`train_on_batch`, a `fit` without callbacks of this package) have the rate
+    that is set, and do not count. In a loop around `train_on_batch` the callback works
+    as in `fit`, in a `keras.callbacks.CallbackList`: see "Loops of your own" in the
+    documentation.
 
     Lengths in epochs are resolved when `fit` begins. Where the data's length is not
     known before the first epoch is over, that is possible if the first epoch does not
@@ -64,6 +68,8 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
         ValueError: If nothing is given; when `fit` begins, if the optimizer lacks a
             hyperparameter or its rate is a schedule already, or if a length in epochs
             cannot be resolved.
+        RuntimeError: When `fit` begins, if another fit of the model has callbacks of
+            this package; in a loop, if updates are made that cannot be driven.
 
     Example:
         >>> import tfschedules as tfs
@@ -97,10 +103,15 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
             n: schedule_given(n, given) for n, given in schedules.items()
         }
         self._start_step = start_step
-        self._loan: Loan | None = None
         self.drives: list[Drive] = []  # in a fit
         self._waiting = False
         self._to_resolve: dict[str, Schedule] = {}
+
+    _of_a_fit: ClassVar[dict[str, Any]] = {
+        **Borrower._of_a_fit,
+        "drives": [],
+        "_to_resolve": {},
+    }
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -121,25 +132,30 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
         given = self.schedules_for_fit()
         known = updates_in_epoch(self)
         resolved = {n: resolved_in(n, schedule, known) for n, schedule in given.items()}
-        self._give_back()
-        self._loan, self._waiting = Loan(self.model, borrower=self), True
-        with self._loan.closed_on_error():
-            self.drives = Drive.attach(self.model, self._loan, resolved)
+        loan = self._borrow()
+        self._waiting = True
+        with loan.closed_on_error():
+            self.drives = Drive.attach(self.model, loan, resolved)
         self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find the position before the first step: a resumed state is loaded by now."""
-        if not self._waiting:
+        if not self._check_on_loan():
             return
-        self._waiting = False
+        self._epoch_begins = True
+        if self._waiting:
+            self._begin(epoch)
+
+    def _begin(self, epoch: int) -> None:
+        """Find the position."""
+        self._waiting, self._epoch_begins = False, True
         made = updates(self.model)
         position = self._start_step
         if position is None:
             per_epoch = updates_in_epoch(self)
             position = resumed_position(self.model, epoch, made, per_epoch)
-        self._began, self._made = made, made
         self._batches = batches_made(self.model)
         if self._to_resolve and position > 0:  # how long was the first epoch?
             if epoch == 0 or position != made:
@@ -158,23 +174,53 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
                     f"{position}; the schedule goes on at its own height. (What "
                     "ReduceLROnPlateau has taken off is no part of a checkpoint: "
                     "multiply the schedule by it to go on as before.)",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
             drive.show()
+        self._began = self._made = self._updates()
         self._compare_lengths(epoch)
+
+    def _updates(self) -> int:
+        """How many updates the optimizer has made, without those of others."""
+        return self.drives[0].made
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Look, once an epoch, whether another callback has set the rate."""
-        if batch > 0 or self._loan is None:
+        if self._loan is None:
             return
-        put_back = updates(self.model) != self._made
+        if self._waiting:  # a loop of the user's without epochs
+            self._begin(0)
+        if self._epoch_begins:
+            self._check_on_loan()
+            self._epoch_begins, self._unproven = False, 2
+            self._follow_others()
+        elif self._unproven:  # in a loop others may make the steps
+            self._unproven -= 1
+            self._check_driven()
+
+    def _check_driven(self) -> None:
+        """Refuse to go on where updates are made that nothing drives."""
+        if all(drive.entered for drive in self.drives):
+            self._unproven = 0
+        elif self._updates() > self._made:
+            raise RuntimeError(
+                f"{type(self).__name__} does not drive the updates that are made: they "
+                "come from a function that was compiled before the callback began, and "
+                "that knows nothing of it. Compile it (tf.function) after "
+                "callbacks.on_train_begin(), use model.fit or model.train_on_batch, or "
+                "put the schedule into the optimizer: "
+                "keras.optimizers.SGD(tfs.Cosine(0.1, 0.0, 1000))."
+            )
+
+    def _follow_others(self) -> None:
+        """Go on at another height, if another callback has reduced the rate."""
+        put_back = self._updates() != self._made
         for drive in self.drives:
             factor = drive.factor_from_outside()
             if factor is None:
                 continue
             if 0 < factor < 1 and not put_back:
                 drive.schedule = drive.schedule * factor
-                self._loan.retrace()
                 what = f"the schedule goes on at {factor:.6g} times its height"
             else:
                 drive.show()
@@ -184,14 +230,15 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
                     "Another callback has set the learning rate while "
                     f"{type(self).__name__} drives it: {what}. (ReduceLROnPlateau may "
                     "do that; a LearningRateScheduler beside it is a mistake.)",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Resolve what had to wait for the length of an epoch."""
-        if self._loan is None:
+        if self._loan is None or self._loan.closed is not None:
             return
-        made = updates(self.model)
+        self._check_driven()
+        made = self._updates()
         accumulates = innermost(self.model.optimizer).gradient_accumulation_steps
         if made == self._began == self._made and not accumulates:
             warnings.warn(
@@ -211,22 +258,22 @@ class HyperparameterScheduler(Recalled, keras.callbacks.Callback):
         self._to_resolve = {}
         for drive, name in zip(self.drives, self._names, strict=True):
             drive.schedule = resolved.get(name, drive.schedule)
-        if self._loan is not None:
-            self._loan.retrace()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
-        note_end(self.model)
+        if self._loan is None or self._loan.closed is None:
+            note_end(self.model)
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._loan is not None:
-            self._loan.close()
-        self._loan, self.drives, self._to_resolve = None, [], {}
+        super()._give_back()
+        self.drives, self._to_resolve = [], {}
 
     def _compare_lengths(self, epoch: int) -> None:
         """Warn of schedules that the fit cuts off, or that end before the fit."""
-        first, last = 0, self.params["epochs"]
+        first, last = 0, epochs_of(self)
+        if last is None:
+            return
         if self._start_step is not None:
             first, last = self._start_step, last - epoch
         updates_left = updates_in(self, last)
@@ -387,7 +434,15 @@ class OneCycle(HyperparameterScheduler):
         """The cycle over the fit's length, with momentum where there is one."""
         schedules = self._schedules
         if self._total_steps is None:
-            total = epochs(self.params["epochs"])
+            count = epochs_of(self)
+            if count is None:
+                raise ValueError(
+                    "OneCycle has the length of its fit, and this loop does not tell "
+                    "it. Give OneCycle(max_lr, total_steps=…), or "
+                    "keras.callbacks.CallbackList(callbacks, model=model, epochs=…, "
+                    "steps=…), with the steps in an epoch."
+                )
+            total = epochs(count)
             schedules = one_cycle(total_steps=total, **self._arguments)  # type: ignore[arg-type]
         drivable = hyperparameters_of(self.model.optimizer)
         if "momentum" not in drivable and "beta_1" not in drivable:

@@ -12,11 +12,9 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-import keras
-
-from tfschedules.arguments import Recalled
+from tfschedules.borrower import Borrower
 from tfschedules.drive import (
     Loan,
     StepReader,
@@ -28,7 +26,7 @@ from tfschedules.range_test import RangeTest
 from tfschedules.recording import Recorder
 
 
-class TensorBoardLogger(Recalled, keras.callbacks.Callback):
+class TensorBoardLogger(Borrower):
     """Writes rate, momentum, weight decay and true batch loss of every step.
 
     They go to `<log_dir>/schedules`, under the tags `schedule/learning_rate` (with a
@@ -74,23 +72,35 @@ class TensorBoardLogger(Recalled, keras.callbacks.Callback):
                 f"Received: log_dir={log_dir!r}"
             )
         self.log_dir = os.fspath(log_dir)
-        self._loan: Loan | None = None
         self._reader: StepReader | None = None
         self._recorder: Recorder | None = None
 
+    _of_a_fit: ClassVar[dict[str, Any]] = {
+        **Borrower._of_a_fit,
+        "_reader": None,
+        "_recorder": None,
+    }
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to keep losses."""
-        self._give_back()
-        self._loan = Loan(self.model)
-        self._loan.undo_with(self._close)  # after an interrupted fit, too
-        with self._loan.closed_on_error():
-            self._reader = StepReader(self.model, self._loan)
+        loan = self._borrow()
+        loan.undo_with(self._close)  # after an interrupted fit, too
+        with loan.closed_on_error():
+            self._reader = StepReader(self.model, loan)
             # Before other callbacks take their time at the epoch's end.
             done = functools.partial(self._record, Recorder.steps_done)
-            after_steps(self.model, self._loan, done)
+            after_steps(self.model, loan, done)
+            # What a callback does with the model is none of the fit's.
+            before = functools.partial(self._record, Recorder.steps_done)
+            loan.around_others(before, lambda _: self._record(Recorder.go_on))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Open the run at the optimizer's count: a resumed state is loaded by now."""
+        if self._check_on_loan():
+            self._begin()
+
+    def _begin(self) -> None:
+        """Open the run, and record from here on."""
         if self._reader is not None and self._recorder is None:
             reader, self._reader = self._reader, None
             tests = [o for o in Loan.borrowers(self.model) if isinstance(o, RangeTest)]
@@ -108,6 +118,9 @@ class TensorBoardLogger(Recalled, keras.callbacks.Callback):
         This is called in the main thread between two steps; `on_train_batch_end` would
         take Keras's asynchronous dispatch away, or be called beside a running step.
         """
+        if self._reader is not None:  # a loop of the user's without epochs
+            self._begin()
+            batch = 0
         self._record(Recorder.start if batch == 0 else Recorder.tick)
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -128,9 +141,8 @@ class TensorBoardLogger(Recalled, keras.callbacks.Callback):
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._loan is not None:
-            self._loan.close()
-        self._loan = self._reader = None
+        super()._give_back()
+        self._reader = None
 
     def _record(self, action: Callable[[Recorder], None]) -> None:
         if self._recorder is None:

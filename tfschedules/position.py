@@ -23,17 +23,24 @@ def note_end(model: keras.Model) -> None:
 
 def updates_in_epoch(callback: keras.callbacks.Callback) -> float | None:
     """The updates in an epoch of this fit; None for data of unknown length."""
-    batches = callback.params.get("steps")
+    batches = (callback.params or {}).get("steps")  # a loop of the user's may give none
     if batches is None:
         return None
     optimizer = innermost(callback.model.optimizer)
     return batches / (optimizer.gradient_accumulation_steps or 1)
 
 
-def updates_in(callback: keras.callbacks.Callback, epochs: int) -> int | None:
-    """The updates in so many epochs of this fit; None for data of unknown length."""
+def epochs_of(callback: keras.callbacks.Callback) -> int | None:
+    """The epochs of this fit; None in a loop that does not say."""
+    return (callback.params or {}).get("epochs")
+
+
+def updates_in(callback: keras.callbacks.Callback, epochs: int | None) -> int | None:
+    """The updates in so many epochs of this fit; None where one is not known."""
     per_epoch = updates_in_epoch(callback)
-    return None if per_epoch is None else math.floor(epochs * per_epoch + 1e-9)
+    if per_epoch is None or epochs is None:
+        return None
+    return math.floor(epochs * per_epoch + 1e-9)
 
 
 def resumed_position(

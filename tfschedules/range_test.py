@@ -10,14 +10,13 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
-import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.arguments import Recalled
+from tfschedules.borrower import Borrower
 from tfschedules.divergence import diverged
 from tfschedules.drive import (
     Functions,
@@ -25,6 +24,8 @@ from tfschedules.drive import (
     Snapshot,
     StepReader,
     Stops,
+    Uninterrupted,
+    do_all,
     grows,
     has_weights,
     is_first_process,
@@ -32,7 +33,7 @@ from tfschedules.drive import (
     updates,
 )
 from tfschedules.held_out import bounded
-from tfschedules.position import updates_in
+from tfschedules.position import epochs_of, updates_in
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule
@@ -44,7 +45,7 @@ _LOOKS = 25  # at validation data in a sweep, if not told
 _SKIPS = 40
 
 
-class RangeTest(Recalled, keras.callbacks.Callback):
+class RangeTest(Borrower):
     """Sweeps the learning rate over one fit, and puts the model back afterwards.
 
     The rate goes from `min_lr` at step 0 to `max_lr` at step `steps` - 1. The fit ends
@@ -176,13 +177,25 @@ class RangeTest(Recalled, keras.callbacks.Callback):
         self._run_dirs: dict[str, str] = {}
         self.keep_snapshot = False  # after the fit, until `restore` is called
         self._snapshot: Snapshot | None = None
-        self._loan: Loan | None = None
-        self._functions: Functions | None = None
+        self._to_put_back: list[Callable[[], None]] = []  # the last first
+
+    _of_a_fit: ClassVar[dict[str, Any]] = {
+        **Borrower._of_a_fit,
+        "_snapshot": None,
+        "_reader": None,
+        "_drive": None,
+        "_to_put_back": [],
+    }
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Copy the state and take the rate over."""
+        if self._loan is not None and self._loan.in_progress:
+            raise RuntimeError(
+                "This RangeTest is in use: a fit of the model "
+                f"{self._loan.model.name!r} has it. Make another one for each fit."
+            )
         self.restore()
-        length = updates_in(self, self.params["epochs"])
+        length = updates_in(self, epochs_of(self))
         if length == 0:
             raise ValueError(
                 "A range test needs data to sweep over. Received: an empty data set "
@@ -201,24 +214,25 @@ class RangeTest(Recalled, keras.callbacks.Callback):
         self._looks: dict[int, float] = {}  # at validation data, by step
         self._grows = bool(self.higher_is_better)
         self._times: list[float] = []
+        self._batches: int | None = None  # of this epoch
         self._skips = 0  # updates in a row that a loss scale has skipped
         self._run_dirs = {}
         if self._log_dir is not None:
             self.also_log_to(self._log_dir)
         # Where others have borrowed something, these functions see it and are no good.
         alone = not Loan.borrowers(self.model)
-        self._functions = Functions(self.model) if alone else None
-        self._loan = Loan(self.model, borrower=self)
-        with self._loan.closed_on_error():
+        functions = Functions(self.model) if alone else None
+        loan = self._borrow()
+        with loan.closed_on_error():
             snapshot = Snapshot(self.model, self._snapshot_dir)
-            try:
-                self._borrow(self._loan)
-            except BaseException:
-                self._loan.close()
-                snapshot.restore()
-                if self._functions is not None:
-                    self._functions.restore()
-                raise
+        self._to_put_back = [self._leave, snapshot.restore, loan.close]
+        if functions is not None:
+            self._to_put_back.insert(1, functions.restore)
+        try:
+            self._take_over(loan)
+        except BaseException:
+            self._put_back()
+            raise
         self._snapshot = snapshot
         if length is not None and length < self.steps:
             per_epoch = max(1, updates_in(self, 1) or 1)
@@ -230,7 +244,7 @@ class RangeTest(Recalled, keras.callbacks.Callback):
                 stacklevel=2,
             )
 
-    def _borrow(self, loan: Loan) -> None:
+    def _take_over(self, loan: Loan) -> None:
         """Drive the rate, and see to it that losses and metrics are kept."""
         self._drive = sweep(
             self.model,
@@ -252,20 +266,39 @@ class RangeTest(Recalled, keras.callbacks.Callback):
             self._check_metric()
             self._looks.clear()
             Stops.attach(self.model, loan, self._next_look, self._look)
+        loan.around_others(self._read, lambda batches: None)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin the sweep at the optimizer's count, and look for the end of data."""
+        if self._check_on_loan():
+            self._begin()
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Begin with the first batch, in a loop of the user's without epochs."""
+        if self._batches is None and self._check_on_loan():
+            self._begin()
+
+    def _begin(self) -> None:
         self._reader.skip()
         if not self._losses:
             self._drive.start = updates(self.model)
             self._drive.show()
         if self._validation is not None:
-            Stops.plan(self.model)
+            assert self._loan is not None
+            Stops.plan(self._loan)
         self._batches = 0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Note the losses of the updates since, and stop where there is reason to."""
-        self._batches += 1
+        if self._loan is None:
+            return
+        self._batches = (self._batches or 0) + 1
+        self._read()
+        if self._stop_reason != "out of data":
+            self.model.stop_training = True
+
+    def _read(self) -> None:
+        """Note the losses of the updates since."""
         done = self._reader.read()
         # Not always one after the other: where data of unknown length end, TensorFlow
         # counts an update that is not made.
@@ -280,8 +313,6 @@ class RangeTest(Recalled, keras.callbacks.Callback):
             lost = np.array([np.nan])
         for loss in lost[:1]:
             self._note(self._steps[-1] + 1 if self._steps else 0, float(loss), np.nan)
-        if self._stop_reason != "out of data":
-            self.model.stop_training = True
 
     def _note(self, step: int, loss: float, metric: float) -> None:
         """Add a step to the curve, until there is a reason to stop."""
@@ -300,7 +331,8 @@ class RangeTest(Recalled, keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Put the model back and read the curve."""
-        self._finish()
+        if self._to_put_back:
+            self._finish()
 
     def also_log_to(self, log_dir: str) -> None:
         """Write the result to another folder, too: a logger stands beside the test.
@@ -317,28 +349,33 @@ class RangeTest(Recalled, keras.callbacks.Callback):
 
         What was swept until then is in `.result`.
         """
-        if self._loan is not None:
-            self._stop_reason = "interrupted"
-            self._finish()
-        if self._snapshot is not None:  # kept for what callbacks write at the very end
-            self._snapshot.restore()
-            self._snapshot = None
+        with Uninterrupted():
+            if self._to_put_back:
+                self._stop_reason = "interrupted"
+                self._finish()
+            if self._snapshot is not None:  # over what callbacks do at the very end
+                self._snapshot.restore()
+                self._snapshot = None
 
     def _finish(self) -> None:
-        functions = self._functions
-        if functions is not None and not functions.fitting:
-            functions = None
-        try:
-            if self._loan is not None:
-                self._loan.close()
-        finally:
-            if self._snapshot is not None:
-                self._snapshot.restore()
-            if functions is not None and not Loan.borrowers(self.model):
-                functions.restore()
-            self._loan = self._functions = None
-            if not self.keep_snapshot:
-                self._snapshot = None
+        with Uninterrupted():
+            self._put_back()
+            self._conclude()
+
+    def _put_back(self) -> None:
+        """Put the model back; called again after an interruption, it does the rest."""
+        do_all(self._to_put_back)
+
+    def _leave(self) -> None:
+        """Keep nothing of the model's."""
+        self._loan = None
+        for borrowed in ("_reader", "_drive"):
+            self.__dict__.pop(borrowed, None)
+        if not self.keep_snapshot:
+            self._snapshot = None
+
+    def _conclude(self) -> None:
+        """Read the curve, and write it."""
         self.result = RangeTestResult.from_sweep(
             self.schedule.values(np.array(self._steps, np.int64)),
             self._losses,

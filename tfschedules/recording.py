@@ -56,6 +56,8 @@ class Recorder:
         self._last = -1
         self._latest: dict[str, np.ndarray] = {}  # values, by tag
         self._blocks = 1  # to be made between two writes
+        self._times: list[float] = []  # since the last one
+        self._rates: list[float] = []
         self.active = False
         self._note_drives()
         self._open(step)
@@ -77,10 +79,14 @@ class Recorder:
 
     def begin(self) -> None:
         """Record from here on: an epoch begins, or validation is over."""
-        self.active = True
         self._reader.skip()
-        self._times: list[float] = []
-        self._rates: list[float] = []
+        self._rates = []
+        self.go_on()
+        self.active = True
+
+    def go_on(self) -> None:
+        """Go on after steps that are not recorded."""
+        self._times, self._rates = [], self._rates[-1:]
         self._began, self._written_at = time.time(), time.monotonic()
 
     def start(self) -> None:

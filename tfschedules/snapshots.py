@@ -17,21 +17,21 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.arguments import Recalled
-from tfschedules.drive import Loan, Stops, drive_of, innermost, rate_of, updates
+from tfschedules.borrower import Borrower
+from tfschedules.drive import Drive, Stops, drive_of, innermost, rate_of, updates
 from tfschedules.schedules import Schedule
 
 _NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
 _PARTIAL = ".partial"  # a folder in the directory: what a killed process leaves behind
 
 
-class SnapshotEnsemble(Recalled, keras.callbacks.Callback):
+class SnapshotEnsemble(Borrower):
     """Keeps the model at the end of every cycle of the learning rate.
 
     After the last update before a restart (and after the last of the fit, if a cycle
@@ -96,15 +96,16 @@ class SnapshotEnsemble(Recalled, keras.callbacks.Callback):
                 f"Received: overwrite={overwrite!r}"
             )
         self.max_to_keep, self.overwrite = max_to_keep, overwrite
-        self._loan: Loan | None = None
+        self._drive: Drive | None = None  # in a fit
+
+    _of_a_fit: ClassVar[dict[str, Any]] = {**Borrower._of_a_fit, "_drive": None}
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch the training steps."""
-        self.on_train_end()
-        self._loan = Loan(self.model, self)
-        with self._loan.closed_on_error():
-            Stops.attach(self.model, self._loan, self._next_end, self._keep)
-        self._fit_begins = True
+        loan = self._borrow()
+        with loan.closed_on_error():
+            Stops.attach(self.model, loan, self._next_end, self._keep)
+        self._fit_begins = self._epoch_begins = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Plan anew: a schedule in epochs may have been resolved."""
@@ -114,19 +115,22 @@ class SnapshotEnsemble(Recalled, keras.callbacks.Callback):
         """Find the position and the cycles: every callback has begun by now."""
         if self._loan is None or not self._epoch_begins:
             return
+        self._check_on_loan()
         self._epoch_begins = False
         with self._loan.closed_on_error():
-            self._schedule, self._start = _schedule_of(self.model)
+            self._schedule, self._drive = _schedule_of(self.model)
             if self._fit_begins:
                 self._open(updates(self.model) - self._start)
                 self._fit_begins = False
-            Stops.plan(self.model)
+            Stops.plan(self._loan)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""
-        loan, self._loan = self._loan, None
-        if loan is not None:
-            loan.close()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        super()._give_back()
+        self._drive = None
 
     @staticmethod
     def load(
@@ -162,6 +166,11 @@ class SnapshotEnsemble(Recalled, keras.callbacks.Callback):
             _check_whole(snapshot.path)
         arguments = {"compile": False, **arguments}
         return Ensemble([keras.saving.load_model(s.path, **arguments) for s in found])
+
+    @property
+    def _start(self) -> int:
+        """The optimizer's count of updates at the schedule's step 0."""
+        return 0 if self._drive is None else self._drive.start
 
     def _next_end(self, made: int) -> int | None:
         end = self._schedule.cycles(max(made - self._start, 0)).next_end
@@ -249,13 +258,13 @@ def _mean(*arrays: np.ndarray) -> np.ndarray:
     return mean.astype(dtype) if keras.backend.is_float_dtype(str(dtype)) else mean
 
 
-def _schedule_of(model: keras.Model) -> tuple[Schedule, int]:
-    """The schedule of the learning rate, and the count of updates at its step 0."""
+def _schedule_of(model: keras.Model) -> tuple[Schedule, Drive | None]:
+    """The schedule of the learning rate, and what drives it, if it is a callback."""
     optimizer = innermost(model.optimizer)
     drive = drive_of(optimizer, "learning_rate")
     schedule = rate_of(model) if drive is None else drive.schedule
     if isinstance(schedule, Schedule) and schedule.cycles(0) != (0, None):
-        return schedule, 0 if drive is None else drive.start
+        return schedule, drive
     has = repr(schedule) if drive is not None or callable(schedule) else "a fixed rate"
     raise ValueError(
         "SnapshotEnsemble keeps the model at the end of each cycle of the learning "

@@ -14,7 +14,6 @@ import inspect
 import itertools
 import os
 import pickle
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,10 +24,12 @@ import keras
 
 from tfschedules import checks
 from tfschedules.drive import (
+    AtTheEnd,
     Generators,
     Unbuilt,
     Unsaved,
     check_compiled,
+    fits_running,
     has_weights,
     innermost,
     is_first_process,
@@ -173,11 +174,12 @@ class Sweeps:
         `others` are those of `RangeTest` and of `fit`.
         """
         check_compiled(model)
-        if _is_in_fit(model):
+        if fits_running(model):
             raise ValueError(
                 "A range test makes a fit of its own, and cannot run inside another "
-                f"one of the same model. Received: {model.name!r} in `fit`. Call "
-                "find_learning_rate before it, or between two."
+                "one of the same model, or beside it in another thread. Received: "
+                f"{model.name!r} in `fit`. Call find_learning_rate before it, or "
+                "between two."
             )
         test = {name: others.pop(name) for name in _OF_A_TEST & others.keys()}
         for reserved in _RESERVED & others.keys():
@@ -211,14 +213,17 @@ class Sweeps:
 
     def make(self) -> None:
         """Make them here, one after the other, and put the model back."""
+        put_back = self._put_back
         with self._built():
-            try:
+            # Three times: Ctrl-C may end one of them, and then another.
+            with AtTheEnd(put_back), AtTheEnd(put_back), AtTheEnd(put_back):
                 for number, test in enumerate(self._tests):
                     self._job.run(number, test, show_progress=self._verbose)
-            finally:
-                for test in self._tests:
-                    test.restore()
         self._finish([test.result for test in self._tests if test.result is not None])
+
+    def _put_back(self) -> None:
+        for test in self._tests:
+            test.restore()
 
     def _finish(self, results: Sequence[RangeTestResult]) -> None:
         """Take the sweeps' results together, and write them."""
@@ -237,18 +242,20 @@ class Sweeps:
         model = self._job.model
         history, unbuilt = getattr(model, "history", None), Unbuilt(model)
         generators = Generators()
-        try:
-            if not has_weights(model):
-                _build(model, self._job.source.first(), self._job.batch_size)
-                generators = Generators()  # as they are when a fit has built it
-            yield
-        finally:
+
+        def give_back() -> None:
             unbuilt.restore()
             model.history = history
             generators.restore()
             if self._run_dir is not None:  # a run that has not come to be
                 with contextlib.suppress(OSError):
                     Path(self._run_dir).rmdir()
+
+        with AtTheEnd(give_back), AtTheEnd(give_back), AtTheEnd(give_back):
+            if not has_weights(model):
+                _build(model, self._job.source.first(), self._job.batch_size)
+                generators = Generators()  # as they are when a fit has built it
+            yield
 
     @staticmethod
     def make_elsewhere(asked: Sequence[Sweeps], executor: Any) -> None:
@@ -320,15 +327,6 @@ def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> 
         # One with a train step of its own may have no loss to evaluate, and was built.
         if not has_weights(model):
             raise
-
-
-def _is_in_fit(model: keras.Model) -> bool:
-    """Whether a callback of a fit of the model's has called: Keras keeps no note."""
-    frame = sys._getframe()
-    while (frame := frame.f_back) is not None:  # type: ignore[assignment]
-        if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is model:
-            return True
-    return False
 
 
 class _Progress(keras.callbacks.Callback):

@@ -6,12 +6,10 @@ Howard & Ruder 2018, "Universal Language Model Fine-tuning", section 3.3.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-import keras
+from typing import Any, ClassVar
 
 from tfschedules import checks
-from tfschedules.arguments import Recalled
+from tfschedules.borrower import Borrower
 from tfschedules.drive import (
     Freezer,
     Loan,
@@ -24,7 +22,7 @@ from tfschedules.groups import LayerGroup, assign, check_groups, memberships
 from tfschedules.position import note_end, resumed_position, updates_in_epoch
 
 
-class GradualUnfreezing(Recalled, keras.callbacks.Callback):
+class GradualUnfreezing(Borrower):
     """Trains the last group first, and adds the one before it every so many epochs.
 
     The groups go from the input to the output, as `discriminative_groups` makes them.
@@ -86,9 +84,16 @@ class GradualUnfreezing(Recalled, keras.callbacks.Callback):
         self.batch_norm = checks.choice(
             "batch_norm", batch_norm, ["frozen", "updating"]
         )
-        self._loan: Loan | None = None
         self._freezer: Freezer | None = None
         self._begun = False
+
+    _of_a_fit: ClassVar[dict[str, Any]] = {
+        **Borrower._of_a_fit,
+        "_freezer": None,
+        "_begun": False,
+        "_weights": [],
+        "_layers": [],
+    }
 
     @property
     def frozen_groups(self) -> list[str]:
@@ -99,20 +104,19 @@ class GradualUnfreezing(Recalled, keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Find the groups' weights and layers."""
-        self._give_back()
         self._check_model()
         weights = list(self.model.trainable_variables)
         numbers = [n for n in assign(self.groups, weights) if n is not None]
         self._check_known(weights, numbers)
-        self._weights = list(zip(weights, numbers, strict=True))
-        self._layers = self._layers_to_calm()
-        self._loan, self._begun = Loan(self.model, borrower=self), False
-        with self._loan.closed_on_error():
-            self._freezer = Freezer(self.model, self._loan)
+        loan, self._begun = self._borrow(), False
+        with loan.closed_on_error():
+            self._weights = list(zip(weights, numbers, strict=True))
+            self._layers = self._layers_to_calm()
+            self._freezer = Freezer(self.model, loan)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Freeze what is not to be trained in this epoch."""
-        if self._freezer is None:
+        if not self._check_on_loan() or self._freezer is None:
             return
         self._epoch = epoch
         if not self._begun:  # a resumed state is loaded by now
@@ -124,15 +128,22 @@ class GradualUnfreezing(Recalled, keras.callbacks.Callback):
             [layer for layer, number in self._layers if number < first],
         )
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Refuse a loop that tells no epochs: nothing would be frozen in it."""
+        if self._freezer is not None and not self._begun:
+            raise RuntimeError(
+                "GradualUnfreezing goes by epochs, and this loop has none: call "
+                "callbacks.on_epoch_begin(epoch) before the first batch of each."
+            )
+
     def on_train_end(self, logs: Any = None) -> None:
         """Make everything trainable again."""
         note_end(self.model)
         self._give_back()
 
     def _give_back(self) -> None:
-        if self._loan is not None:
-            self._loan.close()
-        self._loan = self._freezer = None
+        super()._give_back()
+        self._freezer, self._weights, self._layers = None, [], []
 
     def _frozen_at(self, epoch: int) -> int:
         """How many groups, from the first, are frozen in `epoch`."""
@@ -167,7 +178,8 @@ class GradualUnfreezing(Recalled, keras.callbacks.Callback):
                 "call it once, or model.build(shape)."
             )
         others = Loan.borrowers(self.model)
-        if any(isinstance(other, GradualUnfreezing) for other in others):
+        two = [o for o in others if isinstance(o, GradualUnfreezing) and o is not self]
+        if two:
             raise ValueError(
                 "A fit has one GradualUnfreezing, and this one has two: what is frozen "
                 "would be decided twice. (fine_tune makes one itself.)"

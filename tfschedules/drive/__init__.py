@@ -5,11 +5,12 @@ the compiled step; `split` gives each part of the weights a rate of its own; `fr
 leaves some out; `losses` keeps every batch's own loss, of all `replicas`; `snapshot`
 puts a model back to the bit; `unsaved` is what a copy of one lacks; `between` shows it
 right after an update; `loan` gives back what was borrowed, also after an interrupted
-fit.
+fit; `turns` tells the steps of a fit from those of others.
 """
 
 from tfschedules.drive.between import Stops, after_steps
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
+from tfschedules.drive.frames import fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
@@ -27,9 +28,11 @@ from tfschedules.drive.state import (
     updates,
     value_of,
 )
+from tfschedules.drive.tidying import AtTheEnd, Uninterrupted, do_all
 from tfschedules.drive.unsaved import Unsaved
 
 __all__ = [
+    "AtTheEnd",
     "Drive",
     "Freezer",
     "Functions",
@@ -41,12 +44,15 @@ __all__ = [
     "StepReader",
     "Stops",
     "Unbuilt",
+    "Uninterrupted",
     "Unsaved",
     "after_steps",
     "batches_made",
     "block_of",
     "check_compiled",
+    "do_all",
     "drive_of",
+    "fits_running",
     "grows",
     "has_weights",
     "hyperparameters_of",

@@ -10,13 +10,19 @@ compiled step, so that it computes the same to the bit.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
-from tfschedules.drive.loan import Loan, _set
-from tfschedules.drive.state import batches_made, innermost, value_of
+from tfschedules.drive.loan import Loan
+from tfschedules.drive.state import (
+    KINDS,
+    batches_in,
+    innermost,
+    note_state,
+)
+from tfschedules.drive.turns import Turns
 
 
 @dataclasses.dataclass(eq=False)
@@ -46,22 +52,24 @@ class Stops:
             NotImplementedError: On torch.
             ValueError: If the model makes its train function in a way of its own.
         """
+        if keras.backend.backend() == "torch":
+            raise NotImplementedError(
+                "To see a model between two steps, as for `validation_data` or "
+                "snapshots, takes the TensorFlow or the JAX backend: Keras's "
+                "trainer on torch makes its steps in another way. A range test "
+                "reads the training batches there."
+            )
         stops = cls(next_after, see)
-        maker = vars(model).get("_make_function")
-        if not isinstance(maker, _Maker):
-            maker = _Maker(model)
-            _set(model, "_make_function", maker)
-        maker.all_stops.append(stops)
-        loan.undo_with(lambda: maker.remove(stops))
+        turns = loan.turns
+        watch = turns.watch
+        if watch is None:
+            watch = _Watch(model)
+        loan.undo_with(lambda: watch.remove(stops, turns))
+        watch.all_stops.append(stops)
+        turns.watch = watch
+        loan.around_others(lambda: None, watch.begin_anew)
         loan.retrace()
-        if not isinstance(model.train_function, _Stepwise):
-            if keras.backend.backend() == "torch":
-                raise NotImplementedError(
-                    "To see a model between two steps, as for `validation_data` or "
-                    "snapshots, takes the TensorFlow or the JAX backend: Keras's "
-                    "trainer on torch makes its steps in another way. A range test "
-                    "reads the training batches there."
-                )
+        if not isinstance(turns.driven, _Stepwise):
             raise ValueError(
                 "The training steps of this model cannot be watched: it has a "
                 f"`make_train_function` of its own. Received: {type(model).__name__}, "
@@ -70,15 +78,13 @@ class Stops:
         return stops
 
     @staticmethod
-    def plan(model: keras.Model) -> None:
+    def plan(loan: Loan) -> None:
         """Count anew; to be called before an epoch's first step."""
-        maker = vars(model)["_make_function"]
-        maker.batches = batches_made(model)
-        maker.aimed = False  # in the first step: then all who watch have their plans
+        loan.turns.watch.begin_anew()
 
 
-class _Maker:
-    """In place of `model._make_function` while somebody watches."""
+class _Watch:
+    """Makes the train function of a model stop where somebody wants to see it."""
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
@@ -87,28 +93,33 @@ class _Maker:
         self.stop: int | None = None
         self.aimed = True
 
-    def __call__(self, step_function: Any, *args: Any, **kwargs: Any) -> Any:
-        function = type(self.model)._make_function(
-            self.model, step_function, *args, **kwargs
-        )
-        plain = getattr(step_function, "__wrapped__", step_function)  # under JAX's jit
-        if plain == self.model.train_step:
-            return _Stepwise(self, function)
-        return function
+    def __call__(self, function: Any) -> _Stepwise:
+        return _Stepwise(self, function)
 
-    def remove(self, stops: Stops) -> None:
-        """Let go of the model with the last who watches."""
-        self.all_stops.remove(stops)
+    def begin_anew(self, batches: int = 0) -> None:
+        """Count anew in the next step: then all who watch have their plans."""
+        self.aimed = False
+
+    def remove(self, stops: Stops, turns: Turns) -> None:
+        """Somebody watches no more; a second time does nothing."""
+        if stops in self.all_stops:
+            self.all_stops.remove(stops)
         if not self.all_stops:
-            delattr(self.model, "_make_function")
+            turns.watch = None
 
     @property
     def accumulation(self) -> int:
         """Batches to an update."""
         return innermost(self.model.optimizer).gradient_accumulation_steps or 1
 
-    def aim(self) -> None:
-        """Find the count of batches at which to stop next."""
+    def aim(self, state: Sequence[Any] = ()) -> None:
+        """Find the count of batches at which to stop next.
+
+        Args:
+            state: JAX's state, to count anew where that is asked for.
+        """
+        if not self.aimed:
+            self.batches = batches_in(self.model, state[0] if state else None)
         made = self.batches // self.accumulation
         coming = [stops.next_after(made) for stops in self.all_stops]
         known = [update for update in coming if update is not None]
@@ -120,7 +131,7 @@ class _Maker:
         self.batches += 1
         if self.stop is None or self.batches < self.stop:
             return state
-        self.batches = _batches(self.model, state)
+        self.batches = batches_in(self.model, state[0] if state else None)
         if self.batches < self.stop:
             return state
         update = self.stop // self.accumulation
@@ -139,17 +150,17 @@ class _Maker:
 class _Stepwise:
     """In place of `model.train_function`: in single steps where somebody looks."""
 
-    maker: _Maker
+    watch: _Watch
     function: Any
 
     def __call__(self, *state_and_iterator: Any) -> Any:
-        maker, block = self.maker, self.maker.model.steps_per_execution
-        if not maker.aimed:
-            maker.aim()
-        if maker.stop is None or maker.batches + block < maker.stop:
-            maker.batches += block
-            return self.function(*state_and_iterator)
+        watch, block = self.watch, self.watch.model.steps_per_execution
         *before, iterator = state_and_iterator
+        if not watch.aimed:
+            watch.aim(before)
+        if watch.stop is None or watch.batches + block < watch.stop:
+            watch.batches += block
+            return self.function(*state_and_iterator)
         state, result = tuple(before), None
         for _ in range(block):
             if block > 1:
@@ -163,41 +174,22 @@ class _Stepwise:
                 single = iterator
             result = self.function(*state, single)
             if state:  # JAX
-                state = maker.stepped(result[1:])
+                state = watch.stepped(result[1:])
                 result = (result[0], *state)
             else:
-                maker.stepped(state)
+                watch.stepped(state)
         return result
-
-
-def _batches(model: keras.Model, state: tuple[Any, ...]) -> int:
-    counter = innermost(model.optimizer)._iterations
-    if not state:
-        return int(value_of(counter))
-    for variable, array in zip(model.optimizer.variables, state[0][2], strict=True):
-        if variable is counter:
-            return int(array)
-    raise AssertionError("unreachable: an optimizer tracks its own counter")
-
-
-_KINDS = (
-    "trainable_variables",
-    "non_trainable_variables",
-    "optimizer_variables",
-    "metrics_variables",
-)
 
 
 def _into_variables(model: keras.Model, state: tuple[Any, ...]) -> None:
     """Put JAX's state into the variables."""
-    model._jax_state = dict(zip(_KINDS, state[0], strict=True))
-    model._jax_state_synced = False
+    note_state(model, state[0])
     model.jax_state_sync()
 
 
 def _out_of_variables(model: keras.Model) -> tuple[Any, ...]:
     """Take JAX's state out of the variables: an evaluation may have replaced it."""
-    everything = dict.fromkeys(_KINDS, True)
+    everything = dict.fromkeys(KINDS, True)
     state = model._get_jax_state(**everything, purge_model_variables=True)
     model._jax_state_synced = False
     return (state,)

@@ -9,16 +9,16 @@ no Python at all. Variables, config and Python attributes stay as they were.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.loan import Loan
 from tfschedules.drive.state import innermost, updates, value_of
-from tfschedules.drive.traced import Traced, traced
+from tfschedules.drive.traced import Traced
+from tfschedules.drive.wheel import Wheel
 from tfschedules.schedules import Schedule
 
 # Numbers that shape the program rather than the update, and the rate, a variable.
@@ -108,7 +108,6 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
     )
 
 
-@dataclasses.dataclass(eq=False)
 class Drive:
     """One schedule on one hyperparameter of one optimizer.
 
@@ -116,16 +115,20 @@ class Drive:
         model: Whose fit it is.
         optimizer: The innermost optimizer.
         attribute: The optimizer's name for the hyperparameter.
-        schedule: The value as a function of the updates since `start`.
-        start: The optimizer's count of updates at the schedule's step 0. It is baked
-            in when the update is traced, and may be set until then.
     """
 
-    model: keras.Model
-    optimizer: Any
-    attribute: str
-    schedule: Schedule
-    start: int = 0
+    def __init__(
+        self,
+        model: keras.Model,
+        loan: Loan,
+        optimizer: Any,
+        attribute: str,
+        schedule: Schedule,
+    ) -> None:
+        self.model, self.optimizer, self.attribute = model, optimizer, attribute
+        self._loan, self._schedule, self._first = loan, schedule, 0
+        self.entered = False  # whether an update, or its trace, has come here
+        self.alive: Any = None  # a variable, for a trace that outlives the drive
 
     @classmethod
     def attach(
@@ -140,13 +143,10 @@ class Drive:
                 it already.
         """
         optimizer = innermost(model.optimizer)
-        wheel = vars(optimizer).get("apply")
-        if isinstance(wheel, _Wheel):  # left by an interrupted fit of another model
-            for drive in wheel.drives[:]:
-                if drive.model is not model:
-                    drive.detach()
-            wheel = vars(optimizer).get("apply")
-        driven = wheel.drives if isinstance(wheel, _Wheel) else []
+        driven = Wheel.drives_on(optimizer)
+        for other in [drive for drive in driven if drive.model is not model]:
+            other._loan.turns.end_if_over()  # left by an interrupted fit
+        driven = Wheel.drives_on(optimizer)
         drives: list[Drive] = []
         for name, schedule in schedules.items():
             attribute = attribute_of(optimizer, name)
@@ -154,27 +154,71 @@ class Drive:
                 raise ValueError(
                     f"The hyperparameter {attribute!r} of {type(optimizer).__name__} "
                     "is driven already: give one schedule for it, in one callback. (A "
-                    "RangeTest drives the rate, too.)"
+                    "RangeTest drives the rate, too; and so may the fit of another "
+                    "model with the same optimizer.)"
                 )
             # An error in it comes now, and not in a step, where JAX has the weights.
             schedule(0)
-            drives.append(cls(model, optimizer, attribute, schedule))
-        if not isinstance(wheel, _Wheel):
-            wheel = _Wheel(optimizer)
-            _set(optimizer, "apply", wheel)
+            drives.append(cls(model, loan, optimizer, attribute, schedule))
         for drive in drives:
-            wheel.drives.append(drive)
             loan.undo_with(drive.detach)
+            Wheel.take(optimizer, drive)
         loan.retrace()
         return drives
 
     def detach(self) -> None:
         """Give the hyperparameter back; a second time does nothing."""
-        wheel = vars(self.optimizer).get("apply")
-        if isinstance(wheel, _Wheel) and self in wheel.drives:
-            wheel.drives.remove(self)
-            if not wheel.drives:
-                wheel.take_off()
+        if self.alive is not None:
+            self.alive.assign(False)
+        Wheel.let_go(self.optimizer, self)
+
+    @property
+    def schedule(self) -> Schedule:
+        """The value as a function of the updates since `start`; it may be set."""
+        return self._schedule
+
+    @schedule.setter
+    def schedule(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._loan.retrace()
+
+    @property
+    def start(self) -> int:
+        """The optimizer's count of updates at the schedule's step 0; it may be set.
+
+        Updates of others, made during the fit, are none of the schedule's: each moves
+        it on by one.
+        """
+        return self._first + self._loan.turns.shift
+
+    @start.setter
+    def start(self, start: int) -> None:
+        self._first = start - self._loan.turns.shift
+        self._loan.retrace()
+
+    @property
+    def resting(self) -> bool:
+        """Whether a step is being made that is none of the fit's."""
+        return self._loan.turns.resting
+
+    @property
+    def stepping(self) -> bool:
+        """Whether a step of the fit is being made."""
+        return self._loan.turns.stepping
+
+    def position(self, made: Any) -> Any:
+        """The schedule's step in an update, as a tensor.
+
+        Args:
+            made: The optimizer's count before the update, as a tensor.
+        """
+        shift = self._loan.turns.shift_now()
+        return made - keras.ops.cast(shift, made.dtype) - self._first
+
+    @property
+    def made(self) -> int:
+        """How many updates the optimizer has made, without those of others."""
+        return updates(self.model) - self._loan.turns.shift
 
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.
@@ -185,7 +229,7 @@ class Drive:
         """
         if self.attribute != "learning_rate":
             return None
-        made = updates(self.model) - self.start
+        made = self.made - self._first
         # In float32, as in the step: a function of the user's may cancel there.
         left = [float(self.schedule(max(step, 0))) for step in (made - 1, made)]
         now = float(value_of(self.optimizer._learning_rate))
@@ -196,56 +240,13 @@ class Drive:
     def show(self) -> None:
         """Let readers of the live rate see what the next update will use."""
         if self.attribute == "learning_rate":
-            made = updates(self.model)
-            value = self.schedule.values([made - self.start])[0]
+            value = self.schedule.values([self.made - self._first])[0]
             self.optimizer.learning_rate = float(value)
 
 
 def drive_of(optimizer: Any, attribute: str) -> Drive | None:
     """The drive on a hyperparameter of `optimizer` now, if there is one."""
-    wheel = vars(innermost(optimizer)).get("apply")
-    if isinstance(wheel, _Wheel):
-        for drive in wheel.drives:
-            if drive.attribute == attribute:
-                return drive
+    for drive in Wheel.drives_on(innermost(optimizer)):
+        if drive.attribute == attribute:
+            return drive
     return None
-
-
-class _Wheel:
-    """In place of `optimizer.apply` while something drives the optimizer."""
-
-    def __init__(self, optimizer: Any) -> None:
-        self.optimizer = optimizer
-        self.previous = vars(optimizer).get("apply")
-        self.apply = optimizer.apply
-        self.drives: list[Drive] = []
-        # Replicas run this in turns: what to put back is noted here, not at entry.
-        self.python_values: dict[str, float] = {}
-
-    def take_off(self) -> None:
-        """Give the optimizer its own `apply` again."""
-        if self.previous is None:
-            object.__delattr__(self.optimizer, "apply")
-        else:
-            _set(self.optimizer, "apply", self.previous)
-
-    def __call__(self, grads: Any, trainable_variables: Any = None) -> None:
-        optimizer = self.optimizer
-        made = keras.ops.convert_to_tensor(optimizer.iterations)
-        python_values = self.python_values
-        try:
-            for drive in self.drives:
-                value = drive.schedule(made - drive.start)
-                if drive.attribute == "learning_rate":
-                    rate = optimizer._learning_rate
-                    rate.assign(keras.ops.cast(value, rate.dtype))
-                    continue
-                now = getattr(optimizer, drive.attribute)
-                if not isinstance(now, Traced):
-                    python_values[drive.attribute] = now
-                like = python_values[drive.attribute]
-                _set(optimizer, drive.attribute, traced(like, value))
-            self.apply(grads, trainable_variables)
-        finally:
-            for attribute, value in python_values.items():
-                _set(optimizer, attribute, value)

@@ -19,9 +19,11 @@ from typing import Any
 
 import keras
 
-from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.loan import Loan
 from tfschedules.drive.split import Split
 from tfschedules.drive.state import batches_made, innermost, value_of
+from tfschedules.drive.turns import forget
 
 
 class Freezer:
@@ -32,12 +34,14 @@ class Freezer:
         self._model, self._loan = model, loan
         self._optimizer = innermost(model.optimizer)
         self._frozen: dict[int, Any] = {}  # by position in the optimizer
-        self._calm: dict[int, tuple[Any, Any]] = {}
+        self._calm: dict[int, InPlace] = {}
         self._since = 0
         self._averaged = 0
         self._latest = 0  # the count when the missed batches were last noted
         self._missed: dict[int, int] = {}
         self._before: dict[int, int] = {}
+        self._caught_up: list[tuple[Any, Any]] = []  # averages, and their new values
+        self._put_back: bool | None = None  # whether a range test has, at the end
         self._put_averages = self._optimizer.finalize_variable_values
         optimizer = self._optimizer
         loan.borrow(optimizer, "finalize_variable_values", self._finalize)
@@ -60,11 +64,12 @@ class Freezer:
                 missed some in earlier fits, and these are added.
         """
         split = Split.of(self._optimizer)
+        split.trains(self._model)
         self._since = since
         self._averaged = self._latest = batches_made(self._model)
         self._missed = dict(split.missed) if missed is None else {}
         if missed is not None:
-            split.missed = missed
+            split.set_missed(missed)
         self._before = dict(split.missed)
 
     def freeze(self, weights: Iterable[Any], calm: Iterable[Any]) -> None:
@@ -82,18 +87,22 @@ class Freezer:
         if frozen.keys() == self._frozen.keys() and layers.keys() == self._calm.keys():
             return
         self._thaw(self._frozen.keys() - frozen.keys())
+        self._frozen = frozen
         for weight in frozen.values():
             weight.trainable = False
-        self._frozen = frozen
         if batches_made(self._model) == 0:
-            self._average(left=0.0)
+            self._caught_up = self._averages(left=0.0)
+            self._assign_averages()
         for key in self._calm.keys() - layers.keys():
             self._excite(key)
         for key in layers.keys() - self._calm.keys():
             layer = layers[key]
-            self._calm[key] = (layer, vars(layer).get("call"))
-            _set(layer, "call", _as_in_inference(layer.call))
-        self._loan.retrace()
+            place = InPlace(layer, "call", _as_in_inference(layer.call))
+            self._calm[key] = place
+            place.take()
+        # Tests and predictions, too: JAX's know weights by their place among those that
+        # are trainable, and those that are not.
+        self._loan.retrace(everything=True)
 
     def _thaw(self, positions: Iterable[int]) -> None:
         made = batches_made(self._model)
@@ -105,21 +114,22 @@ class Freezer:
             self._frozen[position].trainable = True
 
     def _excite(self, key: int) -> None:
-        layer, before = self._calm.pop(key)
-        if before is None:
-            object.__delattr__(layer, "call")
-        else:
-            _set(layer, "call", before)
+        self._calm[key].give_back()
+        del self._calm[key]
 
     def _end(self) -> None:
+        """Thaw everything; a second time, as after an interruption, does the rest."""
+        if self._put_back is None:
+            self._put_back = batches_made(self._model) < self._latest
         if self._frozen or self._latest:
-            put_back = batches_made(self._model) < self._latest
             self._thaw(list(self._frozen))
-            if put_back:  # by a range test, to before this fit
-                Split.of(self._optimizer).missed = self._before
+            if self._put_back:  # by a range test, to before this fit
+                Split.of(self._optimizer).set_missed(self._before)
         self._frozen = {}
         for key in list(self._calm):
             self._excite(key)
+        self._loan.retrace(everything=True)
+        forget(self._model)  # what was traced before knows nothing of batches missed
 
     def _stateless_apply(
         self, optimizer_variables: Any, grads: Any, trainable_variables: Any
@@ -134,17 +144,17 @@ class Freezer:
             *zip(optimizer.variables, optimizer_variables, strict=True),
         ]
         with keras.StatelessScope(state_mapping=pairs) as scope:
-            _set(optimizer, "_trainable_variables", given)
+            set_behind(optimizer, "_trainable_variables", given)
             if averages is not None:
                 index = optimizer._get_variable_index
                 those = [averages[index(weight)] for weight in given]
-                _set(optimizer, "_model_variables_moving_average", those)
+                set_behind(optimizer, "_model_variables_moving_average", those)
             try:
                 optimizer.apply(grads, given)
             finally:
-                _set(optimizer, "_trainable_variables", everything)
+                set_behind(optimizer, "_trainable_variables", everything)
                 if averages is not None:
-                    _set(optimizer, "_model_variables_moving_average", averages)
+                    set_behind(optimizer, "_model_variables_moving_average", averages)
             return (
                 [scope.get_current_value(variable) for variable in given],
                 [scope.get_current_value(v) for v in optimizer.variables],
@@ -152,12 +162,19 @@ class Freezer:
 
     def _catch_up(self, made: int) -> None:
         """Bring averages of frozen weights up to date."""
-        before, self._averaged = self._averaged, made
-        if self._optimizer.use_ema and made > before:
-            self._average(self._optimizer.ema_momentum ** (made - before))
+        if self._optimizer.use_ema and made > self._averaged and not self._caught_up:
+            left = self._optimizer.ema_momentum ** (made - self._averaged)
+            self._caught_up = self._averages(left)
+        self._assign_averages()
+        self._averaged = made
 
-    def _average(self, left: float) -> None:
-        """Move averages of frozen weights on, where the steps have not.
+    def _assign_averages(self) -> None:
+        for average, value in self._caught_up:
+            average.assign(value)
+        self._caught_up = []
+
+    def _averages(self, left: float) -> list[tuple[Any, Any]]:
+        """Averages of frozen weights moved on, where the steps have not.
 
         JAX's step knows only the weights that are trained. An average a of a weight w
         that stands still goes on as a ← m·a + (1−m)·w, in the very first step with
@@ -165,12 +182,15 @@ class Freezer:
         """
         optimizer = self._optimizer
         if keras.backend.backend() != "jax" or not optimizer.use_ema:
-            return
+            return []
+        moved = []
         for position, weight in self._frozen.items():
             average = optimizer._model_variables_moving_average[position]
             if average is not None:
                 old, now = value_of(average), value_of(weight)
-                average.assign(now + left * (old - now))  # to the bit if they are equal
+                value = now + left * (old - now)  # to the bit if they are equal
+                moved.append((average, value))
+        return moved
 
 
 def _as_in_inference(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,35 +8,51 @@ from typing import Any
 
 import keras
 
+from tfschedules.drive.attributes import InPlace
+from tfschedules.drive.insides import check_insides
+from tfschedules.drive.tidying import Uninterrupted, do_all
+from tfschedules.drive.turns import Turns
+
 
 class Loan:
     """A list of what to undo when a fit is over, however it ends.
 
-    An exception in `fit` skips `on_train_end`. So a loan also watches for the next use
-    of the model: `fit` and `train_on_batch` begin with `make_train_function`, which
-    gives back whatever an interrupted fit has left and only then goes on. So does
-    `compile`, as a new optimizer has to find every weight that is to be trained.
+    An exception in `fit` skips `on_train_end`. So where a fit has died that had
+    something on loan, the next use of the model gives it back: `fit` and
+    `train_on_batch` begin with `make_train_function`, which `Turns` stands in for, as
+    for `compile`. A fit that is still running keeps what it has.
 
-    The train function may be traced already, and tracing is when borrowed things are
-    seen: it is made anew after borrowing, and dropped after giving back.
+    Attributes:
+        borrower: Who has borrowed, if it can be asked for.
+        closed: Why it was closed by somebody else, if it was.
     """
 
     def __init__(self, model: keras.Model, borrower: Any = None) -> None:
-        """Begin a loan on `model`, in `on_train_begin`; `borrower` can be asked for."""
-        self._model = model
-        self._borrower = borrower
-        self._undo = contextlib.ExitStack()
-        guard = vars(model).get("make_train_function")
-        if not isinstance(guard, _Guard):
-            guard = _Guard(model)
-        guard.loans.append(self)
+        """Begin a loan on `model`, in `on_train_begin`.
+
+        Raises:
+            RuntimeError: If another fit of the model has something on loan, or Keras
+                is not as this package knows it.
+        """
+        check_insides(model)
+        self.model, self.borrower = model, borrower
+        self.closed: str | None = None
+        self._undo: list[Callable[[], None]] = []
+        self._before: list[Callable[[], None]] = []
+        self._after: list[Callable[[int], None]] = []
+        what = type(borrower).__name__ if borrower is not None else "This callback"
+        self.turns = Turns.borrow(model, self, what)
 
     @staticmethod
     def borrowers(model: keras.Model) -> list[Any]:
         """Who has something of `model` on loan now."""
-        guard = vars(model).get("make_train_function")
-        loans = guard.loans if isinstance(guard, _Guard) else []
-        return [loan._borrower for loan in loans]
+        turns = Turns.at(model)
+        return [] if turns is None else [loan.borrower for loan in turns.loans]
+
+    @property
+    def in_progress(self) -> bool:
+        """Whether it is that of a fit that is running; of a loop nobody knows."""
+        return self in self.turns.loans and self.turns.in_fit
 
     @contextlib.contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -49,27 +65,61 @@ class Loan:
 
     def borrow(self, owner: Any, name: str, replacement: Any) -> None:
         """Put `replacement` in the place of an attribute until the loan is closed."""
-        self.undo_with(_in_place_of(owner, name, replacement))
+        place = InPlace(owner, name, replacement)
+        self.undo_with(place.give_back)
+        place.take()
 
     def undo_with(self, action: Callable[[], None]) -> None:
-        """Add an action to be done at the end; the last added is done first."""
-        self._undo.callback(action)
+        """Add an action to be done at the end; the last added is done first.
 
-    def retrace(self) -> None:
-        """Make the train function anew, so that it sees what was borrowed."""
-        self._model.make_train_function(force=True)
+        It may be called before there is anything to undo, and once more after that.
+        """
+        self._undo.append(action)
 
-    def close(self) -> None:
-        """Give everything back; a second time does nothing."""
-        try:
-            self._undo.close()  # all of it, also where some of it raises
-        finally:
-            guard = vars(self._model).get("make_train_function")
-            if isinstance(guard, _Guard) and self in guard.loans:
-                guard.loans.remove(self)
-                self._model.train_function = None
-                if not guard.loans:
-                    guard.take_down()
+    def around_others(
+        self, before: Callable[[], None], after: Callable[[int], None]
+    ) -> None:
+        """Call something around the steps that others make during the fit.
+
+        Args:
+            before: Before the first of them, when all updates can still be read.
+            after: After each call, with the number of batches that went by.
+        """
+        self._before.append(before)
+        self._after.append(after)
+
+    def before_others(self) -> None:
+        """Somebody else is about to make steps."""
+        for action in self._before:
+            action()
+
+    def after_others(self, batches: int) -> None:
+        """Somebody else has made steps."""
+        for action in self._after:
+            action(batches)
+
+    def retrace(self, *, everything: bool = False) -> None:
+        """Make the train function anew, so that it sees what has changed.
+
+        Args:
+            everything: Also the functions for tests and predictions.
+        """
+        self.turns.renew(everything=everything)
+
+    def close(self, why: str | None = None) -> None:
+        """Give everything back; a second time does nothing.
+
+        Args:
+            why: Why somebody else closes it.
+        """
+        with Uninterrupted():
+            if self._undo or self in self.turns.loans:
+                self.closed = self.closed or why
+            try:
+                do_all(self._undo)
+            finally:
+                if not self._undo:
+                    self.turns.give_up(self)
 
 
 class Functions:
@@ -81,68 +131,17 @@ class Functions:
 
     def __init__(self, model: keras.Model) -> None:
         """Note them, and have tests traced anew for the time of the loan."""
-        self._model, self._optimizer = model, model.optimizer
+        self._model = model
+        self._compiled = self._made_by_compile()
         self._train, self._test = model.train_function, model.test_function
         model.test_function = None
 
-    @property
-    def fitting(self) -> bool:
-        """Whether the model has not been compiled anew; to be asked within the loan."""
-        model = self._model
-        return model.optimizer is self._optimizer and model.train_function is not None
+    def _made_by_compile(self) -> list[Any]:
+        return [self._model.optimizer, self._model._loss_tracker]
 
     def restore(self) -> None:
-        """Put them back."""
-        self._model.train_function = self._train
-        self._model.test_function = self._test
-
-
-class _Guard:
-    """In place of `model.make_train_function` while something is on loan."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self.original = model.make_train_function
-        self.original_compile = model.compile
-        self.loans: list[Loan] = []
-        self._give_back = [
-            _in_place_of(model, "make_train_function", self),
-            _in_place_of(model, "compile", self.compile),
-        ]
-
-    def __call__(self, force: bool = False) -> Any:
-        if not force:  # a fit begins; with force, one in progress is traced anew
-            self._close_all()
-        return self.original(force)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        self._close_all()
-        self.original_compile(*args, **kwargs)
-
-    def _close_all(self) -> None:
-        for loan in reversed(self.loans[:]):
-            loan.close()
-
-    def take_down(self) -> None:
-        """Give the model its own methods again."""
-        for give_back in self._give_back:
-            give_back()
-
-
-def _in_place_of(owner: Any, name: str, replacement: Any) -> Callable[[], None]:
-    """Put `replacement` in the place of an attribute; what gives that back."""
-    none = object()
-    before = vars(owner).get(name, none)
-    _set(owner, name, replacement)
-
-    def give_back() -> None:
-        if before is none:
-            object.__delattr__(owner, name)
-        else:
-            _set(owner, name, before)
-
-    return give_back
-
-
-def _set(owner: Any, name: str, value: Any) -> None:
-    """Set an attribute behind the back of Keras's and TensorFlow's tracking."""
-    object.__setattr__(owner, name, value)
+        """Put them back after the loan, unless the model was compiled anew."""
+        model = self._model
+        same = zip(self._compiled, self._made_by_compile(), strict=True)
+        if all(before is now for before, now in same) and not Loan.borrowers(model):
+            model.train_function, model.test_function = self._train, self._test

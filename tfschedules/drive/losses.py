@@ -18,7 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.drive.loan import Loan, _set
+from tfschedules.drive.loan import Loan
 from tfschedules.drive.replicas import replicas_of, scope_of, share, whole_batch
 from tfschedules.drive.state import batches_made, innermost, read
 
@@ -39,9 +39,14 @@ class KeptLoss(keras.metrics.Metric):
     """
 
     def __init__(
-        self, mean: keras.metrics.Metric, capacity: int, replicas: int = 1
+        self,
+        mean: keras.metrics.Metric,
+        capacity: int,
+        replicas: int = 1,
+        resting: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(name=mean.name, dtype=mean.dtype)
+        self.resting = resting  # whether the step that is traced is none of the fit's
         self.mean = mean
         self.capacity = capacity
         self.recording = True
@@ -60,7 +65,7 @@ class KeptLoss(keras.metrics.Metric):
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a batch's loss, weighted as the stock tracker does."""
         self.mean.update_state(values, sample_weight=sample_weight)
-        if self.recording:  # asked when a step is traced
+        if self.recording and not self.resting():  # asked when a step is traced
             self.keep(values, sample_weight)
 
     def keep_other_too(self) -> None:
@@ -169,6 +174,7 @@ class StepReader:
             kept = self._keep(model, loan)
         self._kept: KeptLoss = kept
         self._micro: list[np.ndarray] = []
+        loan.around_others(lambda: None, self._pass_over)
         self.skip()
 
     @classmethod
@@ -202,7 +208,7 @@ class StepReader:
                 kept.keep_other_too()
         stock = type(model).train_step is keras.Model.train_step
         if metric is not None or not stock or "train_step" in vars(model):
-            step = _Alone(model, kept, metric, on_trace)
+            step = _Alone(model, kept, metric, on_trace, lambda: loan.turns.resting)
             loan.borrow(model, "train_step", step.on_this_backend())
             loan.retrace()
         return reader
@@ -212,7 +218,9 @@ class StepReader:
         tracker, test_step = model._loss_tracker, model.test_step
         capacity = max(CAPACITY, 2 * block_of(model))
         with scope_of(model):
-            kept = KeptLoss(tracker, capacity, replicas_of(model))
+            kept = KeptLoss(
+                tracker, capacity, replicas_of(model), lambda: loan.turns.resting
+            )
 
         def without_keeping(*args: Any) -> Any:
             kept.recording = False
@@ -221,11 +229,17 @@ class StepReader:
             finally:
                 kept.recording = True
 
-        _set(model, "_loss_tracker", kept)
-        loan.undo_with(lambda: _set(model, "_loss_tracker", tracker))
+        loan.borrow(model, "_loss_tracker", kept)
         loan.borrow(model, "test_step", without_keeping)
         loan.retrace()
         return kept
+
+    def _pass_over(self, batches: int) -> None:
+        """Steps of others have been made, whose losses are not kept.
+
+        All steps before them have been read.
+        """
+        self._batches += batches
 
     @property
     def capacity(self) -> int:
@@ -306,9 +320,11 @@ class _Alone:
         kept: KeptLoss,
         metric: str | None,
         on_trace: Callable[[], None],
+        resting: Callable[[], bool],
     ) -> None:
         self.model, self.kept, self.metric = model, kept, metric
         self.on_trace, self.step = on_trace, model.train_step
+        self.resting = resting
 
     def on_this_backend(self) -> Callable[..., Any]:
         """The step as the trainer calls it."""
@@ -326,6 +342,8 @@ class _Alone:
 
     def with_variables(self, data: Any) -> Any:
         """A step that changes variables."""
+        if self.resting():
+            return self.step(data)
         self.begin()
         logs = self.step(data)
         x = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
@@ -335,6 +353,8 @@ class _Alone:
 
     def with_state(self, state: Any, data: Any) -> Any:
         """A step from state to state, as JAX has it."""
+        if self.resting():
+            return self.step(state, data)
         *others, metrics = state
         metrics = self._changed(metrics, self.begin)
         logs, (*others, metrics) = self.step((*others, metrics), data)

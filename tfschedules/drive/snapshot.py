@@ -179,7 +179,7 @@ class Snapshot:
                 metric.reset_state()
         self._model.stop_training = self._stop_training
         if split := self._split():  # batches that frozen weights have missed
-            split.missed = dict(self._missed)
+            split.set_missed(self._missed)
         self._generators.restore()
         for optimizer in self._unbuilt:
             if optimizer.built:

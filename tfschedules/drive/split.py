@@ -9,17 +9,32 @@ which Keras applies with the optimizer's rate.
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from tfschedules.drive.loan import _set
+from tfschedules.drive.attributes import set_behind
 from tfschedules.drive.state import value_of
+from tfschedules.drive.turns import forget
 from tfschedules.schedules import Schedule
 
 Factor = float | Schedule
+
+
+class Clock(Protocol):
+    """Tells the step of a schedule that has not begun with the first update."""
+
+    @property
+    def start(self) -> int:
+        """The optimizer's count of updates at its step 0."""
+
+    def position(self, made: Any) -> Any:
+        """Its step as a tensor, from the optimizer's count."""
+
+
 _NAME = "_tfschedules_split"
 
 
@@ -33,18 +48,28 @@ class Part:
             optimizer's updates.
         members: Positions of the weights among those the optimizer was built on.
         decays: What the decay of each is multiplied by besides, in the same order.
+        clock: What the factor's step 0 is told by, if it is not the first update.
     """
 
     name: str
     factor: Factor
     members: Sequence[int]
     decays: Sequence[float]
+    clock: Clock | None = None
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """The factor at each of `steps`, in float64."""
         if isinstance(self.factor, Schedule):
-            return self.factor.values(steps)
+            start = 0 if self.clock is None else self.clock.start
+            return self.factor.values(np.maximum(steps - start, 0))
         return np.full(len(steps), self.factor, np.float64)
+
+    def now(self, made: Any) -> Any:
+        """The factor in the update that is being made: a number, or a tensor."""
+        if not isinstance(self.factor, Schedule):
+            return self.factor
+        made = keras.ops.convert_to_tensor(made)
+        return self.factor(made if self.clock is None else self.clock.position(made))
 
 
 class Split:
@@ -69,11 +94,12 @@ class Split:
         self._values: dict[str, Any] = {}
         self._parts: tuple[Part, ...] = ()
         self.missed: dict[int, int] = {}
-        _set(optimizer, "_backend_update_step", self.update_all)
-        _set(optimizer, "update_step", self.update_one)
-        _set(optimizer, "_apply_weight_decay", self.decay)
-        _set(optimizer, "load_own_variables", self.load)
-        _set(optimizer, _NAME, self)
+        self._models: weakref.WeakSet[keras.Model] = weakref.WeakSet()
+        set_behind(optimizer, "_backend_update_step", self.update_all)
+        set_behind(optimizer, "update_step", self.update_one)
+        set_behind(optimizer, "_apply_weight_decay", self.decay)
+        set_behind(optimizer, "load_own_variables", self.load)
+        set_behind(optimizer, _NAME, self)
 
     @classmethod
     def of(cls, optimizer: Any) -> Split:
@@ -121,11 +147,11 @@ class Split:
         late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
         # Something may have set the count back; a negative one would give NaN.
         own = keras.ops.maximum(now - late, keras.ops.zeros_like(now))
-        _set(self._optimizer, "_iterations", own)
+        set_behind(self._optimizer, "_iterations", own)
         try:
             self._update_one(gradient, variable, learning_rate)
         finally:
-            _set(self._optimizer, "_iterations", count)
+            set_behind(self._optimizer, "_iterations", count)
 
     def decay(self, variables: Any) -> None:
         """Apply weight decay, with the rate of each weight's part."""
@@ -135,7 +161,9 @@ class Split:
         for factor, those in self._by_decay(variables):
             if not _is(factor, 1.0):
                 scaled = _times(rate, factor)
-                _set(optimizer, "_get_current_learning_rate", lambda now=scaled: now)
+                set_behind(
+                    optimizer, "_get_current_learning_rate", lambda now=scaled: now
+                )
             try:
                 self._decay(those)
             finally:  # replicas run this in turns: it may be gone
@@ -145,17 +173,23 @@ class Split:
         """Load a state: of an earlier one, batches missed since are none of its."""
         self._load(store)
         made = int(value_of(self._optimizer._iterations))
-        self.missed = {at: min(missed, made) for at, missed in self.missed.items()}
+        self.set_missed({at: min(late, made) for at, late in self.missed.items()})
+
+    def trains(self, model: keras.Model) -> None:
+        """Note a model that is trained with `missed` in its step's trace."""
+        self._models.add(model)
+
+    def set_missed(self, missed: dict[int, int]) -> None:
+        """Set `missed` between two steps, and forget what was traced with another."""
+        if missed != self.missed:
+            self.missed = dict(missed)
+            for model in list(self._models):
+                forget(model)
 
     def _factors(self) -> dict[str, Any]:
         """The factors by part: numbers, or tensors at this update."""
         made = self._optimizer.iterations
-        return {
-            part.name: part.factor(keras.ops.convert_to_tensor(made))
-            if isinstance(part.factor, Schedule)
-            else part.factor
-            for part in self.parts
-        }
+        return {part.name: part.now(made) for part in self.parts}
 
     def _by_decay(self, variables: Any) -> Iterator[tuple[Any, list[Any]]]:
         """Weights by what their decay is multiplied by, without those that have none.

@@ -58,6 +58,37 @@ def batches_made(model: keras.Model) -> int:
     return int(read(model, innermost(model.optimizer)._iterations))
 
 
+# Of what JAX's state is made, in Keras's order.
+KINDS = (
+    "trainable_variables",
+    "non_trainable_variables",
+    "optimizer_variables",
+    "metrics_variables",
+)
+
+
+def note_state(model: keras.Model, state: tuple[Any, ...]) -> None:
+    """Let a model know the state that JAX has outside of its variables."""
+    model._jax_state = dict(zip(KINDS, state, strict=True))
+    model._jax_state_synced = False
+
+
+def batches_in(model: keras.Model, state: tuple[Any, ...] | None) -> int:
+    """How many batches the optimizer has seen.
+
+    Args:
+        model: The model.
+        state: The state outside of the variables, where JAX has it there.
+    """
+    counter = innermost(model.optimizer)._iterations
+    if state is None:
+        return int(value_of(counter))
+    for variable, array in zip(model.optimizer.variables, state[2], strict=True):
+        if variable is counter:
+            return int(array)
+    raise AssertionError("unreachable: an optimizer tracks its own counter")
+
+
 def updates(model: keras.Model) -> int:
     """How many updates the model's optimizer has made: batches over accumulation."""
     every = innermost(model.optimizer).gradient_accumulation_steps or 1

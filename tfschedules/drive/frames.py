@@ -1,0 +1,89 @@
+"""Which fits are being made, read off the stacks of Python's threads.
+
+Keras keeps no note of it, and a fit that dies of an exception tells nobody. But while
+it lives, its frame is on a stack. A fit is known by the `id` of that frame: nothing is
+held, and no data are kept alive. Two fits that live at the same time have two ids; that
+a later one may have the id of a dead one is for the caller to think of.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import keras
+
+
+@functools.cache
+def codes() -> dict[str, CodeType]:
+    """The code of Keras's own methods: a subclass that overrides one calls it."""
+    methods = {
+        "fit": keras.Model.fit,
+        "train_on_batch": keras.Model.train_on_batch,
+        "on_train_begin": keras.callbacks.CallbackList.on_train_begin,
+    }
+    return {name: inspect.unwrap(method).__code__ for name, method in methods.items()}
+
+
+def upwards(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame, and those that wait for it."""
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def is_of(frame: FrameType, name: str, owner: Any) -> bool:
+    """Whether a frame is that of Keras's method `name` of `owner`."""
+    return frame.f_code is codes()[name] and frame.f_locals.get("self") is owner
+
+
+def fit_around(model: keras.Model, frame: FrameType | None) -> int | None:
+    """The innermost fit of `model` that waits for a frame, or is the frame."""
+    for each in upwards(frame):
+        if is_of(each, "fit", model):
+            return id(each)
+    return None
+
+
+def running(model: keras.Model, *names: str) -> set[int]:
+    """The fits (or calls of the methods `names`) of `model` now, in all threads."""
+    return {
+        id(frame)
+        for bottom in sys._current_frames().values()
+        for frame in upwards(bottom)
+        for name in names or ("fit",)
+        if is_of(frame, name, model)
+    }
+
+
+def beginning(model: keras.Model, frame: FrameType | None) -> tuple[int | None, Any]:
+    """Who calls a callback's `on_train_begin`, seen from a frame in it.
+
+    Returns:
+        The fit, if it is one's own callback; else `None`, and the `CallbackList` of a
+        loop of the user's, if there is one.
+    """
+    for each in upwards(frame):
+        if is_of(each, "fit", model):
+            return id(each), None
+        if each.f_code is codes()["on_train_begin"]:
+            caller = each.f_back
+            if caller is not None and is_of(caller, "fit", model):
+                return id(caller), None
+            return None, each.f_locals.get("self")
+    return None, None
+
+
+def fits_running(model: keras.Model) -> bool:
+    """Whether `model` is in a fit, or in `train_on_batch`, in any thread."""
+    return bool(running(model, "fit", "train_on_batch"))
+
+
+def running_here() -> bool:
+    """Whether a fit, or `train_on_batch`, of any model waits for the caller."""
+    steps = (codes()["fit"], codes()["train_on_batch"])
+    return any(frame.f_code in steps for frame in upwards(sys._getframe(1)))

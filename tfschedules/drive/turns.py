@@ -1,0 +1,436 @@
+"""Whose turn it is: which training steps of a model are driven, and which are not.
+
+While something of a model is on loan there is one turn, that of a fit or that of a loop
+of the user's own. The train function asks at each call who calls. The fit of the turn,
+or `train_on_batch` in its loop, gets the function that was made for what is borrowed.
+Anybody else gets a plain one, whose updates do not count: a `train_on_batch` or a fit
+in a callback of the fit, for example.
+
+JAX keeps traces by function, and bound methods of one object are equal: for a new
+`jax.jit(model.train_step)` it takes the trace that an older one has made. So a step
+that is made during a turn is a function of its own, which equals no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+
+from tfschedules.drive import frames
+from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.replicas import scope_of
+from tfschedules.drive.state import batches_in, innermost, note_state
+
+_JAX = keras.backend.backend() == "jax"
+
+
+class Borrower(Protocol):
+    """What a turn knows of a `Loan`."""
+
+    def close(self, why: str | None = None) -> None:
+        """Give everything back."""
+
+    def before_others(self) -> None:
+        """Steps that are not of the turn are about to be made."""
+
+    def after_others(self, batches: int) -> None:
+        """So many have been made."""
+
+
+class _Handed(NamedTuple):
+    """A batch, and what a step that is already traced has to be told."""
+
+    batch: Any
+    shift: Any
+
+
+class _Turn:
+    """A fit, or a loop of the user's own, in which something is on loan."""
+
+    def __init__(
+        self, fit: int | None, callback_list: Any, around: int | None, thread: int
+    ) -> None:
+        self.fit, self.around, self.thread = fit, around, thread
+        self.callback_list = None
+        if callback_list is not None:
+            self.callback_list = weakref.ref(callback_list)
+        self.stepped = False
+
+    def is_over(self, fits: set[int]) -> bool:
+        """Whether it has died: `fits` are those that are running."""
+        if self.fit is not None:
+            return self.fit not in fits
+        gone = self.callback_list is not None and self.callback_list() is None
+        return gone or not (self.around is None or self.around in fits)
+
+    def is_also(self, fit: int | None, callback_list: Any) -> bool:
+        """Whether a callback that begins is one of this turn."""
+        if fit is not None or self.fit is not None:
+            return fit == self.fit
+        if self.callback_list is None or callback_list is None:
+            return self.callback_list is callback_list and not self.stepped
+        return self.callback_list() is callback_list
+
+
+class Turns:
+    """In place of a model's `make_train_function` and `compile` during a turn.
+
+    Attributes:
+        loans: What is on loan.
+        shift: How many updates others have made during the turn.
+        stepping: Whether a step of the turn is being made.
+        resting: Whether a step of somebody else is being made.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        """Stand in for the model's methods."""
+        self._model = model
+        self.loans: list[Any] = []
+        self.turn: _Turn | None = None
+        self.shift = 0
+        self.stepping = self.resting = False
+        self.watch: Any = None  # makes another train function of Keras's
+        self._told = True  # the loans, that others make steps
+        self._handed: Any = None  # within a trace on JAX
+        self._baked = False
+        self._variable: Any = None
+        self._driven: Any = None
+        self._plain: Any = None
+        self._function = _TrainFunction(self)
+        self._make_train_function = model.make_train_function
+        self._make_test_function = model.make_test_function
+        self._compile = model.compile
+        self._places = [
+            InPlace(model, "make_train_function", self),
+            InPlace(model, "make_test_function", self._test_function),
+            InPlace(model, "compile", self._compile_anew),
+        ]
+
+    @staticmethod
+    def at(model: keras.Model) -> Turns | None:
+        """What stands in for the methods of `model` now."""
+        turns = vars(model).get("make_train_function")
+        return turns if isinstance(turns, Turns) else None
+
+    @staticmethod
+    def borrow(model: keras.Model, loan: Any, what: str) -> Turns:
+        """Begin a loan in the turn of the fit, or loop, that is beginning.
+
+        Raises:
+            RuntimeError: If another fit has something on loan.
+        """
+        fit, callback_list = frames.beginning(model, sys._getframe(1))
+        turns = Turns.at(model)
+        if turns is not None:
+            turns.end_if_over()
+            turns = Turns.at(model)
+        if turns is not None and turns.turn is not None:
+            turn = turns.turn
+            if not turn.is_also(fit, callback_list):
+                if turn.fit is not None:
+                    raise RuntimeError(turns._refusal(what))
+                turns.end(
+                    "its loop had not ended (callbacks.on_train_end) when callbacks "
+                    "of another fit or loop of the model began"
+                )
+                turns = Turns.at(model)
+        if turns is None:
+            turns = Turns(model)
+            turns.loans.append(loan)
+            for place in turns._places:
+                place.take()
+            around = None
+            if fit is None:
+                around = frames.fit_around(model, sys._getframe(1))
+            thread = threading.get_ident()
+            turns.turn = _Turn(fit, callback_list, around, thread)
+            turns._begin()
+            turns.renew()
+        else:
+            turns.loans.append(loan)
+        return turns
+
+    def _begin(self) -> None:
+        if keras.backend.backend() == "tensorflow":
+            with scope_of(self._model):
+                self._variable = keras.Variable(
+                    0,
+                    dtype="int64",
+                    trainable=False,
+                    aggregation="only_first_replica",
+                    name="updates_of_others",
+                )
+
+    def _refusal(self, what: str) -> str:
+        assert self.turn is not None
+        names = " and ".join(
+            type(loan.borrower).__name__
+            for loan in self.loans
+            if loan.borrower is not None
+        )
+        where = "a callback of it has begun"
+        if self.turn.thread != threading.get_ident():
+            where = "another thread has begun"
+        return (
+            f"{what} cannot begin while a fit of the same model with "
+            f"{names or 'a callback of tfschedules'} is running: {where} a fit of "
+            f"{self._model.name!r} with callbacks of tfschedules. A fit without them "
+            "may run there, and so may train_on_batch. Else wait until the other fit "
+            "has ended, or take a copy of the model (keras.models.clone_model)."
+        )
+
+    # What stands in for the model's own methods.
+
+    def __call__(self, force: bool = False) -> Any:
+        """`model.make_train_function`: a fit or `train_on_batch` begins."""
+        if force:  # something in the step has changed
+            self.renew()
+            return self._function
+        self.end_if_over(sys._getframe(1))
+        if Turns.at(self._model) is not self:
+            return self._model.make_train_function()
+        if self._model.train_function is None:
+            self.renew()
+        return self._model.train_function
+
+    def _test_function(self, force: bool = False) -> Any:
+        with _of_its_own(self._model, "test_step"):
+            return self._make_test_function(force)
+
+    def _compile_anew(self, *args: Any, **kwargs: Any) -> None:
+        self.end("the model was compiled anew")
+        self._compile(*args, **kwargs)
+
+    # The train function.
+
+    def renew(self, *, everything: bool = False) -> None:
+        """Make the functions anew before the next step: something in it has changed.
+
+        Args:
+            everything: Also those that test and predict.
+        """
+        self._driven = self._plain = None
+        set_behind(self._model, "train_function", self._function)
+        if everything:
+            self._model.test_function = self._model.predict_function = None
+
+    @property
+    def driven(self) -> Any:
+        """The train function that sees what is borrowed."""
+        if self._driven is None:
+            self._driven = self._make(self.watch)
+        return self._driven
+
+    def _make(self, watch: Callable[[Any], Any] | None) -> Any:
+        """Have Keras make a train function."""
+        model = self._model
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: set_behind(model, "train_function", self._function))
+            stack.enter_context(_of_its_own(model, "train_step", self._with_shift))
+            if hasattr(model, "_make_function"):
+                make = model._make_function
+
+                def make_function(step: Any, *args: Any, **kwargs: Any) -> Any:
+                    function = make(self._handing(step), *args, **kwargs)
+                    return function if watch is None else watch(function)
+
+                stack.enter_context(InPlace(model, "_make_function", make_function))
+            self._make_train_function(True)
+            return model.train_function
+
+    def _handing(self, step: Any) -> Any:
+        """A step that hands the shift to the trace, where it is an argument of it."""
+        if not _JAX:
+            return step
+
+        def handing(state: Any, batch: Any) -> Any:
+            return step(state, _Handed(batch, np.int32(self.shift)))
+
+        return handing
+
+    def _with_shift(self, step: Any) -> Any:
+        """The step that takes it, on JAX."""
+
+        def train_step(state: Any, data: Any) -> Any:
+            if not isinstance(data, _Handed):
+                return step(state, data)  # of a train function that is made otherwise
+            self._handed = data.shift
+            try:
+                return step(state, data.batch)
+            finally:
+                self._handed = None
+
+        return train_step
+
+    def shift_now(self) -> Any:
+        """`shift`, for what computes in a step: a number, or a tensor in a trace."""
+        if self._variable is not None:
+            return self._variable
+        if self._handed is not None:
+            return self._handed
+        self._baked = True
+        return self.shift
+
+    def step(self, caller: FrameType, arguments: tuple[Any, ...]) -> Any:
+        """Make a step, or a block of them, for who calls the train function."""
+        turn = self.turn
+        if turn is None:
+            raise RuntimeError(
+                "This train function was made for a fit with callbacks of tfschedules, "
+                "which is over. Call model.make_train_function(), and then take "
+                "model.train_function."
+            )
+        if id(caller) == turn.fit or self._is_its_turn(caller):
+            if len(arguments) > 1 and not turn.stepped:
+                # An error in the trace of the first step leaves the model whole.
+                note_state(self._model, arguments[0])
+            turn.stepped, self._told = True, False
+            before, self.stepping = self.stepping, True
+            try:
+                return self.driven(*arguments)
+            finally:
+                self.stepping = before
+        return self._step_of_others(arguments)
+
+    def _is_its_turn(self, caller: FrameType) -> bool:
+        assert self.turn is not None
+        for frame in frames.upwards(caller):
+            if frames.is_of(frame, "fit", self._model):
+                return id(frame) == self.turn.fit
+            if frames.is_of(frame, "train_on_batch", self._model):
+                around = frames.fit_around(self._model, frame)
+                return self.turn.fit is None and around == self.turn.around
+        return self.turn.fit is None and self.turn.around is None
+
+    def _step_of_others(self, arguments: tuple[Any, ...]) -> Any:
+        model = self._model
+        state = arguments[0] if len(arguments) > 1 else None  # on JAX
+        if state is not None:
+            note_state(model, state)
+        if not self._told:
+            self._told = True
+            for loan in self.loans[:]:
+                loan.before_others()
+        if self._plain is None:
+            self._plain = self._make(None)
+        made = after = batches_in(model, state)
+        before, self.resting = (self.resting, self.stepping), True
+        self.stepping = False
+        try:
+            result = self._plain(*arguments)
+            if state is not None:
+                after = batches_in(model, result[1])
+            return result
+        finally:
+            self.resting, self.stepping = before
+            if state is None:
+                after = batches_in(model, None)
+            self._pass_over(made, after)
+
+    def _pass_over(self, before: int, after: int) -> None:
+        """Updates of others are none of the turn."""
+        every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
+        self.shift += after // every - before // every
+        if self._variable is not None:
+            self._variable.assign(self.shift)
+        if self._baked:
+            self._driven = None
+        for loan in self.loans[:]:
+            loan.after_others(after - before)
+
+    # The end.
+
+    @property
+    def in_fit(self) -> bool:
+        """Whether the turn is that of a fit, and the fit is running."""
+        fit = self.turn.fit if self.turn is not None else None
+        return fit is not None and fit in frames.running(self._model)
+
+    def end_if_over(self, caller: FrameType | None = None) -> None:
+        """Give back what a fit has left that died.
+
+        Args:
+            caller: Who asks: a fit that begins is none of those that are running.
+        """
+        fits = frames.running(self._model)
+        if caller is not None:
+            fits.discard(id(caller))
+        if self.turn is None or not self.loans or self.turn.is_over(fits):
+            self.end("its fit was interrupted")
+
+    def end(self, why: str) -> None:
+        """Give everything back."""
+        for loan in reversed(self.loans[:]):
+            loan.close(why)
+        if not self.loans:
+            self._take_down()
+
+    def give_up(self, loan: Any) -> None:
+        """A loan is closed; with the last one the model has its own methods again."""
+        if loan in self.loans:
+            self.loans.remove(loan)
+        if self.loans:
+            self.renew()
+        else:
+            self._take_down()
+
+    def _take_down(self) -> None:
+        """Give the model its own methods again; a second time does nothing."""
+        model = self._model
+        self.turn = self._driven = self._plain = None
+        if vars(model).get("train_function") is self._function:
+            model.train_function = None
+        for place in reversed(self._places):
+            place.give_back()
+
+
+class _TrainFunction:
+    """In place of `model.train_function` during a turn."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._turns.step(sys._getframe(1), arguments)
+
+
+def forget(model: keras.Model) -> None:
+    """Have the train function traced anew: something that stays has changed.
+
+    On JAX a plain step is the model's own bound method, whose trace JAX would find
+    again as long as an older train function is alive.
+    """
+    turns = Turns.at(model)
+    if turns is not None:
+        turns.renew()
+    else:
+        model.train_function = None
+    if _JAX:
+        import jax
+
+        jax.jit(type(model).train_step.__get__(model)).clear_cache()
+
+
+@contextlib.contextmanager
+def _of_its_own(
+    model: keras.Model, name: str, change: Callable[[Any], Any] | None = None
+) -> Iterator[None]:
+    """Let a step be a function that equals no other, while Keras takes it."""
+    if not _JAX:
+        yield
+        return
+    step = getattr(model, name)
+
+    def of_its_own(state: Any, data: Any) -> Any:
+        return step(state, data)
+
+    with InPlace(model, name, of_its_own if change is None else change(step)):
+        yield
