@@ -44,6 +44,7 @@ SECTIONS = {
         "mixed_precision.md",
         "distributed.md",
         "custom_schedules.md",
+        "loops.md",
         "where.md",
     ],
     "Explanation": [
@@ -51,6 +52,7 @@ SECTIONS = {
         "running_mean.md",
         "suggestion.md",
         "drive.md",
+        "insides.md",
     ],
     "Coming from": [
         "from_fastai.md",

@@ -68,6 +68,8 @@ def run(page: Path, language: str = "python") -> dict[str, Any]:
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(code, scope)
             printed = out.getvalue()
+        elif block.language in ("python", "py"):
+            printed = None
         elif block.language == "text" and printed is not None:
             assert same(block.code, printed), (
                 f"{page.name}, line {block.line}: printed was\n{printed}"
