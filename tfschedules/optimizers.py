@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.drive import Part, Split, innermost, parts_of, value_of
+from tfschedules.drive import Part, Proxy, Split, innermost, parts_of, value_of
 from tfschedules.group_config import (
     group_config,
     group_from_config,
@@ -29,19 +29,13 @@ from tfschedules.groups import (
 from tfschedules.schedules import Schedule, schedule_given
 
 _PACKAGE = "tfschedules"
-# What the wrapper has itself; everything else is the wrapped optimizer's.
-_OWN = {
-    *("inner_optimizer", "groups", "default", "no_decay", "name"),
-    *("_numbers", "_saved", "_loaded", "_lock"),
-}
-_TENSORFLOWS = ("_self_", "_update_uid")  # with which TensorFlow tracks an object
 _DEFAULT = "(default)"
 # Where a multiplier that is a schedule must be a multiplier; past its end it stays so.
 _LOOKED_AT = np.array([0, *range(1, 64), *(2**i for i in range(6, 31))])
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class LayerwiseOptimizer(keras.optimizers.Optimizer):
+class LayerwiseOptimizer(Proxy):
     """Any Keras optimizer, with a learning rate for each group of layers.
 
     It stays one optimizer: one count of updates, one clipping by the global norm of all
@@ -52,11 +46,12 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
     the weights are those of the plain optimizer to the bit.
 
     `learning_rate` reads and sets the rate that the multipliers refer to, and every
-    other attribute is the wrapped optimizer's, too: callbacks of Keras and schedules of
-    this package go on working.
+    other attribute is the wrapped optimizer's, too, with whatever methods its class
+    overrides: callbacks of Keras and schedules of this package go on working.
 
     Args:
-        optimizer: The optimizer, built or not. For mixed precision leave the
+        optimizer: The optimizer, built or not; from then on it is this one's, which
+            divides the weights however it is built. For mixed precision leave the
             `LossScaleOptimizer` to `compile`, or put it around this one.
         groups: A list of `LayerGroup`, for instance from `discriminative_groups`. A
             multiplier that is a schedule follows the optimizer's updates.
@@ -70,7 +65,8 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         TypeError: If an argument is of another kind.
         ValueError: If the optimizer cannot be divided, or everything would be frozen;
             when it is built, and before it changes anything, if a weight is in no group
-            or in two, a group is empty, or a layer is unknown or of another model.
+            or in two, a group is empty, or a layer is unknown or of another model. With
+            no weights at all there is nothing to divide, and no error.
         NotImplementedError: On the torch backend, whose built-in optimizers update all
             weights at once.
 
@@ -86,6 +82,11 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
         >>> round(float(model.optimizer.learning_rate), 6)
         0.01
     """
+
+    _OWN = Proxy._OWN | {
+        *("groups", "default", "no_decay", "name"),
+        *("_numbers", "_saved", "_loaded"),
+    }
 
     def __init__(
         self,
@@ -114,85 +115,33 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
                 f"trained. Received: {len(groups)} group(s), default={default!r}"
             )
         kinds = no_decay_kinds(no_decay)
-        super().__init__(learning_rate=0.0, name=name)
-        super().__setattr__("inner_optimizer", optimizer)
-        for attribute in (vars(self).keys() & vars(optimizer).keys()) - _OWN:
-            if not attribute.startswith(_TENSORFLOWS):
-                super().__delattr__(attribute)
+        super().__init__(optimizer)
+        self.name = name
         self.groups, self.default, self.no_decay = groups, default, kinds
         self._numbers: list[int | None] = []
         self._saved: dict[str, Any] | None = None
         self._loaded = False
         if optimizer.built:
             self._divide(optimizer._trainable_variables)
-
-    def __getattr__(self, name: str) -> Any:
-        """What is not the wrapper's is the wrapped optimizer's."""
-        inner = self.__dict__.get("inner_optimizer")
-        if inner is None or name.startswith(("__", *_TENSORFLOWS)):
-            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        return getattr(inner, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set on the wrapped optimizer what is not the wrapper's."""
-        inner = self.__dict__.get("inner_optimizer")
-        if inner is None or name.startswith(_TENSORFLOWS):
-            super().__setattr__(name, value)
-        elif name in _OWN:  # plain values, not to be tracked
-            object.__setattr__(self, name, value)
-        else:
-            setattr(inner, name, value)
-
-    def __dir__(self) -> list[str]:
-        """Without `inner_optimizer`: its state is this one's, and not saved twice."""
-        return [name for name in super().__dir__() if name != "inner_optimizer"]
-
-    @property
-    def variables(self) -> list[Any]:
-        """The wrapped optimizer's variables; there are no others."""
-        return list(self.inner_optimizer.variables)
+        else:  # whoever builds it, also from within; behind Keras's tracking
+            object.__setattr__(optimizer, "build", self.build)
 
     def build(self, variables: Iterable[Any]) -> None:
         """Divide the weights and make the wrapped optimizer's variables."""
-        if self.built:
+        inner = self.inner_optimizer
+        if inner.built:
             return
         variables = list(variables)
         self._divide(variables)
-        self.inner_optimizer.build(variables)
-
-    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the weights."""
-        if len(grads) == 0:
-            return
-        if not self.built and trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-            self.build(trainable_variables)
-        self.inner_optimizer.apply(grads, trainable_variables)
-
-    def stateless_apply(
-        self, optimizer_variables: Any, grads: Any, trainable_variables: Any
-    ) -> Any:
-        """Update values instead of variables, as JAX needs it."""
-        return self.inner_optimizer.stateless_apply(
-            optimizer_variables, grads, trainable_variables
-        )
-
-    def save_own_variables(self, store: Any) -> None:
-        """Save the wrapped optimizer's state."""
-        self.inner_optimizer.save_own_variables(store)
-
-    def load_own_variables(self, store: Any) -> None:
-        """Load the wrapped optimizer's state."""
-        self.inner_optimizer.load_own_variables(store)
-
-    def finalize_variable_values(self, var_list: Any) -> None:
-        """Put averages of weights in their place at the end of a fit."""
-        self.inner_optimizer.finalize_variable_values(var_list)
+        type(inner).build(inner, variables)
+        vars(inner).pop("build", None)
 
     def _divide(self, variables: list[Any]) -> None:
         """Give each weight its part of the update; nothing changes if that fails."""
         numbers = self._saved_numbers(variables)
-        if numbers is None:
+        if numbers is None and not variables:
+            numbers = []  # a model may have nothing to train
+        elif numbers is None:
             total = self.default is None
             numbers = assign(self.groups, variables, total=total, loaded=self._loaded)
         parts = []
@@ -212,7 +161,7 @@ class LayerwiseOptimizer(keras.optimizers.Optimizer):
             ]
             parts.append(Part(name, factor, members, decays))
         empty = [part.name for part in parts if not part.members]
-        if self._loaded and self.default is not None and empty:
+        if self._loaded and self.default is not None and variables and empty:
             warnings.warn(
                 f"The loaded groups {', '.join(empty)} have no trainable weights here: "
                 f"are their layers frozen? What is in no group has {self.default:g} "

@@ -1,11 +1,12 @@
 """The one room that touches the insides of Keras's optimizers and trainers.
 
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
-the compiled step; `split` gives each part of the weights a rate of its own; `freezing`
-leaves some out; `losses` keeps every batch's own loss, of all `replicas`; `snapshot`
-puts a model back to the bit; `unsaved` is what a copy of one lacks; `between` shows it
-right after an update; `loan` gives back what was borrowed, also after an interrupted
-fit; `turns` tells the steps of a fit from those of others.
+the compiled step; `split` gives each part of the weights a rate of its own, and `proxy`
+stands for an optimizer; `freezing` leaves some out; `losses` keeps every batch's own
+loss, of all `replicas`; `snapshot` puts a model back to the bit; `unsaved` is what a
+copy of one lacks; `between` shows it right after an update; `loan` gives back what was
+borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
+others, and `insides` what of Keras all this leans on.
 """
 
 from tfschedules.drive.between import Stops, after_steps
@@ -15,6 +16,7 @@ from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
 from tfschedules.drive.part_drive import sweep
+from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.snapshot import Generators, Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
@@ -39,6 +41,7 @@ __all__ = [
     "Generators",
     "Loan",
     "Part",
+    "Proxy",
     "Snapshot",
     "Split",
     "StepReader",

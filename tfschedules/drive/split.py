@@ -128,13 +128,17 @@ class Split:
     def update_all(self, grads: Any, variables: Any, learning_rate: Any) -> None:
         """Evaluate the factors that are schedules, once a step, and update."""
         self._values = self._factors()
-        self._update_all(grads, variables, learning_rate)
+        try:
+            self._update_all(grads, variables, learning_rate)
+        finally:
+            self._values = {}
 
     def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one weight with its part's rate and its own count of updates."""
         position = self._optimizer._get_variable_index(variable)
         if position in self._part_of:
-            factor = self._values[self._part_of[position][0].name]
+            values = self._values or self._factors()  # called by itself
+            factor = values[self._part_of[position][0].name]
             if _is(factor, 0.0):  # Ftrl would divide by it
                 return
             learning_rate = _times(learning_rate, factor)
