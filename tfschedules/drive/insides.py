@@ -39,7 +39,7 @@ class Inside:
     backends: tuple[str, ...] = ("tensorflow", "jax", "torch")
 
 
-_REFUSED = "an error when a fit begins"
+_REFUSED = "refused"
 _COMPILED = ("tensorflow", "jax")
 _JAX = ("jax",)
 
