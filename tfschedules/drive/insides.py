@@ -98,6 +98,10 @@ INSIDES = [
         "whether all layers are built; layers with statistics", _REFUSED,
     ),
     Inside(
+        "model", "_non_trainable_variables", "freezing.py",
+        "of a layer: whether it has statistics", _REFUSED,
+    ),
+    Inside(
         "model", "_compile_metrics", "snapshot.py",
         "a first fit on JAX has to find metrics and losses as they were, not built",
         _REFUSED,
@@ -153,6 +157,13 @@ INSIDES = [
     ),
     Inside(
         "optimizer", "_var_key", "unsaved.py", "which weights have no decay", _REFUSED
+    ),
+    Inside(
+        "optimizer", "_use_weight_decay", "unsaved.py", "the same", _REFUSED
+    ),
+    Inside(
+        "optimizer", "_trainable_variables_indices", "unfreezing.py (callbacks)",
+        "whether the optimizer knows a weight", _REFUSED,
     ),
     Inside(
         "optimizer", "finalize_variable_values", "freezing.py",
