@@ -233,6 +233,37 @@ def test_a_plateau_rule_is_followed_also_where_others_step(momentum: bool) -> No
     np.testing.assert_allclose(rates_written(model)[:FIT], expected, rtol=1e-5)
 
 
+def test_a_train_function_that_a_model_makes_itself_is_made_anew_where_needed() -> None:
+    class Own(keras.Model):
+        def make_train_function(self, force: bool = False) -> Any:
+            if self.train_function is not None and not force:
+                return
+            if BACKEND == "jax":
+                import jax
+
+                step = jax.jit(self.train_step)
+                self.train_function = lambda state, iterator: step(
+                    state, next(iterator)
+                )
+            else:
+                import tensorflow as tf
+
+                step = tf.function(self.train_step)
+                self.train_function = lambda iterator: step(next(iter(iterator)))
+
+    plain = unit_model()
+    model = Own(plain.inputs, plain.outputs)
+    model.compile(keras.optimizers.SGD(0.1), loss=output)
+    other = Does("epoch_end", on_batches)
+    driver = tfs.HyperparameterScheduler(learning_rate=tfs.Linear(0.24, 0.0, 12))
+    fit(model, driver, other)
+    schedule = line(0.24, 0.0, 12, FIT)
+    written = rates_written(model)
+    np.testing.assert_allclose(written[:FIT], schedule, rtol=1e-5)
+    expected = np.repeat(schedule[2::3], 2)
+    np.testing.assert_allclose(written[OTHERS : OTHERS + 8], expected, rtol=1e-5)
+
+
 # Callbacks of this package in a fit inside a fit.
 
 
@@ -355,6 +386,23 @@ def test_a_train_function_that_is_kept_is_refused_after_its_fit() -> None:
     )
     with pytest.raises(RuntimeError, match="which is over"):
         kept[0](iter([]))
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="on JAX the state is outside the model")
+def test_an_error_within_the_first_step_is_the_one_that_is_raised() -> None:
+    import jax
+
+    def fails(loss: Any) -> Any:
+        raise ValueError("by the test")
+
+    def broken(y_true: Any, y_pred: Any) -> Any:
+        jax.debug.callback(fails, y_pred.sum())
+        return y_pred
+
+    model = unit_model(loss=broken)
+    x, y = units()
+    with pytest.raises(Exception, match="by the test"):
+        model.fit(x, y, verbose=0, callbacks=[tfs.OneCycle(0.1)])
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="on JAX the state is outside the model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -71,6 +72,22 @@ def note_state(model: keras.Model, state: tuple[Any, ...]) -> None:
     """Let a model know the state that JAX has outside of its variables."""
     model._jax_state = dict(zip(KINDS, state, strict=True))
     model._jax_state_synced = False
+
+
+def keep_after_error(model: keras.Model, arguments: Sequence[Any]) -> None:
+    """Leave the model whole after a step of JAX's that has raised before it began.
+
+    Keras has taken the state out of the variables by then, and an error in the trace of
+    a first step would lose it. One in a step that has begun does lose it.
+
+    Args:
+        model: The model.
+        arguments: Those of the train function: on JAX the state is the first of two.
+    """
+    if len(arguments) > 1:
+        arrays = [array for kind in arguments[0] for array in kind]
+        if not any(array.is_deleted() for array in arrays):
+            note_state(model, arguments[0])
 
 
 def batches_in(model: keras.Model, state: tuple[Any, ...] | None) -> int:

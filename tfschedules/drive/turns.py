@@ -6,9 +6,8 @@ or `train_on_batch` in its loop, gets the function that was made for what is bor
 Anybody else gets a plain one, whose updates do not count: a `train_on_batch` or a fit
 in a callback of the fit, for example.
 
-JAX keeps traces by function, and bound methods of one object are equal: for a new
-`jax.jit(model.train_step)` it takes the trace that an older one has made. So a step
-that is made during a turn is a function of its own, which equals no other.
+A step that is made during a turn is a function of its own (`own_steps`), so that JAX
+takes no trace of before for it.
 """
 
 from __future__ import annotations
@@ -17,19 +16,23 @@ import contextlib
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.own_steps import Handed, evict, of_its_own
 from tfschedules.drive.replicas import scope_of
-from tfschedules.drive.state import batches_in, innermost, note_state
-
-_JAX = keras.backend.backend() == "jax"
+from tfschedules.drive.state import (
+    batches_in,
+    innermost,
+    keep_after_error,
+    note_state,
+)
 
 
 class Borrower(Protocol):
@@ -43,13 +46,6 @@ class Borrower(Protocol):
 
     def after_others(self, batches: int) -> None:
         """So many have been made."""
-
-
-class _Handed(NamedTuple):
-    """A batch, and what a step that is already traced has to be told."""
-
-    batch: Any
-    shift: Any
 
 
 class _Turn:
@@ -202,7 +198,7 @@ class Turns:
         return self._model.train_function
 
     def _test_function(self, force: bool = False) -> Any:
-        with _of_its_own(self._model, "test_step"):
+        with of_its_own(self._model, "test_step"):
             return self._make_test_function(force)
 
     def _compile_anew(self, *args: Any, **kwargs: Any) -> None:
@@ -234,7 +230,7 @@ class Turns:
         model = self._model
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: set_behind(model, "train_function", self._function))
-            stack.enter_context(_of_its_own(model, "train_step", self._with_shift))
+            stack.enter_context(of_its_own(model, "train_step", self._with_shift))
             if hasattr(model, "_make_function"):
                 make = model._make_function
 
@@ -248,11 +244,11 @@ class Turns:
 
     def _handing(self, step: Any) -> Any:
         """A step that hands the shift to the trace, where it is an argument of it."""
-        if not _JAX:
+        if keras.backend.backend() != "jax":
             return step
 
         def handing(state: Any, batch: Any) -> Any:
-            return step(state, _Handed(batch, np.int32(self.shift)))
+            return step(state, Handed(batch, np.int32(self.shift)))
 
         return handing
 
@@ -260,7 +256,7 @@ class Turns:
         """The step that takes it, on JAX."""
 
         def train_step(state: Any, data: Any) -> Any:
-            if not isinstance(data, _Handed):
+            if not isinstance(data, Handed):
                 return step(state, data)  # of a train function that is made otherwise
             self._handed = data.shift
             try:
@@ -289,13 +285,13 @@ class Turns:
                 "model.train_function."
             )
         if id(caller) == turn.fit or self._is_its_turn(caller):
-            if len(arguments) > 1 and not turn.stepped:
-                # An error in the trace of the first step leaves the model whole.
-                note_state(self._model, arguments[0])
             turn.stepped, self._told = True, False
             before, self.stepping = self.stepping, True
             try:
                 return self.driven(*arguments)
+            except BaseException:
+                keep_after_error(self._model, arguments)
+                raise
             finally:
                 self.stepping = before
         return self._step_of_others(arguments)
@@ -313,9 +309,9 @@ class Turns:
     def _step_of_others(self, arguments: tuple[Any, ...]) -> Any:
         model = self._model
         state = arguments[0] if len(arguments) > 1 else None  # on JAX
-        if state is not None:
-            note_state(model, state)
         if not self._told:
+            if state is not None:
+                note_state(model, state)
             self._told = True
             for loan in self.loans[:]:
                 loan.before_others()
@@ -329,6 +325,9 @@ class Turns:
             if state is not None:
                 after = batches_in(model, result[1])
             return result
+        except BaseException:
+            keep_after_error(model, arguments)
+            raise
         finally:
             self.resting, self.stepping = before
             if state is None:
@@ -413,24 +412,4 @@ def forget(model: keras.Model) -> None:
         turns.renew()
     else:
         model.train_function = None
-    if _JAX:
-        import jax
-
-        jax.jit(type(model).train_step.__get__(model)).clear_cache()
-
-
-@contextlib.contextmanager
-def _of_its_own(
-    model: keras.Model, name: str, change: Callable[[Any], Any] | None = None
-) -> Iterator[None]:
-    """Let a step be a function that equals no other, while Keras takes it."""
-    if not _JAX:
-        yield
-        return
-    step = getattr(model, name)
-
-    def of_its_own(state: Any, data: Any) -> Any:
-        return step(state, data)
-
-    with InPlace(model, name, of_its_own if change is None else change(step)):
-        yield
+    evict(model)
