@@ -13,12 +13,7 @@ from tfschedules.registration import register_with_keras
 
 if TYPE_CHECKING:
     from tfschedules import estimator as estimator, models as models
-    from tfschedules.callbacks import (
-        CyclicalLearningRate,
-        HyperparameterScheduler,
-        OneCycle,
-        WarmRestarts,
-    )
+    from tfschedules.callbacks import HyperparameterScheduler
     from tfschedules.comparison import RangeTestComparison
     from tfschedules.depth import discriminative_groups, layer_decay_groups
     from tfschedules.find import compare_range_tests, find_learning_rate
@@ -27,6 +22,11 @@ if TYPE_CHECKING:
     from tfschedules.logger import TensorBoardLogger
     from tfschedules.optimizers import LayerwiseOptimizer
     from tfschedules.range_test import RangeTest
+    from tfschedules.ready_made import (
+        CyclicalLearningRate,
+        OneCycle,
+        WarmRestarts,
+    )
     from tfschedules.recipes import (
         cyclical,
         flat_cosine,
@@ -58,12 +58,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "callbacks": (
-        "CyclicalLearningRate",
-        "HyperparameterScheduler",
-        "OneCycle",
-        "WarmRestarts",
-    ),
+    "callbacks": ("HyperparameterScheduler",),
+    "ready_made": ("CyclicalLearningRate", "OneCycle", "WarmRestarts"),
     "depth": ("discriminative_groups", "layer_decay_groups"),
     "logger": ("TensorBoardLogger",),
     "find": ("compare_range_tests", "find_learning_rate"),
