@@ -18,6 +18,13 @@ ESTIMATOR = [
     "tests/test_schedules.py",
     "tfschedules/estimator",
 ]
+TORCH = [
+    "tests/test_torch.py",
+    "tests/test_loops.py",
+    "tests/test_nested_fits.py",
+    "tests/test_traces.py",
+    "tests/test_insides.py",
+]
 NOTEBOOKS = sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
 
 
@@ -101,8 +108,8 @@ def torch(session: nox.Session) -> None:
     install(session, "torch,test-tools", pins="torch")
     session.run(
         "pytest",
-        "--numprocesses=0",
-        *(session.posargs or ["tests/test_torch.py"]),
+        *("-m", "not tensorflow"),
+        *(session.posargs or TORCH),
         env={"KERAS_BACKEND": "torch"},
     )
 

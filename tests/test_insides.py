@@ -100,7 +100,7 @@ def test_a_fit_of_a_subclass_is_found_and_one_without_keras_is_a_loop() -> None:
         (Own, {}),
     ):
         plain = unit_model()
-        model = kind(plain.inputs, plain.outputs)
+        model = kind(plain.input, plain.output)
         model.compile(keras.optimizers.SGD(0.1), loss=plain.loss)
         callback = tfs.HyperparameterScheduler(learning_rate=schedule)
         model.fit(x[:4], y[:4], callbacks=[callback], **arguments)

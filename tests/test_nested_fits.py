@@ -68,16 +68,21 @@ def fit(model: keras.Model, *callbacks: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("block", [1, 3])
+no_stops_on_torch = pytest.mark.skipif(
+    BACKEND == "torch", reason="Keras has neither blocks nor stops on torch"
+)
+
+
 @pytest.mark.parametrize(
     "hook", ["epoch_begin", "epoch_end", "train_batch_begin", "train_batch_end"]
 )
-@pytest.mark.parametrize("action", [on_batches, plain_fit])
+@pytest.mark.parametrize(
+    ("action", "block"),
+    [(on_batches, 1), pytest.param(plain_fit, 3, marks=no_stops_on_torch)],
+)
 def test_steps_of_a_callback_have_the_rate_that_is_set_and_do_not_count(
     action, hook, block
 ) -> None:
-    if block > 1 and hook.startswith("train_batch") and action is on_batches:
-        hook = "epoch_end"
     model = unit_model(steps_per_execution=block)
     schedule = line(0.24, 0.0, 12, FIT)
     other = Does(hook, action)
@@ -199,6 +204,7 @@ def test_a_range_test_goes_on_and_puts_everything_back() -> None:
     assert int(model.optimizer.iterations) == 0
 
 
+@no_stops_on_torch
 def test_snapshots_are_those_of_the_fits_cycles(tmp_path) -> None:
     model = unit_model(steps_per_execution=3)
     fit(
@@ -233,6 +239,7 @@ def test_a_plateau_rule_is_followed_also_where_others_step(momentum: bool) -> No
     np.testing.assert_allclose(rates_written(model)[:FIT], expected, rtol=1e-5)
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="nothing is traced there")
 def test_a_train_function_that_a_model_makes_itself_is_made_anew_where_needed() -> None:
     class Own(keras.Model):
         def make_train_function(self, force: bool = False) -> Any:
