@@ -220,27 +220,42 @@ def test_a_fit_after_a_loop_that_died_is_plain(drop: bool) -> None:
         gc.collect()
     model.fit(x[1:3], y[1:3], batch_size=1, shuffle=False, verbose=0)
     np.testing.assert_allclose(rates_written(model)[:3], [0.4, 0.4, 0.4], rtol=1e-6)
-    if drop:
-        assert patches(model) == []
+    assert patches(model) == []
 
 
-def test_a_loop_goes_on_after_a_plain_fit_in_it() -> None:
+def test_a_loop_around_fit_is_refused_with_the_way_out() -> None:
     model = unit_model()
     x, y = units()
     schedule = tfs.HyperparameterScheduler(learning_rate=tfs.Linear(0.4, 0.0, 4))
     callbacks = keras.callbacks.CallbackList([schedule], model=model, epochs=1, steps=4)
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(0)
-    for batch in range(4):
-        callbacks.on_train_batch_begin(batch)
-        model.train_on_batch(x[batch : batch + 1], y[:1])
-        if batch == 1:
-            model.fit(x[8:10], y[8:10], batch_size=1, shuffle=False, verbose=0)
-    callbacks.on_epoch_end(0)
+    callbacks.on_train_batch_begin(0)
+    model.fit(x[:1], y[:1], batch_size=1, verbose=0)
+    with pytest.raises(RuntimeError, match=r"a fit takes the callbacks itself, and st"):
+        callbacks.on_train_batch_begin(1)
     callbacks.on_train_end()
+    assert patches(model) == []
+
+
+@pytest.mark.parametrize("by", ["train_on_batch", "fit"])
+def test_steps_of_a_callback_in_a_loop_do_not_count(by: str) -> None:
+    model = unit_model()
+    x, y = units()
+
+    class Steps(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            at = 16 + epoch
+            if by == "fit":
+                model.fit(x[at : at + 1], y[:1], verbose=0)
+            else:
+                model.train_on_batch(x[at : at + 1], y[:1])
+
+    schedule = tfs.HyperparameterScheduler(learning_rate=tfs.Linear(0.8, 0.0, 8))
+    loop(model, [schedule, Steps()])
     written = rates_written(model)
-    np.testing.assert_allclose(written[:4], [0.4, 0.3, 0.2, 0.1], rtol=1e-5)
-    np.testing.assert_allclose(written[8:10], [0.3, 0.3], rtol=1e-5)
+    np.testing.assert_allclose(written[:8], line(0.8, 0.0, 8, 8), rtol=1e-5)
+    np.testing.assert_allclose(written[16:18], [0.5, 0.1], rtol=1e-5)
     assert patches(model) == []
 
 

@@ -165,7 +165,8 @@ class HyperparameterScheduler(Borrower):
             self._resolve(made / epoch)
         for drive in self.drives:
             drive.start = made - position
-            if position > 0 and drive.start == 0 and (f := drive.factor_from_outside()):
+            resumed = position > 0 and self._start_step is None and drive.start == 0
+            if resumed and (f := drive.factor_from_outside()):
                 warnings.warn(
                     f"The restored rate is {f:.4g} times what the schedule has at step "
                     f"{position}; the schedule goes on at its own height. (What "
@@ -183,12 +184,11 @@ class HyperparameterScheduler(Borrower):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Look, once an epoch, whether another callback has set the rate."""
-        if self._loan is None:
+        if not self._check_on_loan():
             return
         if self._waiting:  # a loop of the user's without epochs
             self._begin(0)
         if self._epoch_begins:
-            self._check_on_loan()
             self._epoch_begins, self._unproven = False, 2
             self._follow_others()
         elif self._unproven:  # in a loop others may make the steps

@@ -118,7 +118,7 @@ class TensorBoardLogger(Borrower):
         This is called in the main thread between two steps; `on_train_batch_end` would
         take Keras's asynchronous dispatch away, or be called beside a running step.
         """
-        if self._reader is not None:  # a loop of the user's without epochs
+        if self._check_on_loan() and self._reader is not None:  # a loop without epochs
             self._begin()
             batch = 0
         self._record(Recorder.start if batch == 0 else Recorder.tick)

@@ -275,7 +275,7 @@ class RangeTest(Borrower):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Begin with the first batch, in a loop of the user's without epochs."""
-        if self._batches is None and self._check_on_loan():
+        if self._check_on_loan() and self._batches is None:
             self._begin()
 
     def _begin(self) -> None:

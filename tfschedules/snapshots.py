@@ -113,9 +113,9 @@ class SnapshotEnsemble(Borrower):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Find the position and the cycles: every callback has begun by now."""
-        if self._loan is None or not self._epoch_begins:
+        if not self._check_on_loan() or not self._epoch_begins:
             return
-        self._check_on_loan()
+        assert self._loan is not None
         self._epoch_begins = False
         with self._loan.closed_on_error():
             self._schedule, self._drive = _schedule_of(self.model)

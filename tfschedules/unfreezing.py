@@ -130,7 +130,7 @@ class GradualUnfreezing(Borrower):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Refuse a loop that tells no epochs: nothing would be frozen in it."""
-        if self._freezer is not None and not self._begun:
+        if self._check_on_loan() and not self._begun:
             raise RuntimeError(
                 "GradualUnfreezing goes by epochs, and this loop has none: call "
                 "callbacks.on_epoch_begin(epoch) before the first batch of each."

@@ -49,6 +49,20 @@ def fit_around(model: keras.Model, frame: FrameType | None) -> int | None:
     return None
 
 
+@functools.cache
+def _codes_of_lists() -> set[CodeType]:
+    methods = vars(keras.callbacks.CallbackList).values()
+    return {method.__code__ for method in methods if inspect.isfunction(method)}
+
+
+def is_in_callback(callback_list: Any, frame: FrameType | None) -> bool:
+    """Whether a frame is of a callback that a `CallbackList` has called."""
+    return any(
+        each.f_code in _codes_of_lists() and each.f_locals.get("self") is callback_list
+        for each in upwards(frame)
+    )
+
+
 def running(model: keras.Model, *names: str) -> set[int]:
     """The fits (or calls of the methods `names`) of `model` now, in all threads."""
     return {

@@ -67,6 +67,11 @@ class _Turn:
         gone = self.callback_list is not None and self.callback_list() is None
         return gone or not (self.around is None or self.around in fits)
 
+    def is_others(self, frame: FrameType | None) -> bool:
+        """Whether what a loop's own thread does now is not the loop, but a callback."""
+        callback_list = self.callback_list and self.callback_list()
+        return callback_list is not None and frames.is_in_callback(callback_list, frame)
+
     def is_also(self, fit: int | None, callback_list: Any) -> bool:
         """Whether a callback that begins is one of this turn."""
         if fit is not None or self.fit is not None:
@@ -190,7 +195,9 @@ class Turns:
         if force:  # something in the step has changed
             self.renew()
             return self._function
-        self.end_if_over(sys._getframe(1))
+        caller = sys._getframe(1)
+        self.end_if_over(caller)
+        self._end_if_left(caller)
         if Turns.at(self._model) is not self:
             return self._model.make_train_function()
         if self._model.train_function is None:
@@ -303,7 +310,8 @@ class Turns:
                 return id(frame) == self.turn.fit
             if frames.is_of(frame, "train_on_batch", self._model):
                 around = frames.fit_around(self._model, frame)
-                return self.turn.fit is None and around == self.turn.around
+                loop = self.turn.fit is None and around == self.turn.around
+                return loop and not self.turn.is_others(frame)
         return self.turn.fit is None and self.turn.around is None
 
     def _step_of_others(self, arguments: tuple[Any, ...]) -> Any:
@@ -364,6 +372,23 @@ class Turns:
             fits.discard(id(caller))
         if self.turn is None or not self.loans or self.turn.is_over(fits):
             self.end("its fit was interrupted")
+
+    def _end_if_left(self, caller: FrameType) -> None:
+        """End a loop where a fit begins that is none of a callback in the loop.
+
+        Either the loop has died, or its fits are to be driven, and they would not be.
+        """
+        turn, model = self.turn, self._model
+        if turn is None or turn.fit is not None:
+            return
+        if not frames.is_of(caller, "fit", model) or turn.is_others(caller):
+            return
+        if frames.fit_around(model, caller.f_back) == turn.around:
+            self.end(
+                "a fit of the model has begun in its loop (or after it, without "
+                "callbacks.on_train_end). Such a loop is around train_on_batch; a fit "
+                "takes the callbacks itself, and start_step= to go on in a schedule"
+            )
 
     def end(self, why: str) -> None:
         """Give everything back."""
