@@ -210,6 +210,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def settle(self, along: Along | None, before: float, failed: bool = False) -> None:
         """Look at the rate that a fit has left, where there is a choice."""
+        self.every_update_had_its_rate()
         if along is None:
             return
         allowed = along.rates_afterwards(before, self.oracle.between or failed)
@@ -623,7 +624,7 @@ class AnyOrder(RuleBasedStateMachine):
             )
         self.tidy = True
 
-    @rule(course=st.none() | courses(), count=st.integers(1, 2), keep=st.booleans())
+    @rule(course=st.none() | courses(), count=st.integers(2, 3), keep=st.booleans())
     def failed_step(self, course: Course | None, count: int, keep: bool) -> None:
         """A batch of another width, after whole executions: others JAX would lose."""
         numbers, before = self.take(count * self.config.block), self.oracle.rate
