@@ -14,6 +14,8 @@ _MORE = os.environ.get("TFSCHEDULES_ANY_ORDER_EXAMPLES")
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The schedule of .* reaches its end at step")
+# A start_step that happens to be the optimizer's count looks like a restored fit.
+@pytest.mark.filterwarnings("ignore:The restored rate is .* times what the schedule")
 def test_any_order_of_uses_gives_every_update_its_rate() -> None:
     """TFSCHEDULES_ANY_ORDER_EXAMPLES=1000 looks further, in another way each time."""
     run_state_machine_as_test(
