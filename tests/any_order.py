@@ -157,16 +157,22 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def every_update_was_counted(self) -> None:
-        assert int(self.model.optimizer.iterations) == self.oracle.updates
+        made = int(self.model.optimizer.iterations)
+        assert made == self.oracle.updates, (made, self.oracle.updates)
 
     @invariant()
     def the_rate_is_where_it_was_left(self) -> None:
-        assert np.isclose(rate_of(self.model), self.oracle.rate, rtol=1e-5, atol=1e-7)
+        now = rate_of(self.model)
+        assert np.isclose(now, self.oracle.rate, rtol=1e-5, atol=1e-7), (
+            now,
+            self.oracle.rate,
+        )
 
     @invariant()
     def nothing_is_left_behind(self) -> None:
         if self.tidy:
-            assert left_over(self.model, self.config, self.unfrozen) == []
+            left = left_over(self.model, self.config, self.unfrozen)
+            assert left == [], left
 
     # Helpers.
 

@@ -267,3 +267,26 @@ def test_a_fit_after_a_loop_that_did_not_end_is_plain(keep: bool) -> None:
     fit(model, [4, 5])
     check(model, *FALLING, 0.1, 0.1)
     assert left_over(model, Config(), unfrozen=False) == []
+
+
+@pytest.mark.parametrize("kind", ["schedule", "unfreezing", "range test"])
+def test_a_plain_fit_goes_on_after_one_of_ours_inside_it(kind: str) -> None:
+    """Whether that one is refused or made, the fit around it must not die of it."""
+    model = Config().model(0.1)
+    refused = []
+
+    def drive() -> None:
+        callback = {
+            "schedule": tfs.HyperparameterScheduler(tfs.Constant(0.1)),
+            "unfreezing": tfs.GradualUnfreezing(Config().groups()),
+            "range test": tfs.RangeTest(**of_sweep(0.01, 1.0, 2)),
+        }[kind]
+        try:
+            fit(model, [2, 3], callback)
+        except (ValueError, RuntimeError) as error:
+            refused.append(error)
+
+    fit(model, [0, 1], At("on_train_batch_end", drive), epochs=2)
+    inside = 0.0 if refused or kind == "range test" else 0.1
+    check(model, 0.2, 0.2, inside, inside)
+    assert left_over(model, Config(), unfrozen=kind == "unfreezing") == []
