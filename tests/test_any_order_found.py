@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from any_order import At
+from any_order_base import At
 from any_order_model import LAYERS, Config, batches, kernels, left_over, rate_of
 from helpers import BACKEND
 
