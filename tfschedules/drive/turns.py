@@ -106,6 +106,7 @@ class Turns:
         self._driven: Any = None
         self._plain: Any = None
         self._function = _TrainFunction(self)
+        self._before = model.train_function
         self._make_train_function = model.make_train_function
         self._make_test_function = model.make_test_function
         self._compile = model.compile
@@ -224,6 +225,11 @@ class Turns:
         set_behind(self._model, "train_function", self._function)
         if everything:
             self._model.test_function = self._model.predict_function = None
+
+    def forget(self) -> None:
+        """Make the functions anew, and that of a fit around this one."""
+        self._before = None
+        self.renew()
 
     @property
     def driven(self) -> Any:
@@ -409,11 +415,16 @@ class Turns:
     def _take_down(self) -> None:
         """Give the model its own methods again; a second time does nothing."""
         model = self._model
-        self.turn = self._driven = self._plain = None
-        if vars(model).get("train_function") is self._function:
-            model.train_function = None
+        ours = vars(model).get("train_function") is self._function
         for place in reversed(self._places):
             place.give_back()
+        if ours:
+            own = {self.turn.fit} if self.turn is not None else set()
+            model.train_function = None
+            if frames.running(model) - own:  # around this one, and without a turn
+                model.train_function = self._before
+                model.make_train_function()
+        self.turn = self._driven = self._plain = self._before = None
 
 
 class _TrainFunction:
@@ -434,7 +445,7 @@ def forget(model: keras.Model) -> None:
     """
     turns = Turns.at(model)
     if turns is not None:
-        turns.renew()
+        turns.forget()
     else:
         model.train_function = None
     evict(model)
