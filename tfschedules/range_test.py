@@ -231,8 +231,9 @@ class RangeTest(Borrower):
         try:
             self._take_over(loan)
         except BaseException:
-            self._put_back()
+            do_all(self._to_put_back)
             raise
+        self._to_put_back.insert(0, self._conclude)
         self._snapshot = snapshot
         if length is not None and length < self.steps:
             per_epoch = max(1, updates_in(self, 1) or 1)
@@ -358,13 +359,9 @@ class RangeTest(Borrower):
                 self._snapshot = None
 
     def _finish(self) -> None:
+        """Put the model back, and conclude; after an interruption, do the rest."""
         with Uninterrupted():
-            self._put_back()
-            self._conclude()
-
-    def _put_back(self) -> None:
-        """Put the model back; called again after an interruption, it does the rest."""
-        do_all(self._to_put_back)
+            do_all(self._to_put_back)
 
     def _leave(self) -> None:
         """Keep nothing of the model's."""
