@@ -95,7 +95,7 @@ def test_a_copy_at_any_time_is_a_callback_of_its_own(name, way, tmp_path) -> Non
 
     np.testing.assert_allclose(fit(model, callback, AtBatch(keep)), rates, rtol=1e-4)
     keep()  # after a fit
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="by the test"):
         fit(model, callback, Interrupt(2))
     keep()  # after one that was interrupted
     if name == "range test":

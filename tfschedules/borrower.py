@@ -101,5 +101,5 @@ class Borrower(Recalled, keras.callbacks.Callback):
         made: Borrower = copy.copy(self)
         memo[id(self)] = made
         own = {n: v for n, v in vars(made).items() if n not in self._shared}
-        vars(made).update({n: copy.deepcopy(v, memo) for n, v in own.items()})
+        made.__dict__.update({n: copy.deepcopy(v, memo) for n, v in own.items()})
         return made

@@ -226,9 +226,10 @@ class RangeTest(Borrower):
         with loan.closed_on_error():
             snapshot = Snapshot(self.model, self._snapshot_dir)
         self._to_put_back = [self._leave, snapshot.restore, loan.close]
-        if functions is not None:
-            self._to_put_back.insert(1, functions.restore)
         try:
+            if functions is not None:
+                self._to_put_back.insert(1, functions.restore)
+                functions.set_aside()
             self._take_over(loan)
         except BaseException:
             do_all(self._to_put_back)

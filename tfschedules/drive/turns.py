@@ -35,6 +35,8 @@ _JAX = keras.backend.backend() == "jax"
 class Borrower(Protocol):
     """What a turn knows of a `Loan`."""
 
+    turns: Turns
+
     def close(self, why: str | None = None) -> None:
         """Give everything back."""
 
@@ -121,8 +123,11 @@ class Turns:
         return turns if isinstance(turns, Turns) else None
 
     @staticmethod
-    def borrow(model: keras.Model, loan: Any, what: str) -> Turns:
+    def borrow(model: keras.Model, loan: Any, what: str) -> None:
         """Begin a loan in the turn of the fit, or loop, that is beginning.
+
+        The loan knows its turns before they know it: an interruption in between leaves
+        nothing that cannot be closed.
 
         Raises:
             RuntimeError: If another fit has something on loan.
@@ -143,7 +148,7 @@ class Turns:
                 )
                 turns = Turns.at(model)
         if turns is None:
-            turns = Turns(model)
+            turns = loan.turns = Turns(model)
             turns.loans.append(loan)
             for place in turns._places:
                 place.take()
@@ -155,8 +160,8 @@ class Turns:
             turns._begin()
             turns.renew()
         else:
+            loan.turns = turns
             turns.loans.append(loan)
-        return turns
 
     def _begin(self) -> None:
         if keras.backend.backend() == "tensorflow":
