@@ -18,7 +18,7 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -45,6 +45,7 @@ _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 _RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
 _IMPORTED_IN = os.getpid()
 _one_at_a_time = threading.Lock()
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass
@@ -244,7 +245,7 @@ class Sweeps:
         if self._run_dir is not None:
             write_range_test(self.result, self._run_dir)
 
-    def _with_a_built_model(self, action: Callable[[], None]) -> None:
+    def _with_a_built_model(self, action: Callable[[], _T]) -> _T:
         """Do something with a model that has weights; all but those is put back.
 
         (No context manager: one that is interrupted when it has just begun is not
@@ -266,7 +267,7 @@ class Sweeps:
             if not has_weights(model):
                 _build(model, self._job.source.first(), self._job.batch_size)
                 generators = Generators()  # as they are when a fit has built it
-            action()
+            return action()
 
     @staticmethod
     def make_elsewhere(asked: Sequence[Sweeps], executor: Any) -> None:
@@ -277,8 +278,7 @@ class Sweeps:
         """
         jobs = []
         for sweeps in asked:
-            job = sweeps._job
-            sweeps._with_a_built_model(lambda: jobs.append(job.pickled()))  # noqa: B023
+            jobs.append(sweeps._with_a_built_model(sweeps._job.pickled))
         total = sum(sweeps._job.repeats for sweeps in asked)
         shown = any(sweeps._verbose for sweeps in asked)
         bar = keras.utils.Progbar(total, width=15, unit_name="sweep") if shown else None
