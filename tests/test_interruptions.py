@@ -24,7 +24,7 @@ import tfschedules as tfs
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = (X.sum(1) > 0).astype("float32")
 HOW = ["exception", "signal"]
-FEW = 12  # statements of a case, or pairs of them, where not all are tried
+FEW = 6  # statements of a case, or pairs of them, where not all are tried
 
 
 @pytest.fixture(autouse=True)
@@ -321,12 +321,13 @@ CASES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def chosen(counted: Injector) -> list[int]:
+def chosen(counted: Injector) -> list[tuple[int, str]]:
     """Each statement when it is run for the first and for the last time, or a few."""
     numbers = counted.firsts_and_lasts()
     if EVERY:
-        return numbers
-    return [numbers[at] for at in np.linspace(0, len(numbers) - 1, FEW).astype(int)]
+        return [(number, how) for number in numbers for how in HOW]
+    few = np.linspace(0, len(numbers) - 1, FEW).astype(int)
+    return [(numbers[at], HOW[i % 2]) for i, at in enumerate(few)]
 
 
 def report(case: Any, tried: list[Injector], record_property: Any, count: int) -> None:
@@ -335,31 +336,27 @@ def report(case: Any, tried: list[Injector], record_property: Any, count: int) -
         wrong = case(injector)
         missed += bool(injector.points)
         if wrong:
-            faults[" then ".join(injector.where)] = wrong
+            faults[" then ".join(injector.where), injector.how] = wrong
     figures = {"run": count, "tried": len(tried), "missed": missed}
     for name, figure in {**figures, "faults": len(faults)}.items():
         record_property(name, figure)
     assert not faults, f"{figures}: {faults}"
 
 
-@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", CASES)
-def test_a_second_interruption(name, how, tmp_path, record_property) -> None:
-    case = CASES[name](tmp_path)
-    counted = Injector()
+def test_a_second_interruption(name, tmp_path, record_property) -> None:
+    case, counted = CASES[name](tmp_path), Injector()
     assert case(counted) == []
     assert counted.seen > 100
-    tried = [Injector(n, how=how) for n in chosen(counted)]
+    tried = [Injector(n, how=how) for n, how in chosen(counted)]
     report(case, tried, record_property, counted.seen)
 
 
-@pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("name", ["find", "find, a group", "fit", "train end"])
-def test_a_second_and_a_third(name, how, tmp_path, record_property) -> None:
-    case = CASES[name](tmp_path)
-    counted = Injector()
+def test_a_second_and_a_third(name, tmp_path, record_property) -> None:
+    case, counted = CASES[name](tmp_path), Injector()
     assert case(counted) == []
     later = np.random.default_rng(0).permutation(counted.seen) // 4 + 1
     pairs = zip(chosen(counted), later, strict=False)
-    tried = [Injector(n, int(m), how=how) for n, m in pairs]
+    tried = [Injector(n, int(m), how=how) for (n, how), m in pairs]
     report(case, tried, record_property, counted.seen)
