@@ -23,6 +23,7 @@ import tfschedules as tfs
 
 X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = (X.sum(1) > 0).astype("float32")
+EAGERLY = {"run_eagerly": True, "jit_compile": False}
 HOW = ["exception", "signal"]
 FEW = 6  # statements of a case, or pairs of them, where not all are tried
 
@@ -73,7 +74,7 @@ def network(layerwise: bool = False, **arguments: Any) -> keras.Model:
             tfs.LayerGroup("high", ["head"]),
         ]
         optimizer = tfs.LayerwiseOptimizer(optimizer, groups)
-    arguments = {"run_eagerly": True, "metrics": ["accuracy"], **arguments}
+    arguments = {**EAGERLY, "metrics": ["accuracy"], **arguments}
     model.compile(optimizer, "binary_crossentropy", **arguments)
     model.fit(X, Y, batch_size=8, verbose=0)
     model.evaluate(X[:8], Y[:8], verbose=0)  # notes something with the model
@@ -225,7 +226,7 @@ class Fit:
 
     def _make(self, injector: Injector, hook: str) -> list[str]:
         self.tries += 1
-        model, self.model = self.model or unit_model(run_eagerly=True), None
+        model, self.model = self.model or unit_model(**EAGERLY), None
         model.set_weights([np.zeros_like(value) for value in model.get_weights()])
         model.optimizer.learning_rate = 0.25
         x, y = units()

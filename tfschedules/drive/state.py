@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -71,6 +72,23 @@ def note_state(model: keras.Model, state: tuple[Any, ...]) -> None:
     """Let a model know the state that JAX has outside of its variables."""
     model._jax_state = dict(zip(KINDS, state, strict=True))
     model._jax_state_synced = False
+
+
+def settle_state(model: keras.Model) -> None:
+    """Put the state that JAX has outside of the variables into them.
+
+    Keras does so where a fit ends, but may be interrupted in it. It goes by the order
+    of the variables: this has to be done before a metric goes.
+    """
+    if keras.backend.backend() == "jax":
+        with contextlib.suppress(RuntimeError):  # an interrupted step has it for good
+            model.jax_state_sync()
+
+
+def drop_state(model: keras.Model) -> None:
+    """Forget the state outside of the variables: these are going to be set."""
+    if keras.backend.backend() == "jax":
+        model._jax_state, model._jax_state_synced = None, True
 
 
 def batches_in(model: keras.Model, state: tuple[Any, ...] | None) -> int:

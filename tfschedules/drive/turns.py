@@ -27,7 +27,7 @@ import numpy as np
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
 from tfschedules.drive.replicas import scope_of
-from tfschedules.drive.state import batches_in, innermost, note_state
+from tfschedules.drive.state import batches_in, innermost, note_state, settle_state
 
 _JAX = keras.backend.backend() == "jax"
 
@@ -373,6 +373,7 @@ class Turns:
 
     def end(self, why: str) -> None:
         """Give everything back."""
+        settle_state(self._model)
         for loan in reversed(self.loans[:]):
             loan.close(why)
         if not self.loans:
