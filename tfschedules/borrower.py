@@ -3,44 +3,67 @@
 from __future__ import annotations
 
 import copy
+import sys
+import threading
 from typing import Any, ClassVar
 
 import keras
 
 from tfschedules.arguments import Recalled
-from tfschedules.drive import Loan
+from tfschedules.drive import Loan, Taken
+
+# Two threads may give one callback to two fits at the same time.
+_taking = threading.RLock()
 
 
 class Borrower(Recalled, keras.callbacks.Callback):
     """A callback with something of one model on loan, from `on_train_begin` on.
 
-    A copy of it, or what `pickle` makes of it, is in no fit and has no model.
+    A copy of it, or what `pickle` makes of it, is in no fit and has no model. A deep
+    copy is made with the same data and layers as the original, which are not copied.
     """
 
     # What belongs to a fit, and the value that it has outside of one.
     _of_a_fit: ClassVar[dict[str, Any]] = {
         "_loan": None,
+        "_taken": None,
         "_model": None,
         "params": None,
     }
 
+    # What a deep copy has in common with the original.
+    _shared: ClassVar[tuple[str, ...]] = ("_given",)
+
     _loan: Loan | None = None
+    _taken: Taken | None = None
 
     def set_model(self, model: keras.Model) -> None:
         """Be given the model of the fit that begins.
 
         Raises:
-            RuntimeError: If the callback is in a fit of another model, in another
-                thread or around this one.
+            RuntimeError: If the callback is in another fit, in another thread or
+                around this one.
         """
+        taken = Taken(model, sys._getframe())
+        with _taking:
+            if (other := self._in_use(taken)) is not None:
+                raise RuntimeError(
+                    f"This {type(self).__name__} is in use: a fit of the model "
+                    f"{other.name!r} has it, and one callback can be in one fit only. "
+                    f"Make another one for the fit of {model.name!r}, or a copy "
+                    "(copy.deepcopy)."
+                )
+            self._taken = taken
+            super().set_model(model)
+
+    def _in_use(self, taken: Taken) -> keras.Model | None:
+        """The model of another fit that is running with this callback."""
+        if self._taken is not None and self._taken.excludes(taken):
+            return self._taken.model
         loan = self._loan
-        if loan is not None and loan.model is not model and loan.in_progress:
-            raise RuntimeError(
-                f"This {type(self).__name__} is in use: a fit of the model "
-                f"{loan.model.name!r} has it, and one callback can be in one fit only. "
-                f"Make another one for the fit of {model.name!r}."
-            )
-        super().set_model(model)
+        if loan is not None and loan.model is not taken.model and loan.in_progress:
+            return loan.model
+        return None
 
     def _borrow(self) -> Loan:
         """Begin a loan, and end the one of an earlier fit."""
@@ -72,3 +95,11 @@ class Borrower(Recalled, keras.callbacks.Callback):
         """What a copy gets: all but what belongs to a fit."""
         own = {n: copy.copy(v) for n, v in self._of_a_fit.items() if n in vars(self)}
         return {**vars(self), **own}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Borrower:
+        """A copy of all but what is shared."""
+        made: Borrower = copy.copy(self)
+        memo[id(self)] = made
+        own = {n: v for n, v in vars(made).items() if n not in self._shared}
+        made.__dict__.update({n: copy.deepcopy(v, memo) for n, v in own.items()})
+        return made

@@ -226,13 +226,15 @@ class RangeTest(Borrower):
         with loan.closed_on_error():
             snapshot = Snapshot(self.model, self._snapshot_dir)
         self._to_put_back = [self._leave, snapshot.restore, loan.close]
-        if functions is not None:
-            self._to_put_back.insert(1, functions.restore)
         try:
+            if functions is not None:
+                self._to_put_back.insert(1, functions.restore)
+                functions.set_aside()
             self._take_over(loan)
         except BaseException:
-            self._put_back()
+            do_all(self._to_put_back)
             raise
+        self._to_put_back.insert(0, self._conclude)
         self._snapshot = snapshot
         if length is not None and length < self.steps:
             per_epoch = max(1, updates_in(self, 1) or 1)
@@ -358,13 +360,9 @@ class RangeTest(Borrower):
                 self._snapshot = None
 
     def _finish(self) -> None:
+        """Put the model back, and conclude; after an interruption, do the rest."""
         with Uninterrupted():
-            self._put_back()
-            self._conclude()
-
-    def _put_back(self) -> None:
-        """Put the model back; called again after an interruption, it does the rest."""
-        do_all(self._to_put_back)
+            do_all(self._to_put_back)
 
     def _leave(self) -> None:
         """Keep nothing of the model's."""

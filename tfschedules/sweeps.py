@@ -16,9 +16,9 @@ import os
 import pickle
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
@@ -26,6 +26,7 @@ from tfschedules import checks
 from tfschedules.drive import (
     AtTheEnd,
     Generators,
+    Loan,
     Unbuilt,
     Unsaved,
     check_compiled,
@@ -44,6 +45,7 @@ _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 _RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
 _IMPORTED_IN = os.getpid()
 _one_at_a_time = threading.Lock()
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass
@@ -91,6 +93,9 @@ class _Job:
         Raises:
             TypeError: If a part of it cannot be pickled.
         """
+        optimizer = self.model.optimizer
+        if not optimizer.built:  # Keras saves it badly before, as if it were
+            optimizer.build(self.model.trainable_variables)
         parts = {}
         for field in dataclasses.fields(self):
             try:
@@ -214,16 +219,20 @@ class Sweeps:
     def make(self) -> None:
         """Make them here, one after the other, and put the model back."""
         put_back = self._put_back
-        with self._built():
+
+        def sweeps() -> None:
             # Three times: Ctrl-C may end one of them, and then another.
             with AtTheEnd(put_back), AtTheEnd(put_back), AtTheEnd(put_back):
                 for number, test in enumerate(self._tests):
                     self._job.run(number, test, show_progress=self._verbose)
+
+        self._with_a_built_model(sweeps)
         self._finish([test.result for test in self._tests if test.result is not None])
 
     def _put_back(self) -> None:
         for test in self._tests:
             test.restore()
+        Loan.end_if_over(self._job.model)  # also of callbacks that had just begun
 
     def _finish(self, results: Sequence[RangeTestResult]) -> None:
         """Take the sweeps' results together, and write them."""
@@ -236,9 +245,12 @@ class Sweeps:
         if self._run_dir is not None:
             write_range_test(self.result, self._run_dir)
 
-    @contextlib.contextmanager
-    def _built(self) -> Iterator[None]:
-        """A model with weights; all but those is put back afterwards."""
+    def _with_a_built_model(self, action: Callable[[], _T]) -> _T:
+        """Do something with a model that has weights; all but those is put back.
+
+        (No context manager: one that is interrupted when it has just begun is not
+        ended.)
+        """
         model = self._job.model
         history, unbuilt = getattr(model, "history", None), Unbuilt(model)
         generators = Generators()
@@ -255,7 +267,7 @@ class Sweeps:
             if not has_weights(model):
                 _build(model, self._job.source.first(), self._job.batch_size)
                 generators = Generators()  # as they are when a fit has built it
-            yield
+            return action()
 
     @staticmethod
     def make_elsewhere(asked: Sequence[Sweeps], executor: Any) -> None:
@@ -266,11 +278,7 @@ class Sweeps:
         """
         jobs = []
         for sweeps in asked:
-            with sweeps._built():
-                optimizer = sweeps._job.model.optimizer
-                if not optimizer.built:  # Keras saves it badly before, as if it were
-                    optimizer.build(sweeps._job.model.trainable_variables)
-                jobs.append(sweeps._job.pickled())
+            jobs.append(sweeps._with_a_built_model(sweeps._job.pickled))
         total = sum(sweeps._job.repeats for sweeps in asked)
         shown = any(sweeps._verbose for sweeps in asked)
         bar = keras.utils.Progbar(total, width=15, unit_name="sweep") if shown else None

@@ -39,6 +39,9 @@ class GradualUnfreezing(Borrower):
     `LayerwiseOptimizer` only. On torch, whose optimizers update all weights at once,
     it is still all that were made.)
 
+    A copy, deep or not, has the same groups, and so the layers of the same model. What
+    `pickle` makes has other layers, which are no model's: give names to it instead.
+
     Works with any optimizer, and needs one that knows all the weights: compile while
     they are trainable. Weights that are frozen then are left alone.
 
@@ -94,6 +97,8 @@ class GradualUnfreezing(Borrower):
         "_weights": [],
         "_layers": [],
     }
+
+    _shared: ClassVar[tuple[str, ...]] = (*Borrower._shared, "groups")
 
     @property
     def frozen_groups(self) -> list[str]:

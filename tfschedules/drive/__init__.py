@@ -11,7 +11,7 @@ others, and `insides` what of Keras all this leans on.
 
 from tfschedules.drive.between import Stops, after_steps
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
-from tfschedules.drive.frames import fits_running
+from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, block_of, grows
@@ -46,6 +46,7 @@ __all__ = [
     "Split",
     "StepReader",
     "Stops",
+    "Taken",
     "Unbuilt",
     "Uninterrupted",
     "Unsaved",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import weakref
 from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any
@@ -25,6 +26,7 @@ def codes() -> dict[str, CodeType]:
         "fit": keras.Model.fit,
         "train_on_batch": keras.Model.train_on_batch,
         "on_train_begin": keras.callbacks.CallbackList.on_train_begin,
+        "set_model": keras.callbacks.CallbackList.set_model,
     }
     return {name: inspect.unwrap(method).__code__ for name, method in methods.items()}
 
@@ -36,9 +38,14 @@ def upwards(frame: FrameType | None) -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def is_code(frame: FrameType, name: str) -> bool:
+    """Whether a frame is that of Keras's method `name` of anything."""
+    return frame.f_code is codes()[name]
+
+
 def is_of(frame: FrameType, name: str, owner: Any) -> bool:
     """Whether a frame is that of Keras's method `name` of `owner`."""
-    return frame.f_code is codes()[name] and frame.f_locals.get("self") is owner
+    return is_code(frame, name) and frame.f_locals.get("self") is owner
 
 
 def fit_around(model: keras.Model, frame: FrameType | None) -> int | None:
@@ -84,7 +91,7 @@ def beginning(model: keras.Model, frame: FrameType | None) -> tuple[int | None, 
     for each in upwards(frame):
         if is_of(each, "fit", model):
             return id(each), None
-        if each.f_code is codes()["on_train_begin"]:
+        if is_code(each, "on_train_begin"):
             caller = each.f_back
             if caller is not None and is_of(caller, "fit", model):
                 return id(caller), None
@@ -101,3 +108,31 @@ def running_here() -> bool:
     """Whether a fit, or `train_on_batch`, of any model waits for the caller."""
     steps = (codes()["fit"], codes()["train_on_batch"])
     return any(frame.f_code in steps for frame in upwards(sys._getframe(1)))
+
+
+class Taken:
+    """By which fit a callback is taken, seen from a frame in its `set_model`.
+
+    The frame of a fit lives as long as its `CallbackList` does: with that the `id` is
+    nobody else's.
+
+    Attributes:
+        model: The fit's model.
+    """
+
+    def __init__(self, model: keras.Model, frame: FrameType) -> None:
+        """Note the fit, if there is one."""
+        self.model, self._fit = model, fit_around(model, frame)
+        for each in upwards(frame):
+            if is_code(each, "set_model"):
+                self._callbacks = weakref.ref(each.f_locals["self"])
+                break
+        else:
+            self._fit = None
+
+    def excludes(self, other: Taken) -> bool:
+        """Whether that fit is running, and is not the one that is beginning now."""
+        if self._fit is None or self._callbacks() is None:
+            return False
+        same = other._fit is not None and other._callbacks() is self._callbacks()
+        return not same and self._fit in running(self.model)

@@ -113,7 +113,9 @@ INSIDES = [
     ),
     Inside("fit", "_jax_state_synced", "state.py", "the same", _REFUSED, _JAX),
     Inside("model", "_get_jax_state", "between.py", "the same", _REFUSED, _JAX),
-    Inside("model", "jax_state_sync", "between.py", "the same", _REFUSED, _JAX),
+    Inside(
+        "model", "jax_state_sync", "between.py, state.py", "the same", _REFUSED, _JAX
+    ),
     Inside(
         "optimizer", "apply", "wheel.py",
         "every update goes through it, in each kind of loop", _REFUSED,

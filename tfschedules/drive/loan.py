@@ -25,7 +25,10 @@ class Loan:
     Attributes:
         borrower: Who has borrowed, if it can be asked for.
         closed: Why it was closed by somebody else, if it was.
+        turns: What stands in for the model's methods meanwhile.
     """
+
+    turns: Turns
 
     def __init__(self, model: keras.Model, borrower: Any = None) -> None:
         """Begin a loan on `model`, in `on_train_begin`.
@@ -41,13 +44,19 @@ class Loan:
         self._before: list[Callable[[], None]] = []
         self._after: list[Callable[[int], None]] = []
         what = type(borrower).__name__ if borrower is not None else "This callback"
-        self.turns = Turns.borrow(model, self, what)
+        Turns.borrow(model, self, what)
 
     @staticmethod
     def borrowers(model: keras.Model) -> list[Any]:
         """Who has something of `model` on loan now."""
         turns = Turns.at(model)
         return [] if turns is None else [loan.borrower for loan in turns.loans]
+
+    @staticmethod
+    def end_if_over(model: keras.Model) -> None:
+        """Give back what a fit of `model` has left that died, before its next use."""
+        if (turns := Turns.at(model)) is not None:
+            turns.end_if_over()
 
     @property
     def in_progress(self) -> bool:
@@ -130,11 +139,14 @@ class Functions:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        """Note them, and have tests traced anew for the time of the loan."""
+        """Note them; nothing is changed yet."""
         self._model = model
         self._compiled = self._made_by_compile()
         self._train, self._test = model.train_function, model.test_function
-        model.test_function = None
+
+    def set_aside(self) -> None:
+        """Have tests traced anew for the time of the loan, as the train step is."""
+        self._model.test_function = None
 
     def _made_by_compile(self) -> list[Any]:
         return [self._model.optimizer, self._model._loss_tracker]

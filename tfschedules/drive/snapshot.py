@@ -16,7 +16,7 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from tfschedules.drive.replicas import copies_of
 from tfschedules.drive.split import Split
-from tfschedules.drive.state import innermost, value_of
+from tfschedules.drive.state import drop_state, innermost, value_of
 
 _KERAS_GENERATOR = "global_seed_generator"  # made when it is first drawn from
 
@@ -172,6 +172,7 @@ class Snapshot:
 
     def restore(self) -> None:
         """Put everything back; metrics made since are reset."""
+        drop_state(self._model)  # else Keras would put it over this, later
         for variable, stored in self._values.values():
             variable.assign(self._store.get(stored))
         for metric in self._model.metrics:

@@ -95,11 +95,16 @@ class Split:
         self._parts: tuple[Part, ...] = ()
         self.missed: dict[int, int] = {}
         self._models: weakref.WeakSet[keras.Model] = weakref.WeakSet()
-        set_behind(optimizer, "_backend_update_step", self.update_all)
-        set_behind(optimizer, "update_step", self.update_one)
-        set_behind(optimizer, "_apply_weight_decay", self.decay)
-        set_behind(optimizer, "load_own_variables", self.load)
-        set_behind(optimizer, _NAME, self)
+        # All at once: an interruption must not leave a part of it.
+        vars(optimizer).update(
+            {
+                "_backend_update_step": self.update_all,
+                "update_step": self.update_one,
+                "_apply_weight_decay": self.decay,
+                "load_own_variables": self.load,
+                _NAME: self,
+            }
+        )
 
     @classmethod
     def of(cls, optimizer: Any) -> Split:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,23 @@ def keep_after_error(model: keras.Model, arguments: Sequence[Any]) -> None:
         arrays = [array for kind in arguments[0] for array in kind]
         if not any(array.is_deleted() for array in arrays):
             note_state(model, arguments[0])
+
+
+def settle_state(model: keras.Model) -> None:
+    """Put the state that JAX has outside of the variables into them.
+
+    Keras does so where a fit ends, but may be interrupted in it. It goes by the order
+    of the variables: this has to be done before a metric goes.
+    """
+    if keras.backend.backend() == "jax":
+        with contextlib.suppress(RuntimeError):  # an interrupted step has it for good
+            model.jax_state_sync()
+
+
+def drop_state(model: keras.Model) -> None:
+    """Forget the state outside of the variables: these are going to be set."""
+    if keras.backend.backend() == "jax":
+        model._jax_state, model._jax_state_synced = None, True
 
 
 def batches_in(model: keras.Model, state: tuple[Any, ...] | None) -> int:

@@ -32,11 +32,14 @@ from tfschedules.drive.state import (
     innermost,
     keep_after_error,
     note_state,
+    settle_state,
 )
 
 
 class Borrower(Protocol):
     """What a turn knows of a `Loan`."""
+
+    turns: Turns
 
     def close(self, why: str | None = None) -> None:
         """Give everything back."""
@@ -123,8 +126,11 @@ class Turns:
         return turns if isinstance(turns, Turns) else None
 
     @staticmethod
-    def borrow(model: keras.Model, loan: Any, what: str) -> Turns:
+    def borrow(model: keras.Model, loan: Any, what: str) -> None:
         """Begin a loan in the turn of the fit, or loop, that is beginning.
+
+        The loan knows its turns before they know it: an interruption in between leaves
+        nothing that cannot be closed.
 
         Raises:
             RuntimeError: If another fit has something on loan.
@@ -145,7 +151,7 @@ class Turns:
                 )
                 turns = Turns.at(model)
         if turns is None:
-            turns = Turns(model)
+            turns = loan.turns = Turns(model)
             turns.loans.append(loan)
             for place in turns._places:
                 place.take()
@@ -157,8 +163,8 @@ class Turns:
             turns._begin()
             turns.renew()
         else:
+            loan.turns = turns
             turns.loans.append(loan)
-        return turns
 
     def _begin(self) -> None:
         if keras.backend.backend() == "tensorflow":
@@ -398,6 +404,7 @@ class Turns:
 
     def end(self, why: str) -> None:
         """Give everything back."""
+        settle_state(self._model)
         for loan in reversed(self.loans[:]):
             loan.close(why)
         if not self.loans:
