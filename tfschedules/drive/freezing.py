@@ -23,6 +23,7 @@ from tfschedules.drive.attributes import InPlace, set_behind
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.split import Split
 from tfschedules.drive.state import batches_made, innermost, value_of
+from tfschedules.drive.tidying import AtTheEnd
 from tfschedules.drive.turns import forget
 
 
@@ -144,17 +145,19 @@ class Freezer:
             *zip(optimizer.variables, optimizer_variables, strict=True),
         ]
         with keras.StatelessScope(state_mapping=pairs) as scope:
-            set_behind(optimizer, "_trainable_variables", given)
-            if averages is not None:
-                index = optimizer._get_variable_index
-                those = [averages[index(weight)] for weight in given]
-                set_behind(optimizer, "_model_variables_moving_average", those)
-            try:
-                optimizer.apply(grads, given)
-            finally:
+
+            def give_back() -> None:
                 set_behind(optimizer, "_trainable_variables", everything)
                 if averages is not None:
                     set_behind(optimizer, "_model_variables_moving_average", averages)
+
+            with AtTheEnd(give_back), AtTheEnd(give_back):
+                set_behind(optimizer, "_trainable_variables", given)
+                if averages is not None:
+                    index = optimizer._get_variable_index
+                    those = [averages[index(weight)] for weight in given]
+                    set_behind(optimizer, "_model_variables_moving_average", those)
+                optimizer.apply(grads, given)
             return (
                 [scope.get_current_value(variable) for variable in given],
                 [scope.get_current_value(v) for v in optimizer.variables],

@@ -223,8 +223,8 @@ class StepReader:
             )
 
         def without_keeping(*args: Any) -> Any:
-            kept.recording = False
             try:
+                kept.recording = False
                 return test_step(*args)
             finally:
                 kept.recording = True

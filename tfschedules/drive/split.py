@@ -9,6 +9,7 @@ which Keras applies with the optimizer's rate.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import numpy as np
 
 from tfschedules.drive.attributes import set_behind
 from tfschedules.drive.state import value_of
+from tfschedules.drive.tidying import AtTheEnd
 from tfschedules.drive.turns import forget
 from tfschedules.schedules import Schedule
 
@@ -156,27 +158,29 @@ class Split:
         late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
         # Something may have set the count back; a negative one would give NaN.
         own = keras.ops.maximum(now - late, keras.ops.zeros_like(now))
-        set_behind(self._optimizer, "_iterations", own)
-        try:
-            self._update_one(gradient, variable, learning_rate)
-        finally:
+
+        def give_back() -> None:
             set_behind(self._optimizer, "_iterations", count)
+
+        with AtTheEnd(give_back), AtTheEnd(give_back):
+            set_behind(self._optimizer, "_iterations", own)
+            self._update_one(gradient, variable, learning_rate)
 
     def decay(self, variables: Any) -> None:
         """Apply weight decay, with the rate of each weight's part."""
         optimizer = self._optimizer
         # Of the class: another replica may have put its own in place of the method.
         rate = type(optimizer)._get_current_learning_rate(optimizer)
+
+        def give_back() -> None:  # replicas run this in turns: it may be gone
+            vars(optimizer).pop("_get_current_learning_rate", None)
+
         for factor, those in self._by_decay(variables):
-            if not _is(factor, 1.0):
-                scaled = _times(rate, factor)
-                set_behind(
-                    optimizer, "_get_current_learning_rate", lambda now=scaled: now
-                )
-            try:
+            with AtTheEnd(give_back), AtTheEnd(give_back):
+                if not _is(factor, 1.0):
+                    now = functools.partial(_times, rate, factor)
+                    set_behind(optimizer, "_get_current_learning_rate", now)
                 self._decay(those)
-            finally:  # replicas run this in turns: it may be gone
-                vars(optimizer).pop("_get_current_learning_rate", None)
 
     def load(self, store: Any) -> None:
         """Load a state: of an earlier one, batches missed since are none of its."""

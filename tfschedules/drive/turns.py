@@ -277,8 +277,8 @@ class Turns:
         def train_step(state: Any, data: Any) -> Any:
             if not isinstance(data, Handed):
                 return step(state, data)  # of a train function that is made otherwise
-            self._handed = data.shift
             try:
+                self._handed = data.shift
                 return step(state, data.batch)
             finally:
                 self._handed = None
@@ -305,8 +305,9 @@ class Turns:
             )
         if id(caller) == turn.fit or self._is_its_turn(caller):
             turn.stepped, self._told = True, False
-            before, self.stepping = self.stepping, True
+            before = self.stepping
             try:
+                self.stepping = True
                 return self.driven(*arguments)
             except BaseException:
                 keep_after_error(self._model, arguments)
@@ -338,9 +339,9 @@ class Turns:
         if self._plain is None:
             self._plain = self._make(None)
         made = after = batches_in(model, state)
-        before, self.resting = (self.resting, self.stepping), True
-        self.stepping = False
+        before = self.resting, self.stepping
         try:
+            self.resting, self.stepping = True, False
             result = self._plain(*arguments)
             if state is not None:
                 after = batches_in(model, result[1])
