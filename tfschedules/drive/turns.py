@@ -15,10 +15,9 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -34,54 +33,10 @@ from tfschedules.drive.state import (
     note_state,
     settle_state,
 )
+from tfschedules.drive.turn import Turn
 
-
-class Borrower(Protocol):
-    """What a turn knows of a `Loan`."""
-
-    turns: Turns
-
-    def close(self, why: str | None = None) -> None:
-        """Give everything back."""
-
-    def before_others(self) -> None:
-        """Steps that are not of the turn are about to be made."""
-
-    def after_others(self, batches: int) -> None:
-        """So many have been made."""
-
-
-class _Turn:
-    """A fit, or a loop of the user's own, in which something is on loan."""
-
-    def __init__(
-        self, fit: int | None, callback_list: Any, around: int | None, thread: int
-    ) -> None:
-        self.fit, self.around, self.thread = fit, around, thread
-        self.callback_list = None
-        if callback_list is not None:
-            self.callback_list = weakref.ref(callback_list)
-        self.stepped = False
-
-    def is_over(self, fits: set[int]) -> bool:
-        """Whether it has died: `fits` are those that are running."""
-        if self.fit is not None:
-            return self.fit not in fits
-        gone = self.callback_list is not None and self.callback_list() is None
-        return gone or not (self.around is None or self.around in fits)
-
-    def is_others(self, frame: FrameType | None) -> bool:
-        """Whether what a loop's own thread does now is not the loop, but a callback."""
-        callback_list = self.callback_list and self.callback_list()
-        return callback_list is not None and frames.is_in_callback(callback_list, frame)
-
-    def is_also(self, fit: int | None, callback_list: Any) -> bool:
-        """Whether a callback that begins is one of this turn."""
-        if fit is not None or self.fit is not None:
-            return fit == self.fit
-        if self.callback_list is None or callback_list is None:
-            return self.callback_list is callback_list and not self.stepped
-        return self.callback_list() is callback_list
+if TYPE_CHECKING:
+    from tfschedules.drive.loan import Loan
 
 
 class Turns:
@@ -97,8 +52,8 @@ class Turns:
     def __init__(self, model: keras.Model) -> None:
         """Stand in for the model's methods."""
         self._model = model
-        self.loans: list[Any] = []
-        self.turn: _Turn | None = None
+        self.loans: list[Loan] = []
+        self.turn: Turn | None = None
         self.shift = 0
         self.stepping = self.resting = False
         self.watch: Any = None  # makes another train function of Keras's
@@ -126,7 +81,7 @@ class Turns:
         return turns if isinstance(turns, Turns) else None
 
     @staticmethod
-    def borrow(model: keras.Model, loan: Any, what: str) -> None:
+    def borrow(model: keras.Model, loan: Loan, what: str) -> None:
         """Begin a loan in the turn of the fit, or loop, that is beginning.
 
         The loan knows its turns before they know it: an interruption in between leaves
@@ -159,7 +114,7 @@ class Turns:
             if fit is None:
                 around = frames.fit_around(model, sys._getframe(1))
             thread = threading.get_ident()
-            turns.turn = _Turn(fit, callback_list, around, thread)
+            turns.turn = Turn(fit, callback_list, around, thread)
             turns._begin()
             turns.renew()
         else:
@@ -411,7 +366,7 @@ class Turns:
         if not self.loans:
             self._take_down()
 
-    def give_up(self, loan: Any) -> None:
+    def give_up(self, loan: Loan) -> None:
         """A loan is closed; with the last one the model has its own methods again."""
         if loan in self.loans:
             self.loans.remove(loan)
