@@ -30,7 +30,8 @@ class Uninterrupted:
         """Let the signal wait."""
         self._before: Any = None
         self._waiting: list[tuple[int, FrameType | None]] = []
-        self._block = id(sys._getframe(1))
+        # The frame and not its id, which a later one may have.
+        self._block: FrameType | None = sys._getframe(1)
         before = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and callable(before):
             self._before = before
@@ -45,12 +46,13 @@ class Uninterrupted:
         """Handle the signal as before, also the one that has waited."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+            self._block = None
             if self._waiting:
                 self._before(*self._waiting[0])
 
     def _wait(self, number: int, frame: FrameType | None) -> None:
         # Left without its end, by an exception between two statements of that?
-        if self._block in map(id, frames.upwards(frame)):
+        if any(each is self._block for each in frames.upwards(frame)):
             self._waiting.append((number, frame))
             return
         signal.signal(signal.SIGINT, self._before)
