@@ -8,7 +8,6 @@ its rate exactly; losses are the batches' own and not Keras's running mean.
 from __future__ import annotations
 
 import os
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -17,7 +16,6 @@ import numpy as np
 
 from tfschedules import checks
 from tfschedules.borrower import Borrower
-from tfschedules.divergence import diverged
 from tfschedules.drive import (
     Functions,
     Loan,
@@ -38,11 +36,10 @@ from tfschedules.records import RangeTestResult
 from tfschedules.reports import new_range_test_run, write_range_test
 from tfschedules.schedules import Exponential, Linear, Schedule
 from tfschedules.suggestions import RULES
+from tfschedules.sweep_notes import RUNNING, SweepNotes
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
-# Updates that a loss scale may skip in a row: it is halved each time, from 2**15.
-_SKIPS = 40
 
 
 class RangeTest(Borrower):
@@ -207,15 +204,10 @@ class RangeTest(Borrower):
                 "first step. Give it an Input layer or call model.build(shape); "
                 "find_learning_rate does it for you."
             )
-        self.result, self._stop_reason = None, "out of data"
-        self._steps: list[int] = []  # of the sweep, as many as losses
-        self._losses: list[float] = []
-        self._metrics: list[float] = []  # of training batches, as many as losses
-        self._looks: dict[int, float] = {}  # at validation data, by step
+        self.result = None
+        self._notes = SweepNotes(self.steps - 1, self.stop_factor)
         self._grows = bool(self.higher_is_better)
-        self._times: list[float] = []
         self._batches: int | None = None  # of this epoch
-        self._skips = 0  # updates in a row that a loss scale has skipped
         self._run_dirs = {}
         if self._log_dir is not None:
             self.also_log_to(self._log_dir)
@@ -266,7 +258,7 @@ class RangeTest(Borrower):
         if self._validation is not None:
             self._look(updates(self.model))  # errors in it come now
             self._check_metric()
-            self._looks.clear()
+            self._notes.looks.clear()
             Stops.attach(self.model, loan, self._next_look, self._look)
         loan.around_others(self._read, lambda batches: None)
 
@@ -282,7 +274,7 @@ class RangeTest(Borrower):
 
     def _begin(self) -> None:
         self._reader.skip()
-        if not self._losses:
+        if not self._notes.losses:
             self._drive.start = updates(self.model)
             self._drive.show()
         if self._validation is not None:
@@ -296,35 +288,12 @@ class RangeTest(Borrower):
             return
         self._batches = (self._batches or 0) + 1
         self._read()
-        if self._stop_reason != "out of data":
+        if self._notes.stop_reason != RUNNING:
             self.model.stop_training = True
 
     def _read(self) -> None:
         """Note the losses of the updates since."""
-        done = self._reader.read()
-        # Not always one after the other: where data of unknown length end, TensorFlow
-        # counts an update that is not made.
-        steps = done.steps - self._drive.start
-        for step, loss, metric in zip(steps, done.losses, done.others, strict=True):
-            self._note(int(step), float(loss), float(metric))
-        # Without an update the sweep does not go on, and with lost weights no update
-        # comes any more: the loss that a loss scale has skipped ends it, too.
-        self._skips = 0 if len(done.losses) else self._skips + len(done.skipped)
-        lost = done.skipped[~np.isfinite(done.skipped)]
-        if self._skips > _SKIPS:  # losses are finite and gradients are not
-            lost = np.array([np.nan])
-        for loss in lost[:1]:
-            self._note(self._steps[-1] + 1 if self._steps else 0, float(loss), np.nan)
-
-    def _note(self, step: int, loss: float, metric: float) -> None:
-        """Add a step to the curve, until there is a reason to stop."""
-        if self._stop_reason != "out of data":
-            return
-        self._steps.append(step)
-        self._losses.append(loss)
-        self._metrics.append(metric)
-        self._times.append(time.time())
-        self._stop_reason = self._reason_to_stop()
+        self._notes.take(self._reader.read(), self._drive.start)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """End the fit if an epoch brought no batch: a generator cannot be rewound."""
@@ -353,7 +322,7 @@ class RangeTest(Borrower):
         """
         with Uninterrupted():
             if self._to_put_back:
-                self._stop_reason = "interrupted"
+                self._notes.stop_reason = "interrupted"
                 self._finish()
             if self._snapshot is not None:  # over what callbacks do at the very end
                 self._snapshot.restore()
@@ -375,29 +344,29 @@ class RangeTest(Borrower):
     def _conclude(self) -> None:
         """Read the curve, and write it."""
         self.result = RangeTestResult.from_sweep(
-            self.schedule.values(np.array(self._steps, np.int64)),
-            self._losses,
+            self.schedule.values(np.array(self._notes.steps, np.int64)),
+            self._notes.losses,
             steps=self.steps,
-            stop_reason=self._stop_reason,
+            stop_reason=self._notes.stop_reason,
             mode=self.mode,
             rule=self.rule,
             group=self.group,
             **self._read_off(),
         )
         for run_dir in self._run_dirs.values():
-            write_range_test(self.result, run_dir, self._times)
+            write_range_test(self.result, run_dir, self._notes.times)
 
     def _read_off(self) -> dict[str, Any]:
         """What the result is read off, if that is not the loss of the batches."""
         if self._validation is not None:
             name = f"val_{self.metric}"
-            looks = [self._looks.get(step, np.nan) for step in self._steps]
+            looks = [self._notes.looks.get(step, np.nan) for step in self._notes.steps]
             return {"metric": name, "values": looks, "higher_is_better": self._grows}
         if self.metric == "loss":
             return {}
         return {
             "metric": self.metric,
-            "values": self._metrics,
+            "values": self._notes.metrics,
             "higher_is_better": self._grows,
         }
 
@@ -422,19 +391,10 @@ class RangeTest(Borrower):
                 f"{', '.join(found)}. Received: metric={self.metric!r}. Compile the "
                 f"model with it in `metrics`."
             )
-        self._looks[made - self._drive.start - 1] = float(found[self.metric])
+        self._notes.looks[made - self._drive.start - 1] = float(found[self.metric])
 
     def _check_metric(self) -> None:
         """Find out whether the metric is to grow or to fall."""
         # Not `self.model`, which on JAX writes the state back, here within a step.
         if self.higher_is_better is None:
             self._grows = grows(self._model, self.metric)
-
-    def _reason_to_stop(self) -> str:
-        if not np.isfinite(self._losses[-1]):
-            return "non-finite loss"
-        if self.stop_factor is not None and diverged(self._losses, self.stop_factor):
-            return "diverged"
-        if self._steps[-1] >= self.steps - 1:
-            return "finished"
-        return "out of data"

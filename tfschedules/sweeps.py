@@ -358,10 +358,10 @@ class _Progress(keras.callbacks.Callback):
         self._show(ended=True)  # where data have ended, and nothing before has told
 
     def _show(self, ended: bool) -> None:
-        losses = self._test._losses
+        losses = self._test._notes.losses
         if not losses or self._ended:
             return
-        rate = self._test.schedule.values(self._test._steps[-1:])[0]
+        rate = self._test.schedule.values(self._test._notes.steps[-1:])[0]
         self._ended = ended or len(losses) >= self._test.steps
         shown = [(self._loss, losses[-1]), ("lr", rate)]
         self._bar.update(len(losses), shown, finalize=ended)

@@ -14,7 +14,7 @@ from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
-from tfschedules.drive.losses import StepReader, block_of, grows
+from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
@@ -45,6 +45,7 @@ __all__ = [
     "Snapshot",
     "Split",
     "StepReader",
+    "Steps",
     "Stops",
     "Taken",
     "Unbuilt",

@@ -69,8 +69,7 @@ INSIDES = [
     Inside(
         "model", "_make_function", "turns.py, between.py",
         "a step that is told how many updates others made; stops between two steps",
-        "on JAX the step is traced anew after updates of others; snapshots and looks "
-        "at validation data are refused", _COMPILED,
+        _REFUSED, _COMPILED,
     ),
     Inside(
         "model", "_loss_tracker", "losses.py",

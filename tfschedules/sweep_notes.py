@@ -1,0 +1,78 @@
+"""What is noted of a sweep while it runs, and when it is to stop."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from tfschedules.divergence import diverged
+from tfschedules.drive import Steps
+
+# Updates that a loss scale may skip in a row: it is halved each time, from 2**15.
+_SKIPS = 40
+RUNNING = "out of data"  # the reason to stop, as long as there is no other
+
+
+class SweepNotes:
+    """The steps of a sweep, as long as there is no reason to stop.
+
+    Attributes:
+        steps: Of the sweep, as many as losses.
+        losses: Each step's loss.
+        metrics: The metric of each step's batch.
+        times: When each step was noted, in seconds since the epoch.
+        looks: Values of validation data, by step.
+        stop_reason: Why the sweep ends, or `RUNNING`.
+    """
+
+    def __init__(self, last: int, stop_factor: float | None) -> None:
+        """Begin a sweep whose last step is `last`; see `RangeTest` for the factor."""
+        self._last, self._stop_factor = last, stop_factor
+        self.steps: list[int] = []
+        self.losses: list[float] = []
+        self.metrics: list[float] = []
+        self.times: list[float] = []
+        self.looks: dict[int, float] = {}
+        self.stop_reason = RUNNING
+        self._skips = 0  # updates in a row that a loss scale has skipped
+
+    def take(self, done: Steps, start: int) -> None:
+        """Note the updates that have been made.
+
+        Args:
+            done: The updates since the last time.
+            start: The optimizer's count at step 0.
+        """
+        # Not always one after the other: where data of unknown length end, TensorFlow
+        # counts an update that is not made.
+        for step, loss, metric in zip(
+            done.steps - start, done.losses, done.others, strict=True
+        ):
+            self._note(int(step), float(loss), float(metric))
+        # Without an update the sweep does not go on, and with lost weights no update
+        # comes any more: the loss that a loss scale has skipped ends it, too.
+        self._skips = 0 if len(done.losses) else self._skips + len(done.skipped)
+        lost = done.skipped[~np.isfinite(done.skipped)]
+        if self._skips > _SKIPS:  # losses are finite and gradients are not
+            lost = np.array([np.nan])
+        for loss in lost[:1]:
+            self._note(self.steps[-1] + 1 if self.steps else 0, float(loss), np.nan)
+
+    def _note(self, step: int, loss: float, metric: float) -> None:
+        if self.stop_reason != RUNNING:
+            return
+        self.steps.append(step)
+        self.losses.append(loss)
+        self.metrics.append(metric)
+        self.times.append(time.time())
+        self.stop_reason = self._reason_to_stop()
+
+    def _reason_to_stop(self) -> str:
+        if not np.isfinite(self.losses[-1]):
+            return "non-finite loss"
+        if self._stop_factor is not None and diverged(self.losses, self._stop_factor):
+            return "diverged"
+        if self.steps[-1] >= self._last:
+            return "finished"
+        return RUNNING
