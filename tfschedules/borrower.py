@@ -82,7 +82,8 @@ class Borrower(Recalled, keras.callbacks.Callback):
             raise RuntimeError(
                 f"{type(self).__name__} has given the model "
                 f"{self._loan.model.name!r} back: {self._loan.closed}. To go on, begin "
-                "the callbacks anew (callbacks.on_train_begin)."
+                "anew: another fit, or callbacks.on_train_begin() in a loop, with "
+                "start_step= where a schedule is to go on."
             )
         return self._loan is not None
 

@@ -133,6 +133,10 @@ class HyperparameterScheduler(Borrower):
         self._waiting = True
         with loan.closed_on_error():
             self.drives = Drive.attach(self.model, loan, resolved)
+        # A resumed state is loaded by the first epoch; a loop may have no epochs.
+        for drive in self.drives:
+            drive.start = updates(self.model) - (self._start_step or 0)
+        self._made, self._unproven = self._updates(), 0
         self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
@@ -189,11 +193,16 @@ class HyperparameterScheduler(Borrower):
         if self._waiting:  # a loop of the user's without epochs
             self._begin(0)
         if self._epoch_begins:
-            self._epoch_begins, self._unproven = False, 2
+            self._epoch_begins, self._unproven = False, 2 * self._accumulates
             self._follow_others()
         elif self._unproven:  # in a loop others may make the steps
             self._unproven -= 1
             self._check_driven()
+
+    @property
+    def _accumulates(self) -> int:
+        """Batches to an update."""
+        return innermost(self.model.optimizer).gradient_accumulation_steps or 1
 
     def _check_driven(self) -> None:
         """Refuse to go on where updates are made that nothing drives."""
@@ -236,8 +245,8 @@ class HyperparameterScheduler(Borrower):
             return
         self._check_driven()
         made = self._updates()
-        accumulates = innermost(self.model.optimizer).gradient_accumulation_steps
-        if made == self._began == self._made and not accumulates:
+        accumulates = self._accumulates
+        if made == self._began == self._made and accumulates == 1:
             warnings.warn(
                 "The compiled optimizer has made no update in this epoch, and nothing "
                 "was scheduled. Does the model's train_step use another one, or has "
@@ -247,7 +256,7 @@ class HyperparameterScheduler(Borrower):
         self._made = made
         batches = batches_made(self.model) - self._batches
         if self._to_resolve and batches:
-            self._resolve(batches / (accumulates or 1))
+            self._resolve(batches / accumulates)
 
     def _resolve(self, per_epoch: float) -> None:
         """Put schedules in steps in place of those that had to wait."""
@@ -258,9 +267,12 @@ class HyperparameterScheduler(Borrower):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
-        if self._loan is None or self._loan.closed is None:
-            note_end(self.model)
-        self._give_back()
+        try:
+            if self._loan is not None and self._loan.closed is None:
+                note_end(self.model)
+                self._check_driven()
+        finally:
+            self._give_back()
 
     def _give_back(self) -> None:
         super()._give_back()

@@ -179,6 +179,7 @@ class Drive:
 
     @schedule.setter
     def schedule(self, schedule: Schedule) -> None:
+        self._refuse_to_change("another schedule")
         self._schedule = schedule
         self._loan.retrace()
 
@@ -193,8 +194,29 @@ class Drive:
 
     @start.setter
     def start(self, start: int) -> None:
+        if self.start != start:
+            self._refuse_to_change("another beginning")
         self._first = start - self._loan.turns.shift
         self._loan.retrace()
+
+    def _refuse_to_change(self, what: str) -> None:
+        """Refuse what a function of the user's cannot be told: it is compiled.
+
+        Raises:
+            RuntimeError: If there is one.
+        """
+        if self.alive is not None:
+            raise RuntimeError(
+                f"The {self.attribute} is to have {what}, and a tf.function of your "
+                "own has compiled the one that it had. Call that function for the "
+                "first time after callbacks.on_train_batch_begin. Lengths in epochs "
+                "(where the steps in an epoch are not told) and rates that another "
+                "callback reduces work in loops around train_on_batch only."
+            )
+
+    def end_if_over(self) -> None:
+        """Give everything back, if the fit has died."""
+        self._loan.turns.end_if_over()
 
     @property
     def resting(self) -> bool:
@@ -218,7 +240,8 @@ class Drive:
     @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
-        return updates(self.model) - self._loan.turns.shift
+        with self._loan.turns.lock:
+            return updates(self.model) - self._loan.turns.shift
 
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.
@@ -229,10 +252,11 @@ class Drive:
         """
         if self.attribute != "learning_rate":
             return None
-        made = self.made - self._first
+        with self._loan.turns.lock:
+            made = self.made - self._first
+            now = float(value_of(self.optimizer._learning_rate))
         # In float32, as in the step: a function of the user's may cancel there.
         left = [float(self.schedule(max(step, 0))) for step in (made - 1, made)]
-        now = float(value_of(self.optimizer._learning_rate))
         if np.isclose(now, left, rtol=1e-4, atol=1e-12).any() or left[0] == 0:
             return None
         return float(now / left[0])

@@ -1,9 +1,9 @@
 """Which fits are being made, read off the stacks of Python's threads.
 
 Keras keeps no note of it, and a fit that dies of an exception tells nobody. But while
-it lives, its frame is on a stack. A fit is known by the `id` of that frame: nothing is
-held, and no data are kept alive. Two fits that live at the same time have two ids; that
-a later one may have the id of a dead one is for the caller to think of.
+it lives, its frame is on a stack. A fit is known by the `id` of that frame, which is
+not held. Two fits that live at the same time have two ids. A later fit may get the id
+of one that is dead: whoever compares ids has to exclude that.
 """
 
 from __future__ import annotations
@@ -23,12 +23,19 @@ import keras
 def codes() -> dict[str, CodeType]:
     """The code of Keras's own methods: a subclass that overrides one calls it."""
     methods = {
-        "fit": keras.Model.fit,
-        "train_on_batch": keras.Model.train_on_batch,
+        "fit": _of_trainer("fit"),
+        "train_on_batch": _of_trainer("train_on_batch"),
         "on_train_begin": keras.callbacks.CallbackList.on_train_begin,
         "set_model": keras.callbacks.CallbackList.set_model,
     }
     return {name: inspect.unwrap(method).__code__ for name, method in methods.items()}
+
+
+def _of_trainer(name: str) -> Any:
+    """A method of the backend's trainer, also where the model's is wrapped."""
+    kinds = [kind for kind in keras.Model.__mro__ if name in vars(kind)]
+    own = [kind for kind in kinds if kind.__module__.startswith("keras.src.backend.")]
+    return vars((own or kinds)[0])[name]
 
 
 def upwards(frame: FrameType | None) -> Iterator[FrameType]:
@@ -57,7 +64,8 @@ def fit_around(model: keras.Model, frame: FrameType | None) -> int | None:
 
 
 @functools.cache
-def _codes_of_lists() -> set[CodeType]:
+def codes_of_lists() -> set[CodeType]:
+    """The code of all methods of a `CallbackList`."""
     methods = vars(keras.callbacks.CallbackList).values()
     return {method.__code__ for method in methods if inspect.isfunction(method)}
 
@@ -65,7 +73,7 @@ def _codes_of_lists() -> set[CodeType]:
 def is_in_callback(callback_list: Any, frame: FrameType | None) -> bool:
     """Whether a frame is of a callback that a `CallbackList` has called."""
     return any(
-        each.f_code in _codes_of_lists() and each.f_locals.get("self") is callback_list
+        each.f_code in codes_of_lists() and each.f_locals.get("self") is callback_list
         for each in upwards(frame)
     )
 
@@ -88,15 +96,18 @@ def beginning(model: keras.Model, frame: FrameType | None) -> tuple[int | None, 
         The fit, if it is one's own callback; else `None`, and the `CallbackList` of a
         loop of the user's, if there is one.
     """
+    callback_list, below = None, None
     for each in upwards(frame):
         if is_of(each, "fit", model):
-            return id(each), None
-        if is_code(each, "on_train_begin"):
-            caller = each.f_back
-            if caller is not None and is_of(caller, "fit", model):
-                return id(caller), None
-            return None, each.f_locals.get("self")
-    return None, None
+            # A callback of the fit may hand its calls on to a list of its own.
+            its_own = below is not None and is_code(below, "on_train_begin")
+            if its_own or callback_list is None:
+                return id(each), None
+            break
+        if is_code(each, "on_train_begin") and callback_list is None:
+            callback_list = each.f_locals.get("self")
+        below = each
+    return None, callback_list
 
 
 def fits_running(model: keras.Model) -> bool:
@@ -104,10 +115,14 @@ def fits_running(model: keras.Model) -> bool:
     return bool(running(model, "fit", "train_on_batch"))
 
 
+def is_step(frame: FrameType) -> bool:
+    """Whether a frame is that of a fit, or of `train_on_batch`, of any model."""
+    return is_code(frame, "fit") or is_code(frame, "train_on_batch")
+
+
 def running_here() -> bool:
     """Whether a fit, or `train_on_batch`, of any model waits for the caller."""
-    steps = (codes()["fit"], codes()["train_on_batch"])
-    return any(frame.f_code in steps for frame in upwards(sys._getframe(1)))
+    return any(map(is_step, upwards(sys._getframe(1))))
 
 
 class Taken:

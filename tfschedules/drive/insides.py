@@ -182,7 +182,14 @@ def check_insides(model: Any) -> None:
 
     Raises:
         RuntimeError: If it does.
+        ValueError: If the model has no optimizer.
     """
+    if getattr(model, "optimizer", None) is None:
+        raise ValueError(
+            "Callbacks of tfschedules need a model that is compiled with an optimizer. "
+            f"Received: {model.name!r}, compiled without one (or not at all). Give "
+            "compile the optimizer that the training step updates with."
+        )
     owners = {"model": model, "optimizer": innermost(model.optimizer)}
     for inside in _here():
         owner = owners.get(inside.owner)

@@ -86,8 +86,8 @@ class AtTheEnd:
     """An action for the end of a block, however it ends.
 
     Where an interruption ends the action itself, the next one around it does the rest:
-    `with AtTheEnd(a), AtTheEnd(a), AtTheEnd(a):` stands two of them. A second time the
-    action has to do nothing.
+    `with AtTheEnd(a), AtTheEnd(a), AtTheEnd(a):` survives two interruptions. A second
+    time the action has to do nothing.
     """
 
     def __init__(self, action: Callable[[], None]) -> None:

@@ -47,6 +47,7 @@ class Turns:
         shift: How many updates others have made during the turn.
         stepping: Whether a step of the turn is being made.
         resting: Whether a step of somebody else is being made.
+        lock: Held while a step is made, of whichever thread.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -55,7 +56,9 @@ class Turns:
         self.loans: list[Loan] = []
         self.turn: Turn | None = None
         self.shift = 0
+        self._shift = np.int32(0)  # the same, as it is handed to JAX
         self.stepping = self.resting = False
+        self.lock = threading.RLock()  # steps of several threads take turns
         self.watch: Any = None  # makes another train function of Keras's
         self._told = True  # the loans, that others make steps
         self._handed: Any = None  # within a trace on JAX
@@ -98,7 +101,7 @@ class Turns:
         if turns is not None and turns.turn is not None:
             turn = turns.turn
             if not turn.is_also(fit, callback_list):
-                if turn.fit is not None:
+                if turn.fit is not None or turn.is_others(sys._getframe(1)):
                     raise RuntimeError(turns._refusal(what))
                 turns.end(
                     "its loop had not ended (callbacks.on_train_end) when callbacks "
@@ -146,8 +149,9 @@ class Turns:
             f"{what} cannot begin while a fit of the same model with "
             f"{names or 'a callback of tfschedules'} is running: {where} a fit of "
             f"{self._model.name!r} with callbacks of tfschedules. A fit without them "
-            "may run there, and so may train_on_batch. Else wait until the other fit "
-            "has ended, or take a copy of the model (keras.models.clone_model)."
+            "may run there, and so may train_on_batch. Else wait until the other fit, "
+            "or loop, has ended, or take a copy of the model "
+            "(keras.models.clone_model)."
         )
 
     # What stands in for the model's own methods.
@@ -222,7 +226,7 @@ class Turns:
             return step
 
         def handing(state: Any, batch: Any) -> Any:
-            return step(state, Handed(batch, np.int32(self.shift)))
+            return step(state, Handed(batch, self._shift))
 
         return handing
 
@@ -251,8 +255,15 @@ class Turns:
 
     def step(self, caller: FrameType, arguments: tuple[Any, ...]) -> Any:
         """Make a step, or a block of them, for who calls the train function."""
+        with self.lock:
+            return self._step(caller, arguments)
+
+    def _step(self, caller: FrameType, arguments: tuple[Any, ...]) -> Any:
         turn = self.turn
         if turn is None:
+            now = self._model.train_function
+            if now is not self._function and frames.is_step(caller):
+                return now(*arguments)  # another thread had this one in its hand
             raise RuntimeError(
                 "This train function was made for a fit with callbacks of tfschedules, "
                 "which is over. Call model.make_train_function(), and then take "
@@ -274,6 +285,8 @@ class Turns:
     def _is_its_turn(self, caller: FrameType) -> bool:
         assert self.turn is not None
         for frame in frames.upwards(caller):
+            if frame.f_code in frames.codes_of_lists():
+                return False  # a callback calls the train function itself
             if frames.is_of(frame, "fit", self._model):
                 return id(frame) == self.turn.fit
             if frames.is_of(frame, "train_on_batch", self._model):
@@ -314,6 +327,7 @@ class Turns:
         """Updates of others are none of the turn."""
         every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
         self.shift += after // every - before // every
+        self._shift = np.int32(self.shift)
         if self._variable is not None:
             self._variable.assign(self.shift)
         if self._baked:
@@ -339,7 +353,12 @@ class Turns:
         if caller is not None:
             fits.discard(id(caller))
         if self.turn is None or not self.loans or self.turn.is_over(fits):
-            self.end("its fit was interrupted")
+            gone = self.turn is not None and self.turn.fit is None
+            self.end(
+                "its CallbackList is gone: keep it until callbacks.on_train_end()"
+                if gone
+                else "its fit was interrupted"
+            )
 
     def _end_if_left(self, caller: FrameType) -> None:
         """End a loop where a fit begins that is none of a callback in the loop.
@@ -383,9 +402,10 @@ class Turns:
             place.give_back()
         if ours:
             own = {self.turn.fit} if self.turn is not None else set()
-            model.train_function = None
-            if frames.running(model) - own:  # around this one, and without a turn
-                model.train_function = self._before
+            # A fit around this one has no turn; in other threads are any.
+            others = frames.running(model, "fit", "train_on_batch") - own
+            set_behind(model, "train_function", self._before if others else None)
+            if others:
                 model.make_train_function()
         self.turn = self._driven = self._plain = self._before = None
 

@@ -70,6 +70,9 @@ class Wheel:
         optimizer = self.optimizer
         made = keras.ops.convert_to_tensor(optimizer.iterations)
         python_values = self.python_values
+        for drive in self.drives[:]:
+            if not (drive.stepping or drive.resting):  # who calls, if not the fit?
+                drive.end_if_over()
         try:
             for drive in self.drives:
                 if drive.resting:
