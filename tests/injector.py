@@ -98,3 +98,9 @@ class Injector:
             first.setdefault(line, number)
             last[line] = number
         return sorted({*first.values(), *last.values()})
+
+    def lines_in(self, *files: str) -> list[tuple[str, int]]:
+        """The lines of some files that were run, in order."""
+        return [
+            line for line in dict.fromkeys(self.lines) if Path(line[0]).name in files
+        ]

@@ -10,7 +10,6 @@ import contextlib
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -26,7 +25,13 @@ X = np.random.default_rng(0).normal(size=(32, 6)).astype("float32")
 Y = (X.sum(1) > 0).astype("float32")
 EAGERLY = {"run_eagerly": True, "jit_compile": False}
 HOW = ["exception", "signal"]
-FILES = ("tidying.py", "sweeps.py")  # where it is decided what is done when
+# Where it is decided what is done when: of these every statement is always tried.
+FILES = {
+    "find": ("tidying.py", "sweeps.py"),
+    "find, as it begins": ("borrower.py",),
+    "callback": ("tidying.py",),
+    "train end": ("tidying.py",),
+}
 FEW = 6  # statements of a case, or pairs of them, where not all are tried
 
 
@@ -329,13 +334,13 @@ def chosen(counted: Injector, files: Sequence[str] = ()) -> list[tuple[int, str]
 
     Args:
         counted: What has counted them.
-        files: All of these are among the few.
+        files: What is run of these for the first time is among the few.
     """
     numbers = counted.firsts_and_lasts()
     if EVERY:
         return [(number, how) for number in numbers for how in HOW]
     few = {numbers[at] for at in np.linspace(0, len(numbers) - 1, FEW).astype(int)}
-    few |= {n for n in numbers if Path(counted.lines[n - 1][0]).name in files}
+    few |= {counted.lines.index(line) + 1 for line in counted.lines_in(*files)}
     return [(number, HOW[i % 2]) for i, number in enumerate(sorted(few))]
 
 
@@ -357,8 +362,8 @@ def test_a_second_interruption(name, tmp_path, record_property) -> None:
     case, counted = CASES[name](tmp_path), Injector()
     assert case(counted) == []
     assert counted.seen > 100
-    files = FILES if name in ("find", "callback") else ()
-    tried = [Injector(n, how=how) for n, how in chosen(counted, files)]
+    numbers = chosen(counted, FILES.get(name, ()))
+    tried = [Injector(n, how=how) for n, how in numbers]
     report(case, tried, record_property, counted.seen)
 
 
@@ -369,6 +374,9 @@ def test_a_second_and_a_third(name, tmp_path, record_property) -> None:
     later = np.random.default_rng(0).permutation(counted.seen) // 4 + 1
     pairs = zip(chosen(counted), later, strict=False)
     tried = [Injector(n, int(m), how=how) for (n, how), m in pairs]
+    if name == "find":  # before one has begun to put back, and before the next has
+        begins = counted.lines.index(counted.lines_in("tidying.py")[0]) + 1
+        tried += [Injector(begins, later) for later in (1, 2, 3)]
     report(case, tried, record_property, counted.seen)
 
 
@@ -376,11 +384,7 @@ def test_ctrl_c_held_down_while_a_model_is_put_back(tmp_path) -> None:
     """More often than is tried again: here it is the waiting that helps."""
     case, counted = CASES["find"](tmp_path), Injector()
     assert case(counted) == []
-    begins = min(
-        number
-        for number in counted.firsts_and_lasts()
-        if Path(counted.lines[number - 1][0]).name == "snapshot.py"
-    )
+    begins = counted.lines.index(counted.lines_in("snapshot.py")[0])
     held = Injector(begins, *[9] * 12, how="signal")
     assert case(held) == []
     assert held.points == []
