@@ -406,7 +406,13 @@ class AnyOrder(OneModel):
             )
         self.tidy = True
 
-    @rule(course=st.none() | courses(), count=st.integers(2, 3), keep=st.booleans())
+    # TensorFlow counts the batch that fails: the next updates are of other batches.
+    @rule(
+        when=lambda self: self.config.accumulate == 1 or BACKEND == "jax",
+        course=st.none() | courses(),
+        count=st.integers(2, 3),
+        keep=st.booleans(),
+    )
     def failed_step(self, course: Course | None, count: int, keep: bool) -> None:
         """A batch of another width, after whole executions: others JAX would lose."""
         numbers, before = self.take(count * self.config.block), self.oracle.rate
