@@ -136,7 +136,7 @@ class HyperparameterScheduler(Borrower):
         # A resumed state is loaded by the first epoch; a loop may have no epochs.
         for drive in self.drives:
             drive.start = updates(self.model) - (self._start_step or 0)
-        self._made, self._unproven = self._updates(), 0
+        self._made, self._unproven, self._refused = self._updates(), 0, False
         self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
@@ -209,6 +209,7 @@ class HyperparameterScheduler(Borrower):
         if all(drive.entered for drive in self.drives):
             self._unproven = 0
         elif self._updates() > self._made:
+            self._refused = True
             raise RuntimeError(
                 f"{type(self).__name__} does not drive the updates that are made: they "
                 "come from a function that was compiled before the callback began, and "
@@ -270,7 +271,8 @@ class HyperparameterScheduler(Borrower):
         try:
             if self._loan is not None and self._loan.closed is None:
                 note_end(self.model)
-                self._check_driven()
+                if not self._refused:  # once is enough: this may stand in a `finally`
+                    self._check_driven()
         finally:
             self._give_back()
 
