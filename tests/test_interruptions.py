@@ -53,6 +53,12 @@ class Interrupts(keras.callbacks.Callback):
         super().__init__()
         self.injector, self.hook, self.batch = injector, hook, batch
 
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        # By now all is tidied up. (An interruption of a first step costs the weights on
+        # JAX, also without this package: Keras has taken them out of the variables.)
+        if self.hook == "no step":
+            self.injector.disarm()
+
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if self.hook == "batch" and batch == self.batch:
             self.injector.arm()
@@ -257,7 +263,7 @@ class Fit:
             injector.arm()
             for _ in range(2):
                 with contextlib.suppress(KeyboardInterrupt):
-                    plain(model, 8)
+                    plain(model, 8, Interrupts(injector, "no step"))
             injector.disarm()
         wrong = handler(injector)
         plain(model, 10)
@@ -281,9 +287,10 @@ class Fit:
         return wrong
 
 
-def plain(model: keras.Model, at: int) -> None:
+def plain(model: keras.Model, at: int, *callbacks: Any) -> None:
     x, y = units()
-    model.fit(x[at : at + 2], y[:2], batch_size=1, shuffle=False, verbose=0)
+    arguments = {"batch_size": 1, "shuffle": False, "verbose": 0}
+    model.fit(x[at : at + 2], y[:2], callbacks=list(callbacks), **arguments)
 
 
 def numbers(model: keras.Model) -> dict[str, Any]:
