@@ -91,6 +91,14 @@ def keep_after_error(model: keras.Model, arguments: Sequence[Any]) -> None:
             note_state(model, arguments[0])
 
 
+def show_state(model: keras.Model, arguments: Sequence[Any]) -> None:
+    """Let the variables hold JAX's state: Keras asks them how it is laid out."""
+    if len(arguments) > 1:
+        note_state(model, arguments[0])
+        model.jax_state_sync()
+        model._jax_state_synced = False  # the state goes on outside of them
+
+
 def settle_state(model: keras.Model) -> None:
     """Put the state that JAX has outside of the variables into them.
 

@@ -32,6 +32,7 @@ from tfschedules.drive.state import (
     keep_after_error,
     note_state,
     settle_state,
+    show_state,
 )
 from tfschedules.drive.turn import Turn
 
@@ -272,6 +273,8 @@ class Turns:
         if id(caller) == turn.fit or self._is_its_turn(caller):
             turn.stepped, self._told = True, False
             before = self.stepping
+            if self._driven is None:
+                show_state(self._model, arguments)
             try:
                 self.stepping = True
                 return self.driven(*arguments)
@@ -305,6 +308,7 @@ class Turns:
             for loan in self.loans[:]:
                 loan.before_others()
         if self._plain is None:
+            show_state(model, arguments)
             self._plain = self._make(None)
         made = after = batches_in(model, state)
         before = self.resting, self.stepping
