@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, JIT, line, one_cycle_values, patches
-from unit_steps import STEPS, rates_written, unit_model, units
+from unit_steps import STEPS, rates_written, tape_step, unit_model, units
 
 import tfschedules as tfs
 
@@ -309,11 +309,7 @@ def test_a_tape_is_driven_and_a_compiled_one_is_let_go(compiled: bool) -> None:
     model = unit_model(rate=0.25)
     x, _ = units()
 
-    def step(batch: Any) -> None:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(batch, training=True))
-        weights = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, weights), weights)
+    step = tape_step(model)
 
     if compiled:
         step = tf.function(step)
@@ -340,12 +336,7 @@ def test_momentum_in_a_compiled_tape_has_its_value_back_after_the_loop() -> None
     model = unit_model(keras.optimizers.SGD(0.1, momentum=0.5))
     x, _ = units()
 
-    @tf.function
-    def step(batch: Any) -> None:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(batch, training=True))
-        weights = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, weights), weights)
+    step = tf.function(tape_step(model))
 
     schedule = tfs.HyperparameterScheduler(momentum=tfs.Constant(0.9))
     callbacks = keras.callbacks.CallbackList([schedule], model=model, epochs=1, steps=2)
@@ -369,12 +360,7 @@ def test_a_function_that_was_compiled_before_the_loop_is_refused() -> None:
     model = unit_model()
     x, _ = units()
 
-    @tf.function
-    def step(batch: Any) -> None:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(batch, training=True))
-        weights = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, weights), weights)
+    step = tf.function(tape_step(model))
 
     step(x[:1])
     for _ in range(2):  # traced before the first loop, and so before the second

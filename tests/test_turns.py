@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import BACKEND, line, patches
 from test_nested_fits import FIT, Does, fit
-from unit_steps import rates_written, unit_model, units
+from unit_steps import rates_written, tape_step, unit_model, units
 
 import tfschedules as tfs
 from tfschedules.drive import frames
@@ -115,18 +115,9 @@ def test_an_optimizer_is_free_after_a_fit_that_died() -> None:
         fit(model, falling(), Does("train_batch_end", die))
     model.optimizer.learning_rate = 0.5
 
-    @tf.function
-    def compiled(batch: Any) -> None:
-        step(batch)
-
-    def step(batch: Any) -> None:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(model(batch, training=True))
-        weights = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, weights), weights)
-
+    step = tape_step(model)
     step(x[20:21])
-    compiled(x[21:22])
+    tf.function(step)(x[21:22])
     np.testing.assert_allclose(rates_written(model)[20:22], 0.5, rtol=1e-6)
     assert patches(model) == []
 
@@ -169,14 +160,7 @@ def test_what_a_compiled_step_cannot_be_told_is_refused() -> None:
 
     def tape_of(model: keras.Model) -> Any:
         x, _ = units()
-
-        @tf.function
-        def step(batch: Any) -> None:
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_sum(model(batch, training=True))
-            weights = model.trainable_variables
-            model.optimizer.apply(tape.gradient(loss, weights), weights)
-
+        step = tf.function(tape_step(model))
         return lambda at: step(x[at : at + 1])
 
     model = unit_model()

@@ -48,3 +48,16 @@ def rates_written(model: keras.Model, layer: str = "head") -> np.ndarray:
     """The rates of all updates so far, by the unit vector that they were made with."""
     kernel = model.get_layer(layer).kernel
     return -np.array(keras.ops.convert_to_numpy(kernel))[:, 0]
+
+
+def tape_step(model: keras.Model) -> Any:
+    """A step of a user's own on TensorFlow: a function of a batch of inputs."""
+    import tensorflow as tf
+
+    def step(batch: Any) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(batch, training=True))
+        weights = model.trainable_variables
+        model.optimizer.apply(tape.gradient(loss, weights), weights)
+
+    return step

@@ -190,13 +190,13 @@ class Drive:
         Updates of others, made during the fit, are none of the schedule's: each moves
         it on by one.
         """
-        return self._first + self._loan.turns.shift
+        return self._first + self._loan.turns.shift.count
 
     @start.setter
     def start(self, start: int) -> None:
         if self.start != start:
             self._refuse_to_change("another beginning")
-        self._first = start - self._loan.turns.shift
+        self._first = start - self._loan.turns.shift.count
         self._loan.retrace()
 
     def _refuse_to_change(self, what: str) -> None:
@@ -234,14 +234,14 @@ class Drive:
         Args:
             made: The optimizer's count before the update, as a tensor.
         """
-        shift = self._loan.turns.shift_now()
+        shift = self._loan.turns.shift.now()
         return made - keras.ops.cast(shift, made.dtype) - self._first
 
     @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
         with self._loan.turns.lock:
-            return updates(self.model) - self._loan.turns.shift
+            return updates(self.model) - self._loan.turns.shift.count
 
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.

@@ -20,12 +20,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
-from tfschedules.drive.own_steps import Handed, evict, of_its_own
-from tfschedules.drive.replicas import scope_of
+from tfschedules.drive.own_steps import evict, of_its_own
+from tfschedules.drive.shift import Shift
 from tfschedules.drive.state import (
     batches_in,
     innermost,
@@ -48,7 +47,8 @@ class Turns:
         shift: How many updates others have made during the turn.
         stepping: Whether a step of the turn is being made.
         resting: Whether a step of somebody else is being made.
-        lock: Held while a step is made, of whichever thread.
+        lock: Held while a step is made, of whichever thread, and while what makes it
+            is exchanged.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -56,15 +56,11 @@ class Turns:
         self._model = model
         self.loans: list[Loan] = []
         self.turn: Turn | None = None
-        self.shift = 0
-        self._shift = np.int32(0)  # the same, as it is handed to JAX
+        self.shift = Shift()
         self.stepping = self.resting = False
         self.lock = threading.RLock()  # steps of several threads take turns
         self.watch: Any = None  # makes another train function of Keras's
         self._told = True  # the loans, that others make steps
-        self._handed: Any = None  # within a trace on JAX
-        self._baked = False
-        self._variable: Any = None
         self._driven: Any = None
         self._plain: Any = None
         self._function = _TrainFunction(self)
@@ -119,22 +115,11 @@ class Turns:
                 around = frames.fit_around(model, sys._getframe(1))
             thread = threading.get_ident()
             turns.turn = Turn(fit, callback_list, around, thread)
-            turns._begin()
+            turns.shift.begin(model)
             turns.renew()
         else:
             loan.turns = turns
             turns.loans.append(loan)
-
-    def _begin(self) -> None:
-        if keras.backend.backend() == "tensorflow":
-            with scope_of(self._model):
-                self._variable = keras.Variable(
-                    0,
-                    dtype="int64",
-                    trainable=False,
-                    aggregation="only_first_replica",
-                    name="updates_of_others",
-                )
 
     def _refusal(self, what: str) -> str:
         assert self.turn is not None
@@ -187,10 +172,11 @@ class Turns:
         Args:
             everything: Also those that test and predict.
         """
-        self._driven = self._plain = None
-        set_behind(self._model, "train_function", self._function)
-        if everything:
-            self._model.test_function = self._model.predict_function = None
+        with self.lock:  # no step of another thread is between two functions
+            self._driven = self._plain = None
+            set_behind(self._model, "train_function", self._function)
+            if everything:
+                self._model.test_function = self._model.predict_function = None
 
     def forget(self) -> None:
         """Make the functions anew, and that of a fit around this one."""
@@ -209,50 +195,17 @@ class Turns:
         model = self._model
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: set_behind(model, "train_function", self._function))
-            stack.enter_context(of_its_own(model, "train_step", self._with_shift))
+            stack.enter_context(of_its_own(model, "train_step", self.shift.taking))
             if hasattr(model, "_make_function"):
                 make = model._make_function
 
                 def make_function(step: Any, *args: Any, **kwargs: Any) -> Any:
-                    function = make(self._handing(step), *args, **kwargs)
+                    function = make(self.shift.handing(step), *args, **kwargs)
                     return function if watch is None else watch(function)
 
                 stack.enter_context(InPlace(model, "_make_function", make_function))
             self._make_train_function(True)
             return model.train_function
-
-    def _handing(self, step: Any) -> Any:
-        """A step that hands the shift to the trace, where it is an argument of it."""
-        if keras.backend.backend() != "jax":
-            return step
-
-        def handing(state: Any, batch: Any) -> Any:
-            return step(state, Handed(batch, self._shift))
-
-        return handing
-
-    def _with_shift(self, step: Any) -> Any:
-        """The step that takes it, on JAX."""
-
-        def train_step(state: Any, data: Any) -> Any:
-            if not isinstance(data, Handed):
-                return step(state, data)  # of a train function that is made otherwise
-            try:
-                self._handed = data.shift
-                return step(state, data.batch)
-            finally:
-                self._handed = None
-
-        return train_step
-
-    def shift_now(self) -> Any:
-        """`shift`, for what computes in a step: a number, or a tensor in a trace."""
-        if self._variable is not None:
-            return self._variable
-        if self._handed is not None:
-            return self._handed
-        self._baked = True
-        return self.shift
 
     def step(self, caller: FrameType, arguments: tuple[Any, ...]) -> Any:
         """Make a step, or a block of them, for who calls the train function."""
@@ -330,11 +283,8 @@ class Turns:
     def _pass_over(self, before: int, after: int) -> None:
         """Updates of others are none of the turn."""
         every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
-        self.shift += after // every - before // every
-        self._shift = np.int32(self.shift)
-        if self._variable is not None:
-            self._variable.assign(self.shift)
-        if self._baked:
+        self.shift.add(after // every - before // every)
+        if self.shift.is_constant:
             self._driven = None
         for loan in self.loans[:]:
             loan.after_others(after - before)
@@ -400,6 +350,10 @@ class Turns:
 
     def _take_down(self) -> None:
         """Give the model its own methods again; a second time does nothing."""
+        with self.lock:
+            self._take_all_down()
+
+    def _take_all_down(self) -> None:
         model = self._model
         ours = vars(model).get("train_function") is self._function
         for place in reversed(self._places):
