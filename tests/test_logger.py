@@ -350,7 +350,8 @@ def test_several_outputs(tmp_path):
     assert losses[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_an_evaluation_in_the_middle_of_an_epoch_is_not_recorded(tmp_path):
+@pytest.mark.parametrize("before", [False, True])
+def test_an_evaluation_in_the_middle_of_an_epoch_is_not_recorded(before, tmp_path):
     class Evaluate(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
             if batch % 7 == 3:
@@ -360,7 +361,11 @@ def test_an_evaluation_in_the_middle_of_an_epoch_is_not_recorded(tmp_path):
 
     model = linear_model()
     expected = numpy_sweep(model, np.full(60, 0.1))
+    if before:  # with a batch of another shape, for which it is traced anew
+        model.evaluate(X[:8], Y[:8], verbose=0)
+    tested = model.test_function
     fit(model, Evaluate(), tfs.TensorBoardLogger(tmp_path))
+    assert model.test_function is tested
     losses = read(tmp_path / "schedules")["schedule/loss"]
     np.testing.assert_array_equal(losses[0], np.arange(60))
     np.testing.assert_allclose(losses[1], expected, rtol=1e-5)

@@ -298,6 +298,30 @@ def test_a_model_compiled_anew_in_a_loop_is_no_longer_driven_and_that_is_said() 
     np.testing.assert_allclose(rates_written(model)[:2], [0.4, 0.05], rtol=1e-6)
 
 
+def test_weights_that_are_set_after_an_error_in_a_loop_are_kept() -> None:
+    class Fails(keras.Model):
+        def train_step(self, *data: Any) -> Any:
+            raise ValueError("by the test")
+
+    plain = unit_model()
+    model = Fails(plain.input, plain.output)
+    model.compile(keras.optimizers.SGD(0.1), loss=plain.loss)
+    x, y = units()
+    schedule = tfs.HyperparameterScheduler(learning_rate=tfs.Linear(0.4, 0.0, 4))
+    callbacks = keras.callbacks.CallbackList([schedule], model=model)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    callbacks.on_train_batch_begin(0)
+    with pytest.raises(ValueError, match="by the test"):
+        model.train_on_batch(x[:1], y[:1])
+    sevens = [np.full_like(weights, 7.0) for weights in model.get_weights()]
+    model.set_weights(sevens)
+    callbacks.on_train_end()
+    del Fails.train_step
+    model.fit(x[:1], y[:1], verbose=0)
+    assert rates_written(model)[1] == -7.0
+
+
 # Loops that call the optimizer themselves.
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import sys
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, line, patches
+from helpers import BACKEND, JIT, line, patches
 from test_nested_fits import FIT, Does, fit
 from unit_steps import rates_written, tape_step, unit_model, units
 
 import tfschedules as tfs
-from tfschedules.drive import frames
+from tfschedules.drive import frames, step_lock
 
 FALLING = line(0.24, 0.0, 12, FIT)
 
@@ -255,3 +258,113 @@ def test_steps_of_another_thread_take_turns_with_those_of_the_fit() -> None:
     ended.set()
     thread.join()
     np.testing.assert_allclose(rates_written(model)[:FIT], FALLING, rtol=1e-5)
+
+
+class OwnList(keras.callbacks.CallbackList):
+    """A list of a kind of its own."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+
+
+class Later(Wrap):
+    """Hands its calls on from the first batch on."""
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.list = None
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        pass
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self.list is None:
+            super().on_train_begin()
+            self.list.on_epoch_begin(0)
+        super().on_train_batch_begin(batch, logs)
+
+
+def instrumented(model: keras.Model, monkeypatch: Any) -> list[Any]:
+    method = keras.callbacks.CallbackList.on_train_begin
+
+    @functools.wraps(method)
+    def counted(self: Any, logs: Any = None) -> None:
+        method(self, logs)
+
+    monkeypatch.setattr(keras.callbacks.CallbackList, "on_train_begin", counted)
+    return [falling()]
+
+
+LISTS = {
+    "of a kind of its own": lambda model, _: OwnList(
+        [falling()], model=model, epochs=1, steps=FIT, add_history=True
+    ),
+    "instrumented": instrumented,
+    "begun at the first batch": lambda *_: [Later(falling())],
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_fit_is_driven_whichever_list_has_the_callback(kind, monkeypatch) -> None:
+    model = unit_model()
+    x, y = units()
+    callbacks = LISTS[kind](model, monkeypatch)
+    arguments = {"batch_size": 1, "shuffle": False, "verbose": 0}
+    model.fit(x[:FIT], y[:FIT], callbacks=callbacks, **arguments)
+    np.testing.assert_allclose(rates_written(model)[:FIT], FALLING, rtol=1e-5)
+    assert patches(model) == []
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch's trainer has one of its own")
+def test_a_train_function_of_ones_own_need_not_know_force() -> None:
+    class Own(keras.Model):
+        def make_train_function(self) -> Any:
+            return super().make_train_function()
+
+        def make_test_function(self) -> Any:
+            return super().make_test_function()
+
+    plain = unit_model()
+    model = Own(plain.input, plain.output)
+    model.compile(keras.optimizers.SGD(0.1), loss=plain.loss, jit_compile=JIT)
+    fit(model, falling())
+    np.testing.assert_allclose(rates_written(model)[:FIT], FALLING, rtol=1e-5)
+
+
+def test_a_fit_that_one_look_misses_is_no_dead_one(monkeypatch) -> None:
+    """A frame that returns while it is looked at has lost those that wait for it."""
+    model = unit_model()
+    real, looks = sys._current_frames, []
+
+    def sees_half() -> dict[int, Any]:
+        looks.append(0)
+        return {} if len(looks) % 2 else real()
+
+    monkeypatch.setattr(sys, "_current_frames", sees_half)
+    fit(model, falling(), Does("train_batch_end", lambda m, _: m.make_train_function()))
+    assert len(looks) > FIT
+    np.testing.assert_allclose(rates_written(model)[:FIT], FALLING, rtol=1e-5)
+
+
+@pytest.mark.tensorflow
+def test_a_step_that_waits_for_another_one_does_not_wait_in_silence(
+    monkeypatch,
+) -> None:
+    import threading
+
+    monkeypatch.setattr(step_lock, "PATIENCE", 0.05)
+    lock = step_lock.StepLock("mine")
+    with lock, lock:  # one thread may take it again
+        waiting = threading.Thread(target=lambda: said.append(told(lock)))
+        said: list[str] = []
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive()
+    waiting.join()
+    assert "A step of 'mine' has waited 0.05 seconds" in said[0]
+
+
+def told(lock: step_lock.StepLock) -> str:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with lock:
+            return str(caught[0].message)

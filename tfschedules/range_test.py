@@ -221,7 +221,6 @@ class RangeTest(Borrower):
         try:
             if functions is not None:
                 self._to_put_back.insert(1, functions.restore)
-                functions.set_aside()
             self._take_over(loan)
         except BaseException:
             do_all(self._to_put_back)

@@ -66,7 +66,7 @@ def fit_around(model: keras.Model, frame: FrameType | None) -> int | None:
 @functools.cache
 def codes_of_lists() -> set[CodeType]:
     """The code of all methods of a `CallbackList`."""
-    methods = vars(keras.callbacks.CallbackList).values()
+    methods = map(inspect.unwrap, vars(keras.callbacks.CallbackList).values())
     return {method.__code__ for method in methods if inspect.isfunction(method)}
 
 
@@ -79,9 +79,14 @@ def is_in_callback(callback_list: Any, frame: FrameType | None) -> bool:
 
 
 def running(model: keras.Model, *names: str) -> set[int]:
-    """The fits (or calls of the methods `names`) of `model` now, in all threads."""
+    """The fits (or calls of the methods `names`) of `model` now, in all threads.
+
+    A frame of another thread may return while its stack is read, and then has lost the
+    frames that wait for it. Three looks see what one may miss.
+    """
     return {
         id(frame)
+        for _ in range(3)
         for bottom in sys._current_frames().values()
         for frame in upwards(bottom)
         for name in names or ("fit",)
@@ -96,17 +101,18 @@ def beginning(model: keras.Model, frame: FrameType | None) -> tuple[int | None, 
         The fit, if it is one's own callback; else `None`, and the `CallbackList` of a
         loop of the user's, if there is one.
     """
-    callback_list, below = None, None
+    callback_list, outermost = None, None
     for each in upwards(frame):
         if is_of(each, "fit", model):
-            # A callback of the fit may hand its calls on to a list of its own.
-            its_own = below is not None and is_code(below, "on_train_begin")
-            if its_own or callback_list is None:
+            # A callback of the fit may hand its calls on to a list of its own, and a
+            # list may be of a kind of its own.
+            if outermost is None or is_code(outermost, "on_train_begin"):
                 return id(each), None
             break
-        if is_code(each, "on_train_begin") and callback_list is None:
-            callback_list = each.f_locals.get("self")
-        below = each
+        if each.f_code in codes_of_lists():
+            outermost = each
+            if is_code(each, "on_train_begin") and callback_list is None:
+                callback_list = each.f_locals.get("self")
     return None, callback_list
 
 

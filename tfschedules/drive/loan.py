@@ -115,6 +115,17 @@ class Loan:
         """
         self.turns.renew(everything=everything)
 
+    def set_tests_aside(self) -> None:
+        """Have the function that tests made anew for the time of the loan."""
+        before = self.model.test_function
+
+        def put_back() -> None:
+            alone = self.turns.loans in ([], [self])
+            self.model.test_function = before if alone else None
+
+        self.undo_with(put_back)
+        self.model.test_function = None
+
     def close(self, why: str | None = None) -> None:
         """Give everything back; a second time does nothing.
 
@@ -143,10 +154,6 @@ class Functions:
         self._model = model
         self._compiled = self._made_by_compile()
         self._train, self._test = model.train_function, model.test_function
-
-    def set_aside(self) -> None:
-        """Have tests traced anew for the time of the loan, as the train step is."""
-        self._model.test_function = None
 
     def _made_by_compile(self) -> list[Any]:
         return [self._model.optimizer, self._model._loss_tracker]

@@ -231,6 +231,7 @@ class StepReader:
 
         loan.borrow(model, "_loss_tracker", kept)
         loan.borrow(model, "test_step", without_keeping)
+        loan.set_tests_aside()  # a function that is there has the step of before
         loan.retrace()
         return kept
 

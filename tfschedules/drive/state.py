@@ -87,8 +87,11 @@ def keep_after_error(model: keras.Model, arguments: Sequence[Any]) -> None:
     """
     if len(arguments) > 1:
         arrays = [array for kind in arguments[0] for array in kind]
-        if not any(array.is_deleted() for array in arrays):
+        if any(array.is_deleted() for array in arrays):
+            drop_state(model)  # what the user sets now must not be overwritten with it
+        else:
             note_state(model, arguments[0])
+            model.jax_state_sync()
 
 
 def show_state(model: keras.Model, arguments: Sequence[Any]) -> None:

@@ -21,6 +21,14 @@ class Turn:
             self.callback_list = weakref.ref(callback_list)
         self.stepped = False
 
+    def adopt(self, caller: FrameType) -> None:
+        """Become the turn of the fit around a loop, if that makes the first step.
+
+        A callback of the fit has handed a list of its own on, later than at the begin.
+        """
+        if self.fit is None and not self.stepped and id(caller) == self.around:
+            self.fit = self.around
+
     def is_over(self, fits: set[int]) -> bool:
         """Whether it has died: `fits` are those that are running."""
         if self.fit is not None:

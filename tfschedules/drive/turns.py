@@ -33,6 +33,7 @@ from tfschedules.drive.state import (
     settle_state,
     show_state,
 )
+from tfschedules.drive.step_lock import StepLock
 from tfschedules.drive.turn import Turn
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Turns:
         self.turn: Turn | None = None
         self.shift = Shift()
         self.stepping = self.resting = False
-        self.lock = threading.RLock()  # steps of several threads take turns
+        self.lock = StepLock(model.name)
         self.watch: Any = None  # makes another train function of Keras's
         self._told = True  # the loans, that others make steps
         self._driven: Any = None
@@ -158,7 +159,7 @@ class Turns:
 
     def _test_function(self, force: bool = False) -> Any:
         with of_its_own(self._model, "test_step"):
-            return self._make_test_function(force)
+            return self._make_test_function(*([True] if force else []))
 
     def _compile_anew(self, *args: Any, **kwargs: Any) -> None:
         self.end("the model was compiled anew")
@@ -204,7 +205,8 @@ class Turns:
                     return function if watch is None else watch(function)
 
                 stack.enter_context(InPlace(model, "_make_function", make_function))
-            self._make_train_function(True)
+            set_behind(model, "train_function", None)
+            self._make_train_function()  # a user's own may know no `force`
             return model.train_function
 
     def step(self, caller: FrameType, arguments: tuple[Any, ...]) -> Any:
@@ -223,6 +225,7 @@ class Turns:
                 "which is over. Call model.make_train_function(), and then take "
                 "model.train_function."
             )
+        turn.adopt(caller)
         if id(caller) == turn.fit or self._is_its_turn(caller):
             turn.stepped, self._told = True, False
             before = self.stepping
