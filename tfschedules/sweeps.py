@@ -38,7 +38,7 @@ from tfschedules.drive import (
 from tfschedules.held_out import bounded
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
-from tfschedules.reports import new_range_test_run, write_range_test
+from tfschedules.reports import log_range_test, new_range_test_run
 from tfschedules.sources import Source, check_targets, source_of
 
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
@@ -158,7 +158,7 @@ def _run_pickled(job: bytes, number: int) -> RangeTestResult:
 class Sweeps:
     """What `find_learning_rate` is asked for: checked, and then made."""
 
-    result: RangeTestResult
+    result: RangeTestResult | None = None
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class Sweeps:
             )
         self.result = RangeTestResult.of_several(results)
         if self._run_dir is not None:
-            write_range_test(self.result, self._run_dir)
+            log_range_test(self.result, self._run_dir)
 
     def _with_a_built_model(self, action: Callable[[], _T]) -> _T:
         """Do something with a model that has weights; all but those is put back.
