@@ -21,6 +21,7 @@ import numpy as np
 
 from tfschedules import checks
 from tfschedules.suggestions import Bounds
+from tfschedules.suggestions.curves import checked
 
 _FORMAT = "tfschedules.range_test"
 _VERSION = 1
@@ -38,7 +39,7 @@ def to_json(record: Mapping[str, Any]) -> str:
         ValueError: If a field is what no record may hold.
     """
     plain = {name: _plain(value) for name, value in record.items()}
-    _checked(plain)
+    _read(plain)
     return json.dumps({"format": _FORMAT, "version": _VERSION, **plain}, indent=1)
 
 
@@ -61,11 +62,11 @@ def from_json(text: str) -> dict[str, Any]:
     if isinstance(version, int) and version > _VERSION:
         raise ValueError("it is of a later version: upgrade tfschedules")
     if isinstance(version, bool) or version != _VERSION:
-        raise ValueError(f"its version is {_seen(version)}")
-    return _checked(stored)
+        raise ValueError(f"its version is {checks.seen(version)}")
+    return _read(stored)
 
 
-def _checked(stored: Mapping[str, Any]) -> dict[str, Any]:
+def _read(stored: Mapping[str, Any]) -> dict[str, Any]:
     """The fields as they are used, of those as they are stored."""
     for name in _FIELDS.keys() - stored.keys():
         raise ValueError(f"it lacks the field {name!r}")
@@ -99,16 +100,6 @@ def _plain(value: Any) -> Any:
 # ------------------------------------------------------- what a field may be
 
 
-def _seen(value: Any) -> str:
-    """What stands there, in few letters: lists may be long, and deep."""
-    if isinstance(value, (list, dict)):
-        return f"a {type(value).__name__} of {len(value)}"
-    try:
-        return checks.shown(value)
-    except ValueError:  # more digits than Python writes
-        return "a number of thousands of digits"
-
-
 def _number(value: Any) -> float:
     """A finite number."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -118,19 +109,19 @@ def _number(value: Any) -> float:
             number = math.inf
         if math.isfinite(number):
             return number
-    raise ValueError(f"has {_seen(value)} where a finite number is due")
+    raise ValueError(f"has {checks.seen(value)} where a finite number is due")
 
 
 def _rate(value: Any) -> float:
     if (rate := _number(value)) > 0:
         return rate
-    raise ValueError(f"has {_seen(value)} where a learning rate > 0 is due")
+    raise ValueError(f"has {checks.seen(value)} where a learning rate > 0 is due")
 
 
 def _row(values: Any) -> np.ndarray:
     """Numbers, finite or not, `(n,)`."""
     if not isinstance(values, list):
-        raise ValueError(f"is {_seen(values)} and no list of numbers")
+        raise ValueError(f"is {checks.seen(values)} and no list of numbers")
     if {*map(type, values)} <= {float}:  # as in most files, and the fastest
         return np.array(values, np.float64)
     row = np.empty(len(values))
@@ -145,17 +136,17 @@ def _row(values: Any) -> np.ndarray:
 
 def _rates(values: Any) -> np.ndarray:
     rates = _row(values)
-    if not (np.isfinite(rates).all() and (rates > 0).all()):
-        raise ValueError("has learning rates that are not finite and > 0")
-    if (rates[1:] <= rates[:-1]).any():
-        raise ValueError("has learning rates that do not increase")
+    try:
+        checked(rates, rates)
+    except ValueError:
+        raise ValueError("has rates that are not > 0, finite and increasing") from None
     return rates
 
 
 def _rows(values: Any) -> np.ndarray:
     """Several rows of one length, `(k, n)`."""
     if not isinstance(values, list) or not values:
-        raise ValueError(f"is {_seen(values)} and no list of sweeps")
+        raise ValueError(f"is {checks.seen(values)} and no list of sweeps")
     rows = [_row(row) for row in values]
     if len({len(row) for row in rows}) != 1:
         raise ValueError("has sweeps that differ in length")
@@ -165,7 +156,7 @@ def _rows(values: Any) -> np.ndarray:
 def _text(value: Any) -> str:
     """A text that every terminal, file and picture takes."""
     if not isinstance(value, str):
-        raise ValueError(f"is {_seen(value)} and no text")
+        raise ValueError(f"is {checks.seen(value)} and no text")
     for letter in value:
         # Controls (Cc) move a terminal's cursor; half a letter (Cs) is no Unicode.
         if unicodedata.category(letter) in ("Cc", "Cs") and letter not in "\t\n\r":
@@ -177,24 +168,24 @@ def _count(value: Any) -> int:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if whole and 0 <= value <= _MOST_STEPS:
         return int(value)
-    raise ValueError(f"is {_seen(value)} and no count of steps")
+    raise ValueError(f"is {checks.seen(value)} and no count of steps")
 
 
 def _truth(value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    raise ValueError(f"is {_seen(value)}, and neither true nor false")
+    raise ValueError(f"is {checks.seen(value)}, and neither true nor false")
 
 
 def _suggestions(value: Any) -> dict[str, float | None]:
     if not isinstance(value, dict):
-        raise ValueError(f"is {_seen(value)}, and no rates by rule")
+        raise ValueError(f"is {checks.seen(value)}, and no rates by rule")
     return {_text(rule): _or_none(_rate)(rate) for rule, rate in value.items()}
 
 
 def _bounds(value: Any) -> Bounds:
     if not isinstance(value, list) or len(value) != 2:
-        raise ValueError(f"is {_seen(value)}, and no pair of rates")
+        raise ValueError(f"is {checks.seen(value)}, and no pair of rates")
     bounds = Bounds(*map(_rate, value))
     if bounds.base_lr > bounds.max_lr:
         raise ValueError("has the lower rate after the higher one")

@@ -121,7 +121,7 @@ def checked(
             f"Received: {values.shape[-1]} losses and {len(rates)} learning rates"
         )
     wrong = ~(np.isfinite(rates) & (rates > 0))
-    wrong[1:] |= ~(np.diff(rates) > 0)
+    wrong[1:] |= ~(rates[1:] > rates[:-1])
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
