@@ -176,6 +176,53 @@ def test_what_is_read_can_be_shown_drawn_and_saved(path, stored, change):
         use(tfs.RangeTestResult.load(path), path.parent, draw=True)
 
 
+# ------------------------------------------------------ what a sweep may have seen
+
+
+def odd_losses(chance, n):
+    """Losses of no training that one would like to have."""
+    a = chance.normal(size=n)
+    kind = chance.integers(8)
+    huge = np.exp(np.linspace(0, 709, n))
+    odd = chance.choice([np.nan, np.inf, -np.inf, 1e308, -1e308, 5e-324])
+    return [
+        np.clip(a, -1.7, 1.7) * 1e308,
+        np.where(a > 1.0, 1.7e308, a),
+        np.full(n, odd),
+        np.where(a > 0.5, odd, a),
+        huge,
+        -huge,
+        np.round(9 * a) * 5e-324,
+        np.sort(a)[::-1] * chance.choice([1e-300, 1.0, 1e300]),
+    ][kind]
+
+
+def test_a_sweep_is_a_result_whatever_the_losses_were(path):
+    chance = np.random.default_rng(0)
+    for trial in range(240):
+        n = int(chance.choice([0, 1, 2, 4, 5, 7, 10, 30]))
+        rates = np.geomspace(1e-300, 1e300, n) if trial % 2 else RATES[: min(n, 24)]
+        n = len(rates)
+        sweeps = np.stack([odd_losses(chance, n) for _ in range(1 + trial % 3)])
+        settings = {}
+        if trial % 5 == 0:
+            values = np.stack([odd_losses(chance, n) for _ in sweeps])
+            settings = {"values": values, "metric": "a", "higher_is_better": trial % 2}
+        made = tfs.RangeTestResult.from_sweep(rates, sweeps, steps=30, **settings)
+        np.testing.assert_array_equal(made.sweeps.shape, sweeps.shape)
+        if trial % 20 == 0:
+            made.save(path)
+            use(tfs.RangeTestResult.load(path), path.parent, draw=trial % 80 == 0)
+
+
+def test_the_highest_numbers_are_compared_without_a_warning():
+    from tfschedules.divergence import diverged
+
+    assert not diverged([1e308] * 5 + [1.5e308] * 3, 4.0)  # four times it is infinite
+    assert diverged([0.1] * 5 + [1.5e308] * 3, 4.0)
+    assert diverged([-1e308] * 5 + [1.5e308] * 3, 1.5)  # so is what lies between
+
+
 # ---------------------------------------------------------------------------- fuzz
 
 ODD = [

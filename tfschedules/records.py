@@ -315,5 +315,7 @@ def _mean(sweeps: np.ndarray) -> np.ndarray:
     if len(sweeps) == 1:
         return sweeps[0]
     finite = np.isfinite(sweeps)
-    total, count = np.where(finite, sweeps, 0.0).sum(axis=0), finite.sum(axis=0)
+    count = finite.sum(axis=0)
+    with np.errstate(over="ignore"):  # the mean of what has no sum is infinite
+        total = np.where(finite, sweeps, 0.0).sum(axis=0)
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
