@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import re
 import warnings
 
@@ -100,6 +101,33 @@ def test_a_metric_may_have_any_name(tmp_path, name):
     assert result.metric == name
     assert {f"range_test/{name}", "range_test/curve"} <= tags(tmp_path / "range_test")
     assert "<img" in result._repr_html_()
+
+
+class AtOnce:
+    """An executor that makes each sweep when it is asked to, but for one."""
+
+    def __init__(self, but: int) -> None:
+        self.left = but
+
+    def submit(self, function, *arguments):
+        future = concurrent.futures.Future()
+        self.left -= 1
+        if self.left == 0:
+            future.set_exception(MemoryError("by the test"))
+        else:
+            future.set_result(function(*arguments))
+        return future
+
+
+def test_what_an_executor_has_swept_is_handed_over_whichever_failed():
+    arguments = {"momentum": [0.1, 0.5, 0.9], "repeats": 2} | SWEEP
+    whole = tfs.compare_range_tests(network(), X, Y, **arguments)
+    with pytest.raises(MemoryError, match="by the test") as stopped:
+        tfs.compare_range_tests(network(), X, Y, executor=AtOnce(but=3), **arguments)
+    kept = stopped.value.comparison.results
+    assert [*kept] == [0.1, 0.9]  # the third sweep is the first of 0.5
+    for key, result in kept.items():
+        np.testing.assert_allclose(result.losses, whole.results[key].losses)
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])

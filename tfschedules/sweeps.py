@@ -282,23 +282,27 @@ class Sweeps:
         total = sum(sweeps._job.repeats for sweeps in asked)
         shown = any(sweeps._verbose for sweeps in asked)
         bar = keras.utils.Progbar(total, width=15, unit_name="sweep") if shown else None
-        futures: list[Any] = []
+        futures: list[list[Any]] = [[] for _ in asked]
         try:
-            for sweeps, job in zip(asked, jobs, strict=True):
+            for own, sweeps, job in zip(futures, asked, jobs, strict=True):
                 for number in range(sweeps._job.repeats):
-                    futures.append(executor.submit(_run_pickled, job, number))
-            waiting = iter(futures)
-            for sweeps in asked:
+                    own.append(executor.submit(_run_pickled, job, number))
+            for own, sweeps in zip(futures, asked, strict=True):
                 results = []
-                for future in itertools.islice(waiting, sweeps._job.repeats):
+                for future in own:
                     results.append(future.result())
                     if bar is not None:
                         bar.add(1)
                 sweeps._finish(results)
         except BaseException:
-            for future in futures:
+            for future in itertools.chain(*futures):
                 with contextlib.suppress(Exception):
                     future.cancel()
+            for own, sweeps in zip(futures, asked, strict=True):
+                # What has been swept after the one that failed is not lost, either.
+                with contextlib.suppress(Exception):
+                    if sweeps.result is None and all(f.done() for f in own):
+                        sweeps._finish([future.result() for future in own])
             raise
 
 
