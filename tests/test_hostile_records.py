@@ -38,6 +38,12 @@ def result(**arguments):
     return tfs.RangeTestResult.from_sweep(RATES, losses, steps=50, **arguments)
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Hundreds of files are written, and a disk with much to do takes its time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "test.json"
@@ -337,6 +343,14 @@ def test_a_notebook_sets_no_mathematics_and_shows_a_result_without_its_picture(
     for shown in (test._repr_html_(), compared._repr_html_()):
         assert "cannot be drawn: ImportError: numpy.core.multiarray &lt;failed" in shown
         assert "&lt;b&gt;$x$&lt;/b&gt;" in shown
+
+
+def test_a_name_of_two_lines_is_one_row_of_a_table():
+    compared = tfs.RangeTestComparison("group", {"two\nlines": result(), "b": result()})
+    lines = str(compared).splitlines()
+    assert len(lines) == 4
+    assert [line[:11].strip() for line in lines[2:]] == ["two lines", "b"]
+    assert len({line.index("finished") for line in lines[2:]}) == 1
 
 
 def test_a_report_shows_names_as_they_are_written():

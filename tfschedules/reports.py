@@ -17,6 +17,9 @@ from tfschedules.records import RangeTestResult
 from tfschedules.tensorboard import EventWriter, new_run
 from tfschedules.tensorboard_plugin import range_tests
 
+# What follows `range_test/` in the tags that every range test has.
+_TAKEN = {"loss", "smoothed_loss", "learning_rate", "result", "report", "curve"}
+
 
 def new_range_test_run(log_dir: str | os.PathLike[str]) -> str:
     """Make `<log_dir>/range_test`, or `range_test_1`, … if that is there.
@@ -39,7 +42,7 @@ def log_range_test(
         write_range_test(result, run_dir, wall_times)
     except Exception as error:
         _warn(
-            f"The range test is finished, and its result is kept, but the log in "
+            f"The range test is over and its result is kept, but its log in "
             f"{run_dir!r} is missing or not whole",
             error,
         )
@@ -52,10 +55,11 @@ def write_range_test(
 
     Scalars are written at the sweep's steps 0 … n-1 under `range_test/loss`,
     `range_test/smoothed_loss` and `range_test/learning_rate`; if another metric was
-    read, also under `range_test/<metric>` and `range_test/smoothed_<metric>`, at the
-    steps where it was measured. The Schedules tab reads `range_test/result`. The
-    picture, `range_test/curve`, needs matplotlib and is left out where that is not
-    installed, and with a warning where it cannot be drawn.
+    read, also under `range_test/<metric>` (`range_test/metric <metric>` where that is
+    another's tag) and `range_test/smoothed_<metric>`, at the steps where it was
+    measured. The Schedules tab reads `range_test/result`. The picture,
+    `range_test/curve`, needs matplotlib and is left out where that is not installed,
+    and with a warning where it cannot be drawn.
 
     Args:
         result: What to write.
@@ -75,9 +79,12 @@ def write_range_test(
     measured = {}
     seen = np.zeros(count, bool)
     if result.metric != "loss":
+        name = (
+            result.metric if result.metric not in _TAKEN else f"metric {result.metric}"
+        )
         seen = ~np.isnan(result.values)
         measured = {
-            f"range_test/{result.metric}": result.values,
+            f"range_test/{name}": result.values,
             f"range_test/smoothed_{result.metric}": result.smoothed_values,
         }
     with EventWriter(run_dir) as writer:

@@ -28,7 +28,8 @@ def text_table(headings: Sequence[str], rows: Cells, numbers: Collection[str]) -
         a       10
         b        9
     """
-    lines = [headings, *rows]
+    # A name of the user's may have a line's end in it.
+    lines = [[" ".join(cell.split()) for cell in line] for line in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(
