@@ -19,6 +19,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 import tfschedules
 from tfschedules.records import RangeTestResult
@@ -188,7 +191,33 @@ WRONG_WORDS = {
     "higher_is_better": 1,
     "steps": True,
     "reason": float("nan"),
+    "suggestions": {"valley": [[0.1]]},
 }
+
+
+def odd_tensors() -> dict[str, tensor_pb2.TensorProto]:
+    """Tensors whose type, shape and content do not go together."""
+
+    def tensor(kind: int, shape: tuple[int, ...], content: bytes) -> Any:
+        dims = [TensorShapeProto.Dim(size=size) for size in shape]
+        return tensor_pb2.TensorProto(
+            dtype=kind, tensor_shape=TensorShapeProto(dim=dims), tensor_content=content
+        )
+
+    return {
+        "too short": tensor(types_pb2.DT_DOUBLE, (40, 6), bytes(8)),
+        "half a number": tensor(types_pb2.DT_DOUBLE, (1, 6), bytes(47)),
+        "negative size": tensor(types_pb2.DT_DOUBLE, (-1, -6), bytes(48)),
+        "no type": tensor(types_pb2.DT_INVALID, (1, 6), b""),
+        "resource": tensor(types_pb2.DT_RESOURCE, (1, 6), bytes(48)),
+        "bfloat16": tensor(types_pb2.DT_BFLOAT16, (1, 6), bytes(12)),
+        "complex": tensor(types_pb2.DT_COMPLEX64, (1, 6), bytes(48)),
+        "strings": tensor_pb2.TensorProto(
+            dtype=types_pb2.DT_STRING,
+            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=6)]),
+            string_val=[b"<img>"] * 6,
+        ),
+    }
 
 
 @dataclasses.dataclass
@@ -222,6 +251,28 @@ class Written:
         with EventWriter(self.folder / run) as writer:
             writer.table("range_test/result", values, plugin, content, step=0)
         self.damaged.append(run)
+
+    def tensor(
+        self, run: str, tensor: tensor_pb2.TensorProto, tag: str, **metadata: Any
+    ) -> None:
+        """Write a tensor as it is, with TensorBoard's own writer."""
+        (self.folder / run).mkdir(parents=True, exist_ok=True)
+        plugin = summary_pb2.SummaryMetadata.PluginData(**metadata)
+        kind = summary_pb2.DATA_CLASS_TENSOR
+        if plugin.plugin_name == "scalars":
+            kind = summary_pb2.DATA_CLASS_SCALAR
+        words = summary_pb2.SummaryMetadata(plugin_data=plugin, data_class=kind)
+        value = summary_pb2.Summary.Value(tag=tag, metadata=words, tensor=tensor)
+        events = [
+            event_pb2.Event(wall_time=NOW, file_version="brain.Event:2"),
+            event_pb2.Event(
+                wall_time=NOW, step=0, summary=summary_pb2.Summary(value=[value])
+            ),
+        ]
+        path = self.folder / run / "events.out.tfevents.0000000001.others"
+        with path.open("ab") as file:
+            for event in events:
+                RecordWriter(file).write(event.SerializeToString())
 
 
 def one_cycle(steps: np.ndarray) -> dict[str, np.ndarray]:
@@ -300,14 +351,21 @@ def write_all(folder: Path) -> Written:
     EventWriter(folder / "empty").close()
 
     values, content = range_tests.to_tensor(result)
-    words = json.loads(content)
+    words, deep = json.loads(content), b'{"a": ' * 900 + b"1" + b"}" * 900
+    alike = [*words["columns"][:-1], "losses"]
     damaged = {
         "no JSON": (values, b"\xff{"),
         "a list": (values, b"[1]"),
         "version": (values, json.dumps(words | {"version": 2}).encode()),
         "shape": (values[:, 1:], content),
         "flat": (values[0], content),
-        "deep": (values, b"[" * 100_000),
+        "deep": (values, b"[" * 90_000),
+        "long": (values, json.dumps(words | {"reason": "x" * 100_000}).encode()),
+        "falling": (values[::-1], content),
+        "not a number": (np.full_like(values, np.nan), content),
+        "alike": (values, json.dumps(words | {"columns": alike}).encode()),
+        "deep suggestions": (values, content[:-1] + b', "suggestions": ' + deep + b"}"),
+        "deep version": (values, content[:-1] + b', "version": ' + deep + b"}"),
     }
     for name, word in WRONG_WORDS.items():
         damaged[name] = values, json.dumps(words | {name: word}).encode()
@@ -317,5 +375,10 @@ def write_all(folder: Path) -> Written:
     damaged["columns"] = values, json.dumps({"suggestion": None} | words).encode()
     for name, table in damaged.items():
         written.table(f"damaged/{name}", "schedules", *table)
+    for name, tensor in odd_tensors().items():
+        run = f"damaged/{name}"
+        named = {"plugin_name": "schedules", "content": content}
+        written.tensor(run, tensor, "range_test/result", **named)
+        written.damaged.append(run)
     written.table("damaged/other plugin", "others", values, content)
     return written

@@ -489,6 +489,18 @@ def test_data_that_end_early_end_the_sweep(fed, tmp_path):
     assert runs(tmp_path) == ["range_test"]
 
 
+def test_a_log_that_fails_leaves_the_result(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tfschedules.reports.EventWriter.scalars", full)
+    test = RangeTestHook(1e-4, 1e-2, 10, log_dir=tmp_path)
+    with pytest.warns(UserWarning, match="result is kept.*No space left on device"):
+        train(momentum, [test], 100)
+    assert test.result.stop_reason == "finished"
+    assert len(test.result.losses) == 10
+
+
 def test_data_without_a_batch_are_an_error_that_leaves_no_run(tmp_path):
     with tf.Graph().as_default():
         none = v1.data.make_one_shot_iterator(dataset().take(0))

@@ -93,6 +93,7 @@ def test_range_tests_come_back_as_they_were_written(known):
         expected["smoothed_values"] = result.smoothed_values
         for i, row in enumerate(result.sweeps):
             expected[f"sweep {i + 1}"] = row
+        assert (test["count"], test["rows"]) == (len(result.losses), None)
         assert curves.keys() == expected.keys()
         for name, values in expected.items():
             np.testing.assert_array_equal(curves[name], values, err_msg=name)
@@ -179,8 +180,22 @@ def test_a_damaged_range_test_says_so_and_leaves_the_others_alone(known):
         "shape": "it has the shape (100, 5)",
         "flat": "it has the shape (6,)",
         "words": "it lacks suggestion.",
-        "columns": "it lacks losses.",
+        "columns": "its columns are not named, or named alike.",
         "deep": "its description is damaged",
+        "long": "its description is 100,",
+        "falling": "its learning rates are not > 0, finite and increasing.",
+        "not a number": "its learning rates are not > 0, finite and increasing.",
+        "alike": "its columns are not named, or named alike.",
+        "deep suggestions": "its suggestions cannot be a dict of 1.",
+        "deep version": "it is of version a dict of 1, and",
+        "too short": "reshape",
+        "half a number": "buffer size must be a multiple",
+        "negative size": "",
+        "no type": "DType",
+        "resource": "",
+        "bfloat16": "",
+        "complex": "it holds complex64, and no numbers.",
+        "strings": "it has the shape (6,).",
         **{name: f"its {name} cannot be " for name in WRONG_WORDS},
     }
     assert found.keys() == {f"damaged/{name}" for name in wrong}
@@ -189,6 +204,7 @@ def test_a_damaged_range_test_says_so_and_leaves_the_others_alone(known):
         assert test.keys() == {"error"}, name
         assert test["error"].startswith("This range test cannot be read: ")
         assert why in test["error"]
+        assert len(test["error"]) < 400
 
 
 # --------------------------------------------------------------- methods, parameters

@@ -71,6 +71,21 @@ def shown(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
 
 
+def seen(value: Any) -> str:
+    """What stands in a file of somebody's, in few letters: lists may be long, and deep.
+
+    Example:
+        >>> seen([[1], [2]]), seen("a")
+        ('a list of 2', "'a'")
+    """
+    if isinstance(value, (list, dict)):
+        return f"a {type(value).__name__} of {len(value)}"
+    try:
+        return shown(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+
+
 def whole(name: str, value: Any, *, at_least: int = 1, hint: str = "") -> int:
     """Return `value` as an int, or say why it is not the whole number it must be.
 

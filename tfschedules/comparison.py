@@ -11,7 +11,7 @@ import numpy as np
 
 from tfschedules import plots
 from tfschedules.records import RangeTestResult
-from tfschedules.tables import html_table, text_table
+from tfschedules.tables import NO_MATH, html_table, text_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,8 @@ class RangeTestComparison:
             f"<li>{html.escape(f'{self.over} {_label(key)}: {result.reason}')}</li>"
             for key, result in self.results.items()
         )
-        return f"<div>{picture}{html_table(*self._table())}<ul>{reasons}</ul></div>"
+        table = html_table(*self._table())
+        return f"<div {NO_MATH}>{picture}{table}<ul>{reasons}</ul></div>"
 
     def plot(self, ax: Any = None) -> Any:
         """Draw all smoothed curves over the rate; return the matplotlib `Axes`.

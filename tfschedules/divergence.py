@@ -11,6 +11,7 @@ from tfschedules.suggestions.curves import noise
 NOISE = 4.0  # deviations from batch to batch, above which a rise is one
 
 
+@np.errstate(over="ignore")  # what is infinite is greater, too
 def diverged(losses: Sequence[float], stop_factor: float) -> bool:
     """Whether the loss has left its least value behind for good.
 

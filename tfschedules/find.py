@@ -76,7 +76,9 @@ def find_learning_rate(
         others: What other groups do meanwhile: see `RangeTest`.
         hyperparameters: Values of others for the sweep: see `RangeTest`.
         callbacks: More callbacks for the fit.
-        log_dir: Where to write a TensorBoard run `range_test`.
+        log_dir: Where to write a TensorBoard run `range_test`. A folder that cannot be
+            made is an error before the sweep; a log that cannot be written after it is
+            a warning.
         snapshot_dir: Where to keep the model's state, on disk, if it does not fit into
             memory twice.
         executor: Where to make the sweeps, each on a copy of the model: any
@@ -138,6 +140,7 @@ def find_learning_rate(
         sweeps.make()
     else:
         Sweeps.make_elsewhere([sweeps], executor)
+    assert sweeps.result is not None
     return sweeps.result
 
 
@@ -157,6 +160,9 @@ def compare_range_tests(
     (arXiv:1803.09820), section 4, finds weight decay and momentum so: sweep the rate
     with each value, and take the one whose loss gets lowest and stays there longest.
     With `groups` the rate of one layer group after the other is swept.
+
+    An exception in a sweep, and Ctrl-C, go on. The sweeps that were made before are not
+    lost: the exception has the attribute `comparison`, a `RangeTestComparison` of them.
 
     Args:
         model: A compiled model; with a `LayerwiseOptimizer` for `groups`.
@@ -230,15 +236,27 @@ def compare_range_tests(
         )
     held = checks.held_values(arguments.pop("hyperparameters", None))
     executor = checked_executor(arguments.pop("executor", None))
-    every = {}
-    for key in keys:
-        this: dict[str, Any] = {"group": key, "hyperparameters": held}
-        if over != "group":
-            this = {"hyperparameters": {**held, over: key}}
-        every[key] = Sweeps(model, x, y, **this, **arguments)
-        if executor is None:
-            every[key].make()
-    if executor is not None:
-        Sweeps.make_elsewhere([*every.values()], executor)
-    results = {key: sweeps.result for key, sweeps in every.items()}
-    return RangeTestComparison(over, results)
+    every: dict[Any, Sweeps] = {}
+
+    def made() -> RangeTestComparison:
+        results = {
+            key: sweeps.result
+            for key, sweeps in every.items()
+            if sweeps.result is not None
+        }
+        return RangeTestComparison(over, results)
+
+    try:
+        for key in keys:
+            this: dict[str, Any] = {"group": key, "hyperparameters": held}
+            if over != "group":
+                this = {"hyperparameters": {**held, over: key}}
+            every[key] = Sweeps(model, x, y, **this, **arguments)
+            if executor is None:
+                every[key].make()
+        if executor is not None:
+            Sweeps.make_elsewhere([*every.values()], executor)
+    except BaseException as error:  # Ctrl-C, too: what has been swept is not lost
+        error.comparison = made()  # type: ignore[attr-defined]
+        raise
+    return made()

@@ -149,7 +149,7 @@ def draw(
             ax.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
             ax.label_outer()
         if title:
-            figure.suptitle(textwrap.fill(title, 58), fontsize="small")
+            plots.say(figure.suptitle, textwrap.fill(title, 58), fontsize="small")
 
 
 def label_of(call: str) -> str:

@@ -33,7 +33,7 @@ from tfschedules.drive import (
 from tfschedules.held_out import bounded
 from tfschedules.position import epochs_of, updates_in
 from tfschedules.records import RangeTestResult
-from tfschedules.reports import new_range_test_run, write_range_test
+from tfschedules.reports import log_range_test, new_range_test_run
 from tfschedules.schedules import Exponential, Linear, Schedule
 from tfschedules.suggestions import RULES
 from tfschedules.sweep_notes import RUNNING, SweepNotes
@@ -353,7 +353,7 @@ class RangeTest(Borrower):
             **self._read_off(),
         )
         for run_dir in self._run_dirs.values():
-            write_range_test(self.result, run_dir, self._notes.times)
+            log_range_test(self.result, run_dir, self._notes.times)
 
     def _read_off(self) -> dict[str, Any]:
         """What the result is read off, if that is not the loss of the batches."""

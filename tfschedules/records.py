@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,23 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tfschedules import checks, record_files
 from tfschedules.files import replace_text
 from tfschedules.suggestions import Bounds, smooth, suggest
-
-_FORMAT = "tfschedules.range_test"
-_VERSION = 1
-_ARRAYS = (
-    *("learning_rates", "losses", "smoothed_losses"),
-    *("values", "smoothed_values", "sweeps"),
-)
-# What the other fields of a file must be; `None` is checked where it may stand.
-_KINDS: dict[str, Any] = {
-    **dict.fromkeys(("stop_reason", "reason", "mode", "rule", "metric"), str),
-    "group": str | None,
-    "steps": int,
-    "higher_is_better": bool,
-    "suggestions": dict,
-}
+from tfschedules.tables import csv_table
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -118,8 +101,10 @@ class RangeTestResult:
             group: The group of layers that was swept.
 
         Raises:
+            TypeError: If `steps` is no number.
             ValueError: If the rates do not increase, or the rule is unknown.
         """
+        steps = checks.whole("steps", steps, at_least=0)
         rates = np.asarray(learning_rates, np.float64)
         all_losses = np.atleast_2d(np.asarray(losses, np.float64))
         curve = _mean(all_losses)
@@ -157,7 +142,7 @@ class RangeTestResult:
             metric=metric,
             values=read,
             smoothed_values=smoothed,
-            higher_is_better=higher_is_better,
+            higher_is_better=bool(higher_is_better),
             sweeps=sweeps,
             group=group,
         )
@@ -255,13 +240,17 @@ class RangeTestResult:
             path: The file's path; its folder must exist.
 
         Raises:
-            OSError: If it cannot be written.
+            OSError: If it cannot be written, as on a full disk; the old file is there.
+            ValueError: If a field holds what no file may, as text with half a letter.
         """
-        fields = {
-            field.name: _plain(getattr(self, field.name))
-            for field in dataclasses.fields(self)
-        }
-        text = json.dumps({"format": _FORMAT, "version": _VERSION, **fields}, indent=1)
+        fields = dataclasses.fields(self)
+        record = {field.name: getattr(self, field.name) for field in fields}
+        try:
+            text = record_files.to_json(record)
+        except ValueError as error:
+            raise ValueError(
+                f"This result cannot be saved, as no file could be read: {error}."
+            ) from error
         replace_text(path, text + "\n")
 
     def save_csv(self, path: str | os.PathLike[str]) -> None:
@@ -277,24 +266,20 @@ class RangeTestResult:
         Raises:
             OSError: If it cannot be written.
         """
-        columns = {
-            "learning_rate": self.learning_rates,
-            "loss": self.losses,
-            "smoothed_loss": self.smoothed_losses,
-        }
+        columns = [
+            ("learning_rate", self.learning_rates),
+            ("loss", self.losses),
+            ("smoothed_loss", self.smoothed_losses),
+        ]
         if self.metric != "loss":
-            columns[self.metric] = self.values
-            columns[f"smoothed_{self.metric}"] = self.smoothed_values
+            columns.append((self.metric, self.values))
+            columns.append((f"smoothed_{self.metric}", self.smoothed_values))
         if len(self.sweeps) > 1:
-            columns |= {f"sweep_{i + 1}": row for i, row in enumerate(self.sweeps)}
-        table = io.StringIO()
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["step", *columns])
-        for step, row in enumerate(zip(*columns.values(), strict=True)):
-            writer.writerow(
-                [step, *("" if np.isnan(x) else repr(float(x)) for x in row)]
-            )
-        replace_text(path, table.getvalue())
+            columns += [(f"sweep_{i}", row) for i, row in enumerate(self.sweeps, 1)]
+        headings = ["step", *(heading for heading, _ in columns)]
+        numbers = zip(*(values.tolist() for _, values in columns), strict=True)
+        rows = ([step, *row] for step, row in enumerate(numbers))
+        replace_text(path, csv_table(headings, rows))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RangeTestResult:
@@ -309,41 +294,13 @@ class RangeTestResult:
         """
         text = Path(path).read_text(encoding="utf-8", errors="replace")
         try:
-            stored = json.loads(text)
-            if stored.pop("format") != _FORMAT or stored.pop("version") > _VERSION:
-                raise ValueError("of another format or a later version")
-            stored |= {name: _array(stored[name]) for name in _ARRAYS}
-            if len({stored[name].shape[-1] for name in _ARRAYS}) != 1:
-                raise ValueError("its arrays differ in length")
-            if any((stored[n].ndim == 2) != (n == "sweeps") for n in _ARRAYS):
-                raise ValueError("its arrays are of other shapes")
-            if stored["bounds"] is not None:
-                stored["bounds"] = Bounds(*map(_number, stored["bounds"]))
-            result = cls(**stored)
-            for name, kinds in _KINDS.items():
-                if not isinstance(value := getattr(result, name), kinds):
-                    raise TypeError(f"its field {name!r} is {value!r}")
-            for value in (result.suggestion, *result.suggestions.values()):
-                if value is not None:
-                    _number(value)
-            return result
-        except KeyError as error:
-            raise _not_ours(path, f"it lacks the field {error}") from error
-        except (ValueError, TypeError, AttributeError, RecursionError) as error:
-            raise _not_ours(path, error) from error
-
-
-def _not_ours(path: str | os.PathLike[str], why: object) -> ValueError:
-    return ValueError(
-        f"{os.fspath(path)!r} is not a range test that this version of tfschedules "
-        f"has saved: {why}. Save one with RangeTestResult.save(path)."
-    )
-
-
-def _number(value: Any) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{value!r} stands where a number is due")
-    return float(value)
+            return cls(**record_files.from_json(text))
+        except ValueError as error:
+            raise ValueError(
+                f"{os.fspath(path)!r} is not a range test that this version of "
+                f"tfschedules has saved: {error}. Save one with "
+                "RangeTestResult.save(path)."
+            ) from error
 
 
 def _padded(values: np.ndarray, count: int) -> np.ndarray:
@@ -358,20 +315,7 @@ def _mean(sweeps: np.ndarray) -> np.ndarray:
     if len(sweeps) == 1:
         return sweeps[0]
     finite = np.isfinite(sweeps)
-    total, count = np.where(finite, sweeps, 0.0).sum(axis=0), finite.sum(axis=0)
+    count = finite.sum(axis=0)
+    with np.errstate(over="ignore"):  # the mean of what has no sum is infinite
+        total = np.where(finite, sweeps, 0.0).sum(axis=0)
     return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinities: they are written as strings."""
-    if isinstance(value, np.ndarray) and value.ndim > 1:
-        return [_plain(row) for row in value]
-    if isinstance(value, np.ndarray):
-        return [x if math.isfinite(x) else str(x) for x in value.tolist()]
-    return list(value) if isinstance(value, Bounds) else value
-
-
-def _array(values: Any) -> np.ndarray:
-    if values and isinstance(values[0], list):
-        return np.stack([_array(row) for row in values])
-    return np.array([float(value) for value in values], np.float64)

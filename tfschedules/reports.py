@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import os
+import re
 import time
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +16,9 @@ from tfschedules import plots
 from tfschedules.records import RangeTestResult
 from tfschedules.tensorboard import EventWriter, new_run
 from tfschedules.tensorboard_plugin import range_tests
+
+# What follows `range_test/` in the tags that every range test has.
+_TAKEN = {"loss", "smoothed_loss", "learning_rate", "result", "report", "curve"}
 
 
 def new_range_test_run(log_dir: str | os.PathLike[str]) -> str:
@@ -24,6 +30,24 @@ def new_range_test_run(log_dir: str | os.PathLike[str]) -> str:
     return new_run(log_dir, "range_test")
 
 
+def log_range_test(
+    result: RangeTestResult, run_dir: str, wall_times: Sequence[float] | None = None
+) -> None:
+    """Write a result into a run's folder; where that fails, warn.
+
+    The sweep has been made, and the log is an extra: its error is no reason to lose
+    the result. See `write_range_test` for the arguments.
+    """
+    try:
+        write_range_test(result, run_dir, wall_times)
+    except Exception as error:
+        _warn(
+            f"The range test is over and its result is kept, but its log in "
+            f"{run_dir!r} is missing or not whole",
+            error,
+        )
+
+
 def write_range_test(
     result: RangeTestResult, run_dir: str, wall_times: Sequence[float] | None = None
 ) -> None:
@@ -31,10 +55,11 @@ def write_range_test(
 
     Scalars are written at the sweep's steps 0 … n-1 under `range_test/loss`,
     `range_test/smoothed_loss` and `range_test/learning_rate`; if another metric was
-    read, also under `range_test/<metric>` and `range_test/smoothed_<metric>`, at the
-    steps where it was measured. The Schedules tab reads `range_test/result`. The
-    picture, `range_test/curve`, needs matplotlib and is left out where that is not
-    installed.
+    read, also under `range_test/<metric>` (`range_test/metric <metric>` where that is
+    another's tag) and `range_test/smoothed_<metric>`, at the steps where it was
+    measured. The Schedules tab reads `range_test/result`. The picture,
+    `range_test/curve`, needs matplotlib and is left out where that is not installed,
+    and with a warning where it cannot be drawn.
 
     Args:
         result: What to write.
@@ -54,9 +79,12 @@ def write_range_test(
     measured = {}
     seen = np.zeros(count, bool)
     if result.metric != "loss":
+        name = (
+            result.metric if result.metric not in _TAKEN else f"metric {result.metric}"
+        )
         seen = ~np.isnan(result.values)
         measured = {
-            f"range_test/{result.metric}": result.values,
+            f"range_test/{name}": result.values,
             f"range_test/smoothed_{result.metric}": result.smoothed_values,
         }
     with EventWriter(run_dir) as writer:
@@ -67,24 +95,39 @@ def write_range_test(
             writer.scalars(part, np.asarray(times)[part], series)
         table, content = range_tests.to_tensor(result)
         writer.table(range_tests.TAG, table, range_tests.PLUGIN_NAME, content, step=0)
-        if count and importlib.util.find_spec("matplotlib") is not None:
-            picture, width, height = plots.range_test_png(result)
-            writer.image("range_test/curve", picture, width, height, step=0)
         writer.text("range_test/report", report(result), step=0)
+        picture = _picture(result, run_dir) if count else None
+        if picture is not None:
+            writer.image("range_test/curve", *picture, step=0)
+
+
+def _picture(result: RangeTestResult, run_dir: str) -> tuple[bytes, int, int] | None:
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    try:
+        return plots.range_test_png(result)
+    except Exception as error:
+        _warn(f"The log in {run_dir!r} has no picture of the range test", error)
+        return None
+
+
+def _warn(what: str, error: Exception) -> None:
+    why = f"{type(error).__name__}: {error}"
+    warnings.warn(f"{what}. Received: {why}", stacklevel=2)
 
 
 def report(result: RangeTestResult) -> str:
     """The result in Markdown, with the rule's rates and a line of code to paste."""
-    summary = "\n\n".join(str(result).splitlines())
+    summary = "\n\n".join(_as_text(line) for line in str(result).splitlines())
     rows = "\n".join(
-        f"| {name} | {'none' if rate is None else f'{rate:.3g}'} |"
+        f"| {_as_text(name)} | {'none' if rate is None else f'{rate:.3g}'} |"
         for name, rate in result.suggestions.items()
     )
     lines = [summary, f"| rule | learning rate |\n| --- | --- |\n{rows}"]
     if result.suggestion is not None and result.group is not None:
         lines.append(
-            f"This is the rate of the group `{result.group}`: its `multiplier` times "
-            "the optimizer's."
+            f"This is the rate of the group {_as_text(result.group)}: its `multiplier` "
+            "times the optimizer's."
         )
     elif result.suggestion is not None:
         lines.append(
@@ -94,3 +137,17 @@ def report(result: RangeTestResult) -> str:
             "```"
         )
     return "\n\n".join(lines)
+
+
+def _as_text(text: str) -> str:
+    """Text for Markdown: nothing in it is emphasis, a link or an element.
+
+    Code between backticks stays code: reasons name arguments so.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        if match["code"]:
+            return match["code"]
+        return html.escape(match[0]) if match[0] in "<>&" else f"\\{match[0]}"
+
+    return re.sub(r"(?P<code>`[^`]+`)|[\\`*_{}\[\]<>&#|]", escaped, text)

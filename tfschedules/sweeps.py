@@ -38,7 +38,7 @@ from tfschedules.drive import (
 from tfschedules.held_out import bounded
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
-from tfschedules.reports import new_range_test_run, write_range_test
+from tfschedules.reports import log_range_test, new_range_test_run
 from tfschedules.sources import Source, check_targets, source_of
 
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
@@ -158,7 +158,7 @@ def _run_pickled(job: bytes, number: int) -> RangeTestResult:
 class Sweeps:
     """What `find_learning_rate` is asked for: checked, and then made."""
 
-    result: RangeTestResult
+    result: RangeTestResult | None = None
 
     def __init__(
         self,
@@ -243,7 +243,7 @@ class Sweeps:
             )
         self.result = RangeTestResult.of_several(results)
         if self._run_dir is not None:
-            write_range_test(self.result, self._run_dir)
+            log_range_test(self.result, self._run_dir)
 
     def _with_a_built_model(self, action: Callable[[], _T]) -> _T:
         """Do something with a model that has weights; all but those is put back.
@@ -282,23 +282,27 @@ class Sweeps:
         total = sum(sweeps._job.repeats for sweeps in asked)
         shown = any(sweeps._verbose for sweeps in asked)
         bar = keras.utils.Progbar(total, width=15, unit_name="sweep") if shown else None
-        futures: list[Any] = []
+        futures: list[list[Any]] = [[] for _ in asked]
         try:
-            for sweeps, job in zip(asked, jobs, strict=True):
+            for own, sweeps, job in zip(futures, asked, jobs, strict=True):
                 for number in range(sweeps._job.repeats):
-                    futures.append(executor.submit(_run_pickled, job, number))
-            waiting = iter(futures)
-            for sweeps in asked:
+                    own.append(executor.submit(_run_pickled, job, number))
+            for own, sweeps in zip(futures, asked, strict=True):
                 results = []
-                for future in itertools.islice(waiting, sweeps._job.repeats):
+                for future in own:
                     results.append(future.result())
                     if bar is not None:
                         bar.add(1)
                 sweeps._finish(results)
         except BaseException:
-            for future in futures:
+            for future in itertools.chain(*futures):
                 with contextlib.suppress(Exception):
                     future.cancel()
+            for own, sweeps in zip(futures, asked, strict=True):
+                # What has been swept after the one that failed is not lost, either.
+                with contextlib.suppress(Exception):
+                    if sweeps.result is None and all(f.done() for f in own):
+                        sweeps._finish([future.result() for future in own])
             raise
 
 

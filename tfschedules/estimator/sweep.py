@@ -16,7 +16,7 @@ from tfschedules.estimator import graph as graphs
 from tfschedules.estimator.recording import checked_folder
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
-from tfschedules.reports import new_range_test_run, write_range_test
+from tfschedules.reports import log_range_test, new_range_test_run
 
 _V1 = tf.compat.v1
 _GOING = "out of data"  # the reason to stop, until there is another
@@ -195,7 +195,7 @@ class RangeTestHook(tf.compat.v1.train.SessionRunHook):
         )
         for run_dir in self._run_dirs:
             if self._losses:
-                write_range_test(self.result, run_dir, self._times)
+                log_range_test(self.result, run_dir, self._times)
             else:  # a run that has not come to be
                 with contextlib.suppress(OSError):
                     Path(run_dir).rmdir()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+LARGEST = 1e250  # of the losses that are read; float32 ends at 3e38
 TIE = 0.1  # of the descent: what differs by less is equal, where there is no noise
 
 
@@ -121,7 +122,7 @@ def checked(
             f"Received: {values.shape[-1]} losses and {len(rates)} learning rates"
         )
     wrong = ~(np.isfinite(rates) & (rates > 0))
-    wrong[1:] |= ~(np.diff(rates) > 0)
+    wrong[1:] |= ~(rates[1:] > rates[:-1])
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(
@@ -133,8 +134,11 @@ def checked(
 
 
 def first_non_finite(losses: np.ndarray) -> int:
-    """The position of the first NaN or infinity, or the length."""
-    bad = ~np.isfinite(losses)
+    """The position of the first NaN or infinity, or the length.
+
+    What is `LARGEST` or more is as good as infinite: its sums would be.
+    """
+    bad = ~(np.abs(losses) < LARGEST)
     return int(np.argmax(bad)) if bad.any() else len(losses)
 
 
@@ -166,7 +170,8 @@ def read(learning_rates: np.ndarray, sweeps: np.ndarray) -> Curve:
     tie = TIE * (plateau - smoothed[lowest])
 
     def mean_ranks(values: np.ndarray) -> np.ndarray:
-        even = np.round((values - plateau) / tie) if tie > 0 else values
+        with np.errstate(over="ignore"):  # infinite is the highest rank, too
+            even = np.round((values - plateau) / tie) if tie > 0 else values
         return np.nanmean([_shares(sweep) for sweep in even[:, :m]], axis=0)
 
     last = float(np.median(middle[-3:]))

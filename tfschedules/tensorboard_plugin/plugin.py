@@ -7,6 +7,10 @@
 
 Arrays are base64 of little-endian float64: JSON has no NaN and no infinity, and is
 ten times slower for a million numbers.
+
+Event files may be damaged, or come from anybody. A run that cannot be read is
+`{"error": why}`, and the others are answered; and every answer has an end: so many
+runs, so many points of a curve, so many numbers of a range test.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from werkzeug import wrappers
 
-from tfschedules.tensorboard_plugin.range_tests import PLUGIN_NAME, TAG, from_content
+from tfschedules.tensorboard_plugin import range_tests
+from tfschedules.tensorboard_plugin.range_tests import PLUGIN_NAME, TAG
 
 # The files that are served, with their types. Nothing else is.
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
@@ -51,6 +56,8 @@ _FOLDER = Path(__file__).with_name("static")
 
 _MOST_RUNS = 100  # in one request
 _MOST_POINTS = 10_000  # of a curve
+_MOST_NUMBERS = 30_000  # of a range test: 5000 rows of a single sweep
+_LONGEST = 300  # letters of an error
 
 _Answer = Callable[..., Any]
 
@@ -120,35 +127,37 @@ class SchedulesPlugin(base_plugin.TBPlugin):
         return _json(request, {"runs": listed})
 
     def _range_tests(self, request: wrappers.Request) -> Any:
-        """`{run: {…words, "curves": {column: array}}}`, or `{run: {"error": why}}`."""
-        where = _experiment(request) | {
-            "plugin_name": PLUGIN_NAME,
-            "run_tag_filter": provider.RunTagFilter(
-                runs=_run_names(request), tags=[TAG]
-            ),
-        }
-        words = self._data.list_tensors(**where)
-        tensors = self._data.read_tensors(**where, downsample=100)
-        found = {}
-        for run, tags in tensors.items():
-            known = words.get(run, {}).get(TAG)  # None: it came after the words
-            if tags.get(TAG) and known is not None:
-                content, tensor = known.plugin_content, tags[TAG][-1].numpy
-                found[run] = _range_test(content, tensor)
-        return _json(request, {"range_tests": found})
+        """`{run: {…words, "count": n, "rows": …, "curves": {column: array}}}`.
+
+        Where `n` rows are too many, `rows` is an array of the numbers of those sent.
+        """
+        runs = _run_names(request)
+        where = _experiment(request) | {"plugin_name": PLUGIN_NAME}
+        words = self._data.list_tensors(**where, run_tag_filter=_filter(runs, TAG))
+        # The last event, of which there should be one.
+        read = functools.partial(self._data.read_tensors, **where, downsample=1)
+
+        def answer(run: str, data: Sequence[Any]) -> dict[str, Any] | None:
+            known = words.get(run, {}).get(TAG)
+            if known is None:  # it came after the words
+                return None
+            return _range_test(known.plugin_content, data[-1].numpy)
+
+        tests = _each(runs, TAG, read, answer, "This range test")
+        return _json(request, {"range_tests": tests})
 
     def _scalars(self, request: wrappers.Request) -> Any:
         """`{run: {"steps": array, "wall_times": array, "values": array}}`."""
         tag = request.args.get("tag")
         if not tag:
             raise errors.InvalidArgumentError("give one `tag=`, a scalar's name")
-        read = self._data.read_scalars(
+        read = functools.partial(
+            self._data.read_scalars,
             **_experiment(request),
             plugin_name=scalar_metadata.PLUGIN_NAME,
-            run_tag_filter=provider.RunTagFilter(runs=_run_names(request), tags=[tag]),
             downsample=_points(request),
         )
-        curves = {run: _curve(tags[tag]) for run, tags in read.items() if tag in tags}
+        curves = _each(_run_names(request), tag, read, _curve, f"The scalar {tag}")
         return _json(request, {"scalars": curves})
 
 
@@ -199,6 +208,56 @@ def _run_names(request: wrappers.Request) -> list[str]:
     return runs
 
 
+def _filter(runs: Sequence[str], tag: str) -> provider.RunTagFilter:
+    return provider.RunTagFilter(runs=runs, tags=[tag])
+
+
+def _each(
+    runs: Sequence[str],
+    tag: str,
+    read: Callable[..., Any],
+    answer: Callable[[str, Sequence[Any]], dict[str, Any] | None],
+    name: str,
+) -> dict[str, Any]:
+    """What `answer` makes of each run's data, or `{"error": why}`.
+
+    A data provider fails for all the runs that it is asked for if one is damaged. Then
+    each is asked for by itself.
+    """
+
+    def data_of(names: Sequence[str]) -> dict[str, Any]:
+        found = read(run_tag_filter=_filter(names, tag))
+        return {run: tags[tag] for run, tags in found.items() if tags.get(tag)}
+
+    try:
+        known = data_of(runs)
+    except errors.PublicError:  # it is about the request
+        raise
+    except Exception:
+        known = None
+    answers: dict[str, Any] = {}
+    for run in runs if known is None else known:
+        try:
+            data = data_of([run]).get(run) if known is None else known[run]
+            found = answer(run, data) if data else None
+        except errors.PublicError:
+            raise
+        except ValueError as error:
+            found = {"error": f"{name} cannot be read: {_short(error)}."}
+        except Exception as error:
+            why = f"{type(error).__name__}: {_short(error)}"
+            found = {"error": f"{name} cannot be read: {why}."}
+        if found is not None:
+            answers[run] = found
+    return answers
+
+
+def _short(error: Exception) -> str:
+    """An error in one line of a table."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+
+
 def _points(request: wrappers.Request) -> int:
     text = request.args.get("points", str(_MOST_POINTS))
     # `int` takes " 5 ", "1_000" and other digits than these, but not thousands of them.
@@ -211,20 +270,15 @@ def _points(request: wrappers.Request) -> int:
 
 
 def _range_test(content: bytes, tensor: np.ndarray) -> dict[str, Any]:
-    try:
-        words = from_content(content)
-        columns = words.pop("columns")
-        if tensor.ndim != 2 or tensor.shape[1] != len(columns):
-            raise ValueError(f"it has the shape {tensor.shape}")
-        if tensor.dtype.kind not in "fiu":
-            raise ValueError(f"it holds {tensor.dtype}, and no numbers")
-    except ValueError as error:
-        return {"error": f"This range test cannot be read: {error}."}
-    curves = {str(name): _array(tensor[:, i]) for i, name in enumerate(columns)}
-    return words | {"curves": curves}
+    words, columns = range_tests.from_tensor(tensor, content)
+    rows = range_tests.thinned(columns, _MOST_NUMBERS // len(columns))
+    curves = {name: _array(values[rows]) for name, values in columns.items()}
+    count = len(tensor)
+    shown = None if len(rows) == count else _array(rows)
+    return words | {"count": count, "rows": shown, "curves": curves}
 
 
-def _curve(data: Sequence[provider.ScalarDatum]) -> dict[str, str]:
+def _curve(run: str, data: Sequence[provider.ScalarDatum]) -> dict[str, str]:
     return {
         "steps": _array([datum.step for datum in data]),
         "wall_times": _array([datum.wall_time for datum in data]),

@@ -53,6 +53,7 @@ function curve(stored) {
 
 export class Data {
   #asked = new Map(); // from "route tag" to a Map from runs to promises
+  #problems = new Map(); // from runs to messages: scalars that cannot be read
 
   /** Every run in TensorBoard's order: {run, scalars: {tag: last step}, range_test}. */
   async runs() {
@@ -62,18 +63,31 @@ export class Data {
   /** A Map from runs to range tests; a run that has none is not in it. */
   async rangeTests(runs) {
     return this.#get("range_tests", [], runs, (test) =>
-      test.error ? test : {...test, curves: curve(test.curves)},
+      test.error
+        ? test
+        : {...test, rows: test.rows && numbers(test.rows), curves: curve(test.curves)},
     );
   }
 
-  /** A Map from runs to {steps, wall_times, values} of a tag. */
+  /** A Map from runs to {steps, wall_times, values} of a tag; `problems` has the others. */
   async scalars(tag, runs) {
-    return this.#get("scalars", [["tag", tag]], runs, curve);
+    return this.#get("scalars", [["tag", tag]], runs, (stored, run) => {
+      if (!stored.error) return curve(stored);
+      this.#problems.set(run, stored.error);
+      return null;
+    });
+  }
+
+  /** What cannot be read of these runs, a line each. */
+  problems(runs) {
+    const damaged = runs.filter((run) => this.#problems.has(run));
+    return damaged.map((run) => `${run}: ${this.#problems.get(run)}`);
   }
 
   /** Ask again from now on. */
   forget() {
     this.#asked = new Map();
+    this.#problems = new Map();
   }
 
   async #get(route, parameters, runs, decode) {
@@ -85,7 +99,7 @@ export class Data {
       const answer = get(route, [...parameters, ...named]).then((got) => got[route]);
       for (const run of part) {
         const own = answer.then((all) =>
-          Object.hasOwn(all, run) ? decode(all[run]) : null,
+          Object.hasOwn(all, run) ? decode(all[run], run) : null,
         );
         own.catch(() => asked.delete(run)); // so that it is asked for again
         asked.set(run, own);

@@ -14,10 +14,17 @@ function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** A table as RFC 4180 has it. */
+// With these a formula begins; the last four are the first ones in full width.
+const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
+
+/**
+ * A table as RFC 4180 has it. Spreadsheets run a text that begins as a formula: it gets an
+ * apostrophe in front, as OWASP ("CSV Injection") advises. Numbers stay numbers.
+ */
 export function csv(rows) {
   const cell = (value) => {
-    const text = value === null || value === undefined ? "" : String(value);
+    let text = value === null || value === undefined ? "" : String(value);
+    if (typeof value === "string" && FORMULA.test(text)) text = `'${text}`;
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   return rows.map((row) => `${row.map(cell).join(",")}\r\n`).join("");

@@ -8,6 +8,7 @@ import {Runs} from "./runs.js";
 import {Training} from "./training.js";
 import {Versus} from "./versus.js";
 
+const MOST_RUNS = 500; // drawn at once: more are no picture, and fill the browser's memory
 const NO_RUN = "No run is shown: check one in the list, or change the filter.";
 
 const here = (file) => new URL(file, import.meta.url).href;
@@ -113,14 +114,19 @@ class Page {
     arrange(this.panel, [view.root]);
     this.panel.setAttribute("aria-busy", "true");
     this.note.textContent = "Loading …";
-    const shown = this.runs.shown;
+    const checked = this.runs.shown;
+    const shown = checked.slice(0, MOST_RUNS);
     try {
       const show = await view.draw(shown, this.data);
       if (drawing !== this.#drawing) return;
       const note = show();
-      this.note.textContent = shown.length ? note : NO_RUN;
+      const part =
+        shown.length < checked.length
+          ? `The first ${shown.length} of ${checked.length} runs are shown: filter the list to see others. `
+          : "";
+      this.note.textContent = shown.length ? part + note : NO_RUN;
       this.panel.setAttribute("aria-busy", "false");
-      this.problem.textContent = "";
+      this.problem.textContent = this.data.problems(shown.map(({run}) => run)).join("\n");
       this.root.dataset.drawn = view.key;
     } catch (error) {
       if (drawing !== this.#drawing) return;

@@ -101,8 +101,23 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         .map((run) => ({...run, ...found.get(run.run)}));
       this.#charts();
       this.table.replaceChildren(this.#rows());
-      return "Every point of a range test is kept and shown.";
+      return this.#note();
     };
+  }
+
+  /** How much is shown, and what is not. */
+  #note() {
+    const good = this.tests.filter((test) => !test.error);
+    const damaged = this.tests.length - good.length;
+    const notes = good
+      .filter((test) => test.rows)
+      .map(({run, rows, count}) => `Of ${run}, ${rows.length} of ${count} points are shown.`);
+    if (notes.length === 0) notes.push("Every point of a range test is kept and shown.");
+    else if (notes.length < good.length) notes.push("Of the others every point is shown.");
+    if (damaged) {
+      notes.unshift(`${good.length} of ${this.tests.length} range tests are shown: the table says why.`);
+    }
+    return notes.join(" ");
   }
 
   #charts() {
@@ -132,7 +147,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       const part = {x, color: test.color, ordered: true};
       if (raw) content.lines.push({...part, y: values, alpha: 0.45, width: 1});
       const words = (i) =>
-        `learning rate ${short(x[i])}, raw ${short(values[i])}, step ${i}`;
+        `learning rate ${short(x[i])}, raw ${short(values[i])}, step ${test.rows?.[i] ?? i}`;
       const seen = values.map((_, i) => i).filter((i) => Number.isFinite(smoothed[i]));
       // Validation data are looked at now and then: the line goes on between.
       const at = (array) => Float64Array.from(seen, (i) => array[i]);
@@ -191,7 +206,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         short(test.best?.[1]),
         test.metric + (test.group === null ? "" : `, group ${test.group}`),
         test.stop_reason,
-        `${test.curves.learning_rates.length} of ${test.steps}`,
+        `${test.count} of ${test.steps}`,
         test.reason,
       ];
       return element("tr", {}, name, ...cells.map((text) => element("td", {}, text)));
@@ -209,9 +224,9 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
     const good = this.tests.filter((test) => !test.error);
     const names = [...new Set(good.flatMap((test) => Object.keys(test.curves)))];
     const rows = [["run", "step", "metric", ...names]];
-    for (const {run, metric, curves} of good) {
+    for (const {run, metric, curves, rows: steps} of good) {
       curves.learning_rates.forEach((_, i) => {
-        rows.push([run, i, metric, ...names.map((name) => curves[name]?.[i])]);
+        rows.push([run, steps?.[i] ?? i, metric, ...names.map((name) => curves[name]?.[i])]);
       });
     }
     const legend = good.map(({color, run, suggestion}) => ({
