@@ -6,7 +6,8 @@ import contextlib
 import os
 import secrets
 import shutil
-from pathlib import Path
+
+from tfschedules.paths import local_path
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
@@ -17,6 +18,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
         text: What to write, as UTF-8.
 
     Raises:
+        TypeError, ValueError: If `path` is not that of a file of this machine.
         OSError: If it cannot be written.
 
     Example:
@@ -26,7 +28,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
         >>> path.read_text()
         'b'
     """
-    path = Path(path)
+    path = local_path("path", path, "file")
     # Not tempfile's, which nobody else may read.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

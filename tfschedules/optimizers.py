@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks
+from tfschedules.arguments import Named
 from tfschedules.drive import Part, Proxy, Split, innermost, parts_of, value_of
 from tfschedules.group_config import (
     group_config,
@@ -35,7 +36,7 @@ _LOOKED_AT = np.array([0, *range(1, 64), *(2**i for i in range(6, 31))])
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class LayerwiseOptimizer(Proxy):
+class LayerwiseOptimizer(Named, Proxy):
     """Any Keras optimizer, with a learning rate for each group of layers.
 
     It stays one optimizer: one count of updates, one clipping by the global norm of all
@@ -116,7 +117,7 @@ class LayerwiseOptimizer(Proxy):
             )
         kinds = no_decay_kinds(no_decay)
         super().__init__(optimizer)
-        self.name = name
+        self.name = checks.text("name", name)
         self.groups, self.default, self.no_decay = groups, default, kinds
         self._numbers: list[int | None] = []
         self._saved: dict[str, Any] | None = None
@@ -297,7 +298,8 @@ def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             "Argument `optimizer` must be a Keras optimizer, for instance "
-            f"keras.optimizers.Adam(1e-3). Received: optimizer={optimizer!r}"
+            f"keras.optimizers.Adam(1e-3). Received: "
+            f"optimizer={checks.shown(optimizer)}"
         )
     kind = type(optimizer).__name__
     if keras.backend.backend() == "torch":

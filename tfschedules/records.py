@@ -9,12 +9,12 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfschedules.files import replace_text
+from tfschedules.paths import local_path
 from tfschedules.suggestions import Bounds, smooth, suggest
 
 _FORMAT = "tfschedules.range_test"
@@ -307,7 +307,8 @@ class RangeTestResult:
             OSError: If the file cannot be read.
             ValueError: If it is not such a file, or is damaged.
         """
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        file = local_path("path", path, "file")
+        text = file.read_text(encoding="utf-8", errors="replace")
         try:
             stored = json.loads(text)
             if stored.pop("format") != _FORMAT or stored.pop("version") > _VERSION:
