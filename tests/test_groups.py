@@ -390,7 +390,7 @@ def test_a_frozen_layer_may_be_in_a_group_as_an_object():
         (
             ("g", ""),
             ValueError,
-            "`layers` of the group 'g' must not be an empty regular",
+            "`layers` of the group 'g' must not be an empty",
         ),
         (("g", "("), ValueError, "this one is broken"),
         (("g", 3), TypeError, "must be a list of layers"),

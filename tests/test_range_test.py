@@ -531,7 +531,7 @@ def test_a_sweep_that_raises_leaves_no_folder(tmp_path):
         (X, Y, {"batch_size": "32"}, TypeError, "`batch_size` must be a num.*'32'"),
         (X, Y, {"batch_size": 0}, ValueError, "`batch_size` must be >= 1.*=0"),
         (X, Y, {"steps": tfs.epochs(3)}, TypeError, r"`steps`.*epochs\(3.*updates"),
-        (X, Y, {"validation_data": X}, TypeError, r"must be \(x, y\).*: ndarray"),
+        (X, Y, {"validation_data": X}, TypeError, r"must be \(x, y\).*ndarray"),
         (X, None, {}, ValueError, r"needs targets.*type ndarray.*\(model, x, y\)"),
         ((X, Y), None, {}, ValueError, r"targets.*tuple of 2.*\(model, x, y\)"),
         ([X, Y], None, {}, ValueError, r"targets.*list of 2.*\(model, x, y\)"),

@@ -56,7 +56,7 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
     readable = isinstance(data, (Iterable, keras.utils.PyDataset))
     readable = readable and not isinstance(data, (str, bytes, Mapping))
     if not readable or hasattr(data, "shape"):  # an array iterates, over samples
-        raise _no_data(checks.shown(data))
+        raise _no_data(f"{checks.shown(data)} (of type {type(data).__name__})")
     source: Iterable[Any] = data
     if isinstance(data, keras.utils.PyDataset):
         source = (data[index] for index in range(len(data)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -345,3 +346,34 @@ def test_three_groups_are_a_default_and_no_demand(
     assert [layer for group in groups for layer in group.layers] == model.layers
     with pytest.raises(ValueError, match="`n_groups` must be at most"):
         tfs.discriminative_groups(model, 0.01, n_groups=3)
+
+
+# The page -----------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+
+def texts_of(source: str) -> list[str]:
+    """The texts in a module, with "…" for what is filled in."""
+    texts = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [getattr(each, "value", None) for each in node.values]
+            texts.append("".join(p if isinstance(p, str) else "…" for p in parts))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+    return [" ".join(text.split()) for text in texts]
+
+
+def test_the_messages_on_the_page_are_those_of_the_package() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    table = page.partition("\n## Messages\n")[2]
+    rows = [
+        row.split(" | ")[0].strip("| ") for row in table.splitlines() if "](" in row
+    ]
+    assert len(rows) > 15
+    sources = [*(ROOT / "tfschedules").rglob("*.py")]
+    texts = [t for path in sources for t in texts_of(path.read_text("utf-8"))]
+    for message in [row for row in rows if not row.startswith("Argument")]:
+        wanted = ".*".join(re.escape(part.strip()) for part in message.split("…"))
+        assert any(re.search(wanted, text) for text in texts), message
