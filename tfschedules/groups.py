@@ -257,7 +257,7 @@ def assign(
     weights: Sequence[Any],
     *,
     total: bool = True,
-    loaded: bool = False,
+    loaded: str = "",
 ) -> list[int | None]:
     """For each weight, the group that it is in.
 
@@ -265,7 +265,8 @@ def assign(
         groups: The groups.
         weights: What is to be divided: the trainable weights of a model.
         total: Whether every weight has to be in a group; else those left are `None`.
-        loaded: Whether the groups come from a file: names may be of frozen layers.
+        loaded: If the groups come from a file, a sentence that says why they go by
+            names, for the message. Names may be of frozen layers then.
 
     Raises:
         ValueError: If a weight is in no group or in two, or a group has none; if a
@@ -295,8 +296,7 @@ def assign(
             + (" Add a group for the first" if unmatched and total else "")
             + (" (LayerwiseOptimizer: or give default=1.0)." if unmatched else "")
             + (
-                " These groups were saved by the names of layers, as the optimizer was "
-                "not built: load_model(path, compile=False), and compile anew."
+                f" {loaded} Or load_model(path, compile=False), and compile anew."
                 if loaded
                 else ""
             )

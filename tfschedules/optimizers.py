@@ -14,6 +14,8 @@ from tfschedules import checks
 from tfschedules.arguments import Named
 from tfschedules.drive import Part, Proxy, Split, innermost, parts_of, value_of
 from tfschedules.group_config import (
+    are_those,
+    by_names,
     group_config,
     group_from_config,
     kinds_of,
@@ -139,12 +141,14 @@ class LayerwiseOptimizer(Named, Proxy):
 
     def _divide(self, variables: list[Any]) -> None:
         """Give each weight its part of the update; nothing changes if that fails."""
+        saved = self._saved
         numbers = self._saved_numbers(variables)
         if numbers is None and not variables:
             numbers = []  # a model may have nothing to train
         elif numbers is None:
             total = self.default is None
-            numbers = assign(self.groups, variables, total=total, loaded=self._loaded)
+            why = by_names(saved, variables) if self._loaded else ""
+            numbers = assign(self.groups, variables, total=total, loaded=why)
         parts = []
         for number in [*range(len(self.groups)), None]:
             members = [i for i, group in enumerate(numbers) if group == number]
@@ -180,7 +184,7 @@ class LayerwiseOptimizer(Named, Proxy):
         """The division that was saved, if it is of such variables as these."""
         if self._saved is None:
             return None
-        if [list(kind) for kind in self._saved["variables"]] == kinds_of(variables):
+        if are_those(self._saved["variables"], variables):
             return list(self._saved["groups"])
         self._saved = None
         return None
