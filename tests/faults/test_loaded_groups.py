@@ -108,8 +108,8 @@ def test_a_number_tells_nothing_unless_it_is_anothers() -> None:
     shifted = saved("dense", "dense_1")
     message = (
         r"In no group: dense_2/kernel.* go by the names of layers, as the optimizer "
-        r"was saved with other weights: at place 0 it had dense/kernel of shape \(2, 2\), "
-        r"and here is dense_1/kernel of shape \(2, 2\)\. Give layers"
+        r"was saved with other weights: at place 0 it had dense/kernel of shape "
+        r"\(2, 2\), and here is dense_1/kernel of shape \(2, 2\)\. Give layers"
     )
     with pytest.raises(ValueError, match=message):
         shifted.build(variables("dense_1", "dense_2"))

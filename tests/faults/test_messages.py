@@ -207,6 +207,8 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_home_and_a_file_url_are_what_they_say(name: str, home: Path) -> None:
+    if name == "SnapshotEnsemble" and keras.backend.backend() == "torch":
+        pytest.skip("it is refused on torch")
     WRITERS[name]("~/a place")
     there = home / "a place"
     assert there.exists()
@@ -221,8 +223,9 @@ def test_what_was_saved_is_read_and_drawn_there(home: Path) -> None:
     RESULT.save("~/a.json")
     for path in ("~/a.json", home / "a.json", f"file://{home.as_posix()}/a.json"):
         assert tfs.RangeTestResult.load(path).suggestion == RESULT.suggestion
-    train(tfs.WarmRestarts(0.1, 2), tfs.SnapshotEnsemble("~/kept"))
-    assert len(tfs.SnapshotEnsemble.load("~/kept")) == 2
+    if keras.backend.backend() != "torch":  # which has no snapshots
+        train(tfs.WarmRestarts(0.1, 2), tfs.SnapshotEnsemble("~/kept"))
+        assert len(tfs.SnapshotEnsemble.load("~/kept")) == 2
     line = ["linear", "--start", "0", "--end", "1", "--steps", "9"]
     assert main(["plot", *line, "--output=~/line.svg"]) == 0
     assert (home / "line.svg").is_file()
