@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -279,7 +279,9 @@ def listed(name: str, value: Any, what: str = "a list") -> list[Any]:
         [0.0, 0.1]
     """
     try:
-        if not isinstance(value, (str, bytes, Mapping)):
+        # A variable has no `__iter__`, and on JAX its items never end.
+        fits = isinstance(value, Iterable)
+        if fits and not isinstance(value, (str, bytes, Mapping)):
             return list(value)
     except Exception:  # a tensor without axes, or without values
         pass
