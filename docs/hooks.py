@@ -46,6 +46,7 @@ SECTIONS = {
         "custom_schedules.md",
         "loops.md",
         "where.md",
+        "troubleshooting.md",
     ],
     "Explanation": [
         "why_range_test.md",

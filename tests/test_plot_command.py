@@ -165,7 +165,11 @@ def test_lengths_in_epochs(drawn):
         ("one_cycle --max-lr x --total-steps 9", "--max-lr: must be a number, not 'x'"),
         ("one_cycle --max-lr 1 --total-steps 9.5", "--total-steps must be a whole"),
         ("one_cycle --max-lr 1", "required: --total-steps"),
-        ("one_cycle --max-lr 1 --total-steps 9 --max 2", "unrecognized .*: --max 2"),
+        (f"{CYCLE} --max 2", "unrecognized option: --max. Did you mean --max-lr"),
+        (CYCLE.replace("--max-lr", "--maxlr"), "--maxlr. Did you mean --max-lr"),
+        (f"{CYCLE} --logdir x", "unrecognized option: --logdir. There are: --help, "),
+        ("onecycle --max-lr 1", "'onecycle' .* Did you mean one_cycle"),
+        (f"{LINE} --output=gs://b/x.png", "--output must be the path of a file of "),
         (f"{CYCLE} --pct-start 0.6 --three-phase", "--pct-start must be <= 0.5"),
         (f"{CYCLE} --range 0", "--range must be >= 1"),
         (f"{CYCLE} --range 1e30", "--range must be <= "),
@@ -183,7 +187,7 @@ def test_lengths_in_epochs(drawn):
         ("piecewise --boundaries 9 --values 3", "--values must have one entry more"),
         (f"{LINE} -o line.bmp", r"--output: must end in \.png, \.svg, \.pdf, not line"),
         (f"{LINE} -o line", r"--output: must end in"),
-        (f"{LINE} --scale-fn abs", "unrecognized .*: --scale-fn abs"),
+        (f"{LINE} --scale-fn abs", "unrecognized option: --scale-fn. There"),
     ],
 )
 def test_what_is_refused(command, message, capsys, folder):

@@ -346,9 +346,9 @@ def test_a_file_in_the_way_is_an_error_at_construction(tmp_path):
 
 
 def test_no_path_and_an_unknown_remote_one_are_errors():
-    with pytest.raises(ValueError, match="`run_dir` must name a folder"):
+    with pytest.raises(TypeError, match="`run_dir` must be the path"):
         EventWriter("")
-    with pytest.raises(ValueError, match="`log_dir` must name a folder"):
+    with pytest.raises(TypeError, match="`log_dir` must be the path"):
         next_run("", "schedules", 0)
     with pytest.raises(OSError, match=r"nosuchscheme://b/run.*pip install fsspec"):
         EventWriter("nosuchscheme://b/run")

@@ -7,6 +7,7 @@ The public names below are loaded when they are first used: importing
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tfschedules.registration import register_with_keras
@@ -144,7 +145,12 @@ def __getattr__(name: str) -> Any:
     if name in _NAMESPACES:
         return importlib.import_module(f"tfschedules.{name}")
     if name not in _HOME_OF:
-        raise AttributeError(f"module 'tfschedules' has no attribute {name!r}")
+        # With these two Python itself asks "Did you mean …?".
+        raise AttributeError(
+            f"module 'tfschedules' has no attribute {name!r}",
+            name=name,
+            obj=sys.modules[__name__],
+        )
     value = getattr(importlib.import_module(f"tfschedules.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

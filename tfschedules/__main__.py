@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
 from tfschedules import __version__, plot_command
+from tfschedules.command_line import Parser
+from tfschedules.paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tfschedules",
         description="Find a learning rate, schedule it, and watch it.",
     )
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"argument --epochs: must be at least 2, not {chosen.epochs}")
     if not 0 <= chosen.seed < 2**32:
         parser.error(f"argument --seed: must be in [0, 2**32), not {chosen.seed}")
+    try:
+        log_dir = str(local_path("log_dir", chosen.log_dir))
+    except (TypeError, ValueError) as error:
+        parser.error(str(error).replace("Argument `log_dir`", "argument --log-dir"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         from tfschedules.demo import run
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     try:
-        return run(chosen.log_dir, chosen.epochs, chosen.seed)
+        return run(log_dir, chosen.epochs, chosen.seed)
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from tfschedules import checks
+from tfschedules.arguments import did_you_mean
 from tfschedules.borrower import Borrower
 from tfschedules.drive import (
     Drive,
@@ -17,12 +17,24 @@ from tfschedules.drive import (
 from tfschedules.position import (
     epochs_of,
     note_end,
+    position_given,
     resolved_in,
     resumed_position,
     updates_in,
     updates_in_epoch,
 )
 from tfschedules.schedules import Schedule, schedule_given
+
+
+def _schedule(name: str, given: Any) -> Schedule:
+    """The schedule of a hyperparameter; its name may be meant for something else."""
+    try:
+        return schedule_given(name, given)
+    except TypeError as error:
+        meant = did_you_mean(name, ("learning_rate", "start_step"))
+        if name == "learning_rate" or not meant:
+            raise
+        raise TypeError(f"{error}{meant}") from None
 
 
 class HyperparameterScheduler(Borrower):
@@ -91,14 +103,13 @@ class HyperparameterScheduler(Borrower):
             schedules = {"learning_rate": learning_rate, **hyperparameters}
         if not schedules and type(self) is HyperparameterScheduler:
             raise ValueError(
-                "HyperparameterScheduler needs a schedule to follow. Received: none. "
-                "For instance learning_rate=tfs.Cosine(0.1, 0.0, steps=1000)."
+                "HyperparameterScheduler needs a schedule to follow: argument "
+                "`learning_rate`, or the name of another hyperparameter. Received: "
+                "none. For instance learning_rate=tfs.Cosine(0.1, 0.0, steps=1000)."
             )
         if start_step is not None:
-            start_step = checks.whole("start_step", start_step, at_least=0)
-        self._schedules = {
-            n: schedule_given(n, given) for n, given in schedules.items()
-        }
+            start_step = position_given("start_step", start_step)
+        self._schedules = {n: _schedule(n, given) for n, given in schedules.items()}
         self._start_step = start_step
         self.drives: list[Drive] = []  # in a fit
         self._waiting = False

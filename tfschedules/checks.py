@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 
 def real(
@@ -38,19 +40,20 @@ def real(
     """
     if hasattr(value, "suggestion"):
         hint = "For a rate give result.suggestion."
+    hint = hint or _way_out(name, value)
     hint = f" {hint}" if hint else ""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        if getattr(value, "shape", None) == () and hasattr(value, "item"):
-            value = value.item()  # a NumPy scalar or 0-d array
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    exact = as_real(value)
+    try:
+        number = math.nan if exact is None else float(exact)
+    except OverflowError:
+        number = math.inf
+    except Exception:  # of a class of the user's
+        exact = None
+    if exact is None:
         raise TypeError(
             f"Argument `{name}` must be a number. "
             f"Received: {name}={shown(value)} (of type {type(value).__name__}).{hint}"
         )
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
     rules = [
         (math.isfinite(number), "finite"),
         (above is None or number > above, f"> {above}"),
@@ -60,14 +63,64 @@ def real(
     for holds, rule in rules:
         if not holds:
             raise ValueError(
-                f"Argument `{name}` must be {rule}. Received: {name}={value!r}.{hint}"
+                f"Argument `{name}` must be {rule}. "
+                f"Received: {name}={shown(value)}.{hint}"
             )
     return number
 
 
+def as_real(value: Any) -> Any:
+    """The real number that something is, or `None` if it is none.
+
+    Booleans are none. Arrays and tensors without axes are the number in them, if they
+    have one: what is masked has not, though NumPy gives 0.0 for it.
+
+    Example:
+        >>> as_real(0.5), as_real(np.array(3)), as_real("3")
+        (0.5, 3, None)
+        >>> as_real(np.ma.masked)
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return None
+    if not isinstance(value, numbers.Real):
+        if getattr(value, "shape", None) != () or not hasattr(value, "item"):
+            return None
+        try:
+            value = value.item()  # a NumPy scalar or 0-d array
+        except Exception:  # a tensor without a value
+            return None
+    real_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return value if real_number else None
+
+
+def _way_out(name: str, value: Any) -> str:
+    """What to give in place of something that is often given for a number."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return ""
+        return "Leave the quotes out."
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        return "A masked value is none: leave it out, or fill it."
+    if as_real(value) is None and hasattr(value, "shape"):
+        return f"Of an array or a tensor that holds one number give float({name})."
+    return ""
+
+
 def shown(value: Any) -> str:
-    """The value as Python writes it, without the middle of what is long."""
-    text = " ".join(repr(value).split())
+    """The value as Python writes it, without the middle of what is long.
+
+    Example:
+        >>> shown(0.1), shown(10**5000)
+        ('0.1', '<int of 16610 bits>')
+    """
+    if isinstance(value, int) and value.bit_length() > 1000:  # Python may refuse it
+        return f"<int of {value.bit_length()} bits>"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception as error:  # a message about an argument comes all the same
+        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>"
     return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
 
 
@@ -80,18 +133,22 @@ def seen(value: Any) -> str:
     """
     if isinstance(value, (list, dict)):
         return f"a {type(value).__name__} of {len(value)}"
-    try:
-        return shown(value)
-    except ValueError:  # more digits than Python writes
-        return "a number of thousands of digits"
+    return shown(value)
 
 
-def whole(name: str, value: Any, *, at_least: int = 1, hint: str = "") -> int:
+def whole(
+    name: str,
+    value: Any,
+    *,
+    at_least: int = 1,
+    at_most: int | None = None,
+    hint: str = "",
+) -> int:
     """Return `value` as an int, or say why it is not the whole number it must be.
 
     Raises:
         TypeError: If `value` is not a real number.
-        ValueError: If it is not a whole number, or less than `at_least`.
+        ValueError: If it is not a whole number, or out of its range.
 
     Example:
         >>> whole("step_size", 2000.0)
@@ -100,10 +157,58 @@ def whole(name: str, value: Any, *, at_least: int = 1, hint: str = "") -> int:
     number = real(name, value, at_least=at_least, hint=hint)
     if number != int(number):
         raise ValueError(
-            f"Argument `{name}` must be a whole number. Received: {name}={value!r}."
-            + (f" {hint}" if hint else "")
+            f"Argument `{name}` must be a whole number. "
+            f"Received: {name}={shown(value)}." + (f" {hint}" if hint else "")
         )
-    return int(value)
+    exact = as_real(value)  # a float holds integers up to 2^53
+    count = int(exact) if isinstance(exact, numbers.Integral) else int(number)
+    if at_most is not None and count > at_most:
+        raise ValueError(
+            f"Argument `{name}` must be <= {at_most}. "
+            f"Received: {name}={shown(value)}." + (f" {hint}" if hint else "")
+        )
+    return count
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return `value` as a bool, or say that it is neither True nor False.
+
+    Raises:
+        TypeError: If it is neither.
+
+    Example:
+        >>> flag("overwrite", np.bool_(True))
+        True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"Argument `{name}` must be True or False. Received: {name}={shown(value)}"
+        )
+    return bool(value)
+
+
+def text(name: str, value: Any, what: str = "a name") -> str:
+    """Return `value` if it is text and not empty, or say what it must be.
+
+    Raises:
+        TypeError: If it is no text.
+        ValueError: If it is empty.
+
+    Example:
+        >>> text("metric", "accuracy")
+        'accuracy'
+    """
+    if not isinstance(value, str):
+        raise TypeError(
+            f"Argument `{name}` must be {what}. "
+            f"Received: {name}={shown(value)} (of type {type(value).__name__})"
+        )
+    if not value.strip():
+        raise ValueError(
+            f"Argument `{name}` must be {what}, and not empty. "
+            f"Received: {name}={shown(value)}"
+        )
+    return value
 
 
 def choice(name: str, value: Any, choices: Sequence[str]) -> str:
@@ -119,7 +224,8 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(option) for option in choices)
         raise ValueError(
-            f"Argument `{name}` must be one of {listed}. Received: {name}={value!r}."
+            f"Argument `{name}` must be one of {listed}. "
+            f"Received: {name}={shown(value)}."
         )
     return value
 
@@ -156,14 +262,76 @@ def held_values(hyperparameters: Mapping[str, float] | None) -> dict[str, float]
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
             "Argument `hyperparameters` must be a dict of numbers by name, as "
-            f'{{"weight_decay": 1e-3}}. Received: hyperparameters={hyperparameters!r}'
+            '{"weight_decay": 1e-3}. '
+            f"Received: hyperparameters={shown(hyperparameters)}"
         )
     if "learning_rate" in hyperparameters:
         raise ValueError(
             "Argument `hyperparameters` must not hold the learning rate, which is "
-            f"swept. Received: hyperparameters={dict(hyperparameters)!r}"
+            f"swept. Received: hyperparameters={shown(hyperparameters)}"
         )
-    return {name: real(name, value) for name, value in hyperparameters.items()}
+    return {
+        text("hyperparameters", name, "a dict of numbers by name"): real(
+            f'hyperparameters["{name}"]', value
+        )
+        for name, value in hyperparameters.items()
+    }
+
+
+def listed(name: str, value: Any, what: str = "a list") -> list[Any]:
+    """Return the items of a list, or say that it is none.
+
+    Whatever can be gone through is a list, but for text and dictionaries.
+
+    Raises:
+        TypeError: If it is no list.
+
+    Example:
+        >>> listed("weight_decay", (0.0, 0.1))
+        [0.0, 0.1]
+    """
+    try:
+        # A variable has no `__iter__`, and on JAX its items never end.
+        fits = isinstance(value, Iterable)
+        if fits and not isinstance(value, (str, bytes, Mapping)):
+            return list(value)
+    except Exception:  # a tensor without axes, or without values
+        pass
+    raise TypeError(
+        f"Argument `{name}` must be {what}. "
+        f"Received: {name}={shown(value)} (of type {type(value).__name__})"
+    )
+
+
+def callbacks(given: Any) -> list[Any]:
+    """Return the argument `callbacks` as a list, or say what is none in it.
+
+    Raises:
+        TypeError: If it is no list, or something in it no callback.
+
+    Example:
+        >>> callbacks(())
+        []
+    """
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise TypeError(
+            "Argument `callbacks` must be a list of callbacks. "
+            f"Received: callbacks={shown(given)}"
+        )
+    for each in given:
+        if hasattr(each, "set_model") and not isinstance(each, type):
+            continue
+        way_out = ""
+        if hasattr(each, "equation") or isinstance(each, Mapping):
+            way_out = (
+                " A schedule is no callback: give tfs.HyperparameterScheduler("
+                "learning_rate=schedule) or, of a dictionary, (**schedules)."
+            )
+        raise TypeError(
+            "Argument `callbacks` must be a list of callbacks. Received: "
+            f"{shown(each)} (of type {type(each).__name__}) in it.{way_out}"
+        )
+    return list(given)
 
 
 def no_schedule(value: Any) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from tfschedules import plots
+from tfschedules import checks, plots
+from tfschedules.arguments import Named
 from tfschedules.records import RangeTestResult
 from tfschedules.tables import NO_MATH, html_table, text_table
 
 
 @dataclasses.dataclass(frozen=True)
-class RangeTestComparison:
+class RangeTestComparison(Named):
     """Range tests of one model that differ in one thing.
 
     Attributes:
@@ -35,6 +36,18 @@ class RangeTestComparison:
 
     over: str
     results: Mapping[Any, RangeTestResult]
+
+    def __post_init__(self) -> None:
+        """Check the arguments."""
+        checks.choice("over", self.over, ["weight_decay", "momentum", "group"])
+        results = self.results
+        if not isinstance(results, Mapping) or not all(
+            isinstance(result, RangeTestResult) for result in results.values()
+        ):
+            raise TypeError(
+                "Argument `results` must be a dict of RangeTestResult by value. "
+                f"Received: results={checks.shown(results)}"
+            )
 
     @property
     def best(self) -> Any:

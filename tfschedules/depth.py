@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tfschedules import checks
+from tfschedules.arguments import checked_names
 from tfschedules.groups import (
     LayerGroup,
     is_layer,
@@ -18,7 +19,10 @@ from tfschedules.groups import (
     weights_of,
 )
 
+_GROUPS = 3  # if not told, and where there are as many layers
 
+
+@checked_names
 def discriminative_groups(
     model: Any,
     low: float,
@@ -42,7 +46,8 @@ def discriminative_groups(
         model: A built model.
         low: The multiplier of the first group, at the input; > 0.
         high: That of the last group, at the output; >= `low`.
-        n_groups: How many groups; 3 if there are no `boundaries`.
+        n_groups: How many groups. Without it, and without `boundaries`, there are
+            three, or as many as the model has layers with weights if these are fewer.
         boundaries: The layers or nested models, as objects or names, with which the
             second and later groups begin.
         by: What is divided evenly without boundaries: "layers" or "parameters".
@@ -69,20 +74,23 @@ def discriminative_groups(
     checks.choice("by", by, ["layers", "parameters"])
     units = _units(model)
     if boundaries is not None:
-        if n_groups is not None and n_groups != len(boundaries) + 1:
-            raise ValueError(
-                f"{len(boundaries)} boundaries make {len(boundaries) + 1} groups. "
-                f"Received: n_groups={n_groups!r} besides. Leave it out."
-            )
         first = _positions(model, units, boundaries)
+        count = None if n_groups is None else checks.whole("n_groups", n_groups)
+        if count not in (None, len(first)):
+            raise ValueError(
+                f"Argument `n_groups` must be left out, or as the {len(first) - 1} "
+                f"`boundaries` have it: {len(first)}. "
+                f"Received: n_groups={count}"
+            )
     else:
-        count = checks.whole("n_groups", 3 if n_groups is None else n_groups)
+        if n_groups is None:
+            n_groups = min(_GROUPS, len(units))
+        count = checks.whole("n_groups", n_groups)
         if count > len(units):
             raise ValueError(
                 f"Argument `n_groups` must be at most the number of layers with "
-                f"weights, here {len(units)}. Received: n_groups={count}"
-                + (", its default." if n_groups is None else ".")
-                + f" Give n_groups={len(units)} or less."
+                f"weights, here {len(units)}. Received: n_groups={count}. Give "
+                f"n_groups={len(units)} or less."
             )
         sizes = [1 if by == "layers" else _size(unit) for unit in units]
         first = _even(sizes, count)
@@ -94,6 +102,7 @@ def discriminative_groups(
     ]
 
 
+@checked_names
 def layer_decay_groups(
     model: Any, decay: float, *, boundaries: Sequence[Any] | None = None
 ) -> list[LayerGroup]:
@@ -158,7 +167,7 @@ def _units(model: Any) -> list[list[Any]]:
     if not hasattr(model, "layers") or not is_layer(model):
         raise TypeError(
             "Argument `model` must be a Keras model. "
-            f"Received: model={model!r} (of type {type(model).__name__})"
+            f"Received: model={checks.shown(model)} (of type {type(model).__name__})"
         )
     if not model.built or not model.weights:
         raise ValueError(
@@ -250,17 +259,24 @@ def _each_weight_once(parts: list[list[Any]]) -> list[list[Any]]:
 
 def _positions(model: Any, units: list[list[Any]], boundaries: Any) -> list[int]:
     """Where the groups begin that `boundaries` name."""
-    if isinstance(boundaries, str) or not isinstance(boundaries, Iterable):
-        raise TypeError(
-            "Argument `boundaries` must be a list of layers or their names. "
-            f"Received: boundaries={boundaries!r}"
-        )
+    boundaries = checks.listed(
+        "boundaries", boundaries, "a list of layers or their names"
+    )
+    for boundary in boundaries:
+        if not isinstance(boundary, str) and not is_layer(boundary):
+            raise TypeError(
+                "Argument `boundaries` must be a list of layers or their names. "
+                f"Received: {checks.shown(boundary)} "
+                f"(of type {type(boundary).__name__}) in it"
+            )
     nested = list(_nested(model))
     first = [0]
     for boundary in boundaries:
-        name = boundary if isinstance(boundary, str) else getattr(boundary, "name", "?")
+        name = getattr(boundary, "name", boundary)
         # A name may be that of a layer, of a nested model, or of both.
-        meant = [boundary, *(inner for inner in nested if inner.name == boundary)]
+        meant = [boundary]
+        if isinstance(boundary, str):
+            meant += [inner for inner in nested if inner.name == boundary]
         at = [
             n
             for n, unit in enumerate(units)
@@ -273,14 +289,14 @@ def _positions(model: Any, units: list[list[Any]], boundaries: Any) -> list[int]
                 "more than one layer" if at else "no layer that a group can begin with"
             )
             raise ValueError(
-                f"Argument `boundaries` has {name!r}, which is {what} of the model "
-                f"{model.name!r}. There are: {names}."
+                f"Argument `boundaries` has {checks.shown(name)}, which is {what} of "
+                f"the model {model.name!r}. There are: {names}."
             )
         if at[0] <= first[-1]:
             raise ValueError(
                 "Argument `boundaries` must go from the input to the output, without "
-                f"the first layer. Received: {name!r} at or before the boundary "
-                "before it"
+                f"the first layer. Received: {checks.shown(name)} at or before the "
+                "boundary before it"
             )
         first.append(at[0])
     return first

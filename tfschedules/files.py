@@ -8,6 +8,8 @@ import secrets
 import shutil
 from pathlib import Path
 
+from tfschedules.paths import local_path
+
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file; whatever happens, the old one or the new one is there.
@@ -20,6 +22,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
         text: What to write, as UTF-8.
 
     Raises:
+        TypeError, ValueError: If `path` is not that of a file of this machine.
         OSError: If it cannot be written, as on a full disk. The old file is there.
 
     Example:
@@ -29,7 +32,7 @@ def replace_text(path: str | os.PathLike[str], text: str) -> None:
         >>> path.read_text()
         'b'
     """
-    path = Path(os.path.realpath(path))
+    path = Path(os.path.realpath(local_path("path", path, "file")))
     # Not tempfile's, which nobody else may read; and no longer than the name allows.
     temporary = path.parent / f".tfschedules-{secrets.token_hex(4)}"
     try:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from tfschedules import checks
+from tfschedules.arguments import names_of
 from tfschedules.comparison import RangeTestComparison
+from tfschedules.drive import check_compiled
 from tfschedules.records import RangeTestResult
-from tfschedules.sweeps import Sweeps, checked_executor
+from tfschedules.sweeps import RESERVED, Sweeps, check_known, checked_executor
+
+_NAMES = ("weight_decay", "momentum", "groups")
 
 
 def find_learning_rate(
@@ -108,6 +112,9 @@ def find_learning_rate(
         >>> 1e-3 < result.suggestion < 1
         True
     """
+    check_compiled(model)
+    own = names_of(find_learning_rate)
+    check_known("find_learning_rate", fit_arguments, model, own, RESERVED)
     executor = checked_executor(executor)
     sweeps = Sweeps(
         model,
@@ -192,6 +199,9 @@ def compare_range_tests(
         >>> list(compared.results)
         [0.0, 0.01, 1.0]
     """
+    check_compiled(model)
+    own = [*_NAMES, *names_of(find_learning_rate)]
+    check_known("compare_range_tests", arguments, model, own, RESERVED)
     given = {
         name: values
         for name, values in (
@@ -207,26 +217,21 @@ def compare_range_tests(
             f" Received: {', '.join(given) or 'none of them'}"
         )
     ((over, values),) = given.items()
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise TypeError(
-            f"Argument `{'groups' if over == 'group' else over}` must be a list. "
-            f"Received: {values!r}"
-        )
-    keys = list(values)
+    name = "groups" if over == "group" else over
+    keys = checks.listed(name, values)
     if over != "group":
         keys = [checks.real(over, key) for key in keys]
-    elif not all(isinstance(key, str) for key in keys):
-        raise TypeError(
-            f"Argument `groups` must be a list of names. Received: {keys!r}"
-        )
+    else:
+        keys = [checks.text("groups", key, "a list of names") for key in keys]
     if not keys or len(set(keys)) < len(keys):
         raise ValueError(
-            f"The list to compare must hold each value once. Received: {keys!r}"
+            f"Argument `{name}` must hold a value at least, and each once. "
+            f"Received: {name}={checks.shown(keys)}"
         )
     if over == "group" and "group" in arguments:
         raise ValueError(
             "Give `groups` or `group`, not both. Received: "
-            f"groups={keys!r}, group={arguments['group']!r}"
+            f"groups={checks.shown(keys)}, group={checks.shown(arguments['group'])}"
         )
     if isinstance(x, types.GeneratorType) and len(keys) > 1:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from tfschedules import checks, units
+from tfschedules.arguments import names_of
 from tfschedules.callbacks import HyperparameterScheduler
 from tfschedules.depth import layer_decay_groups
 from tfschedules.drive import check_compiled, hyperparameters_of
@@ -16,7 +17,10 @@ from tfschedules.optimizers import LayerwiseOptimizer
 from tfschedules.recipes import one_cycle
 from tfschedules.schedules import Join
 from tfschedules.sources import check_targets
-from tfschedules.unfreezing import GradualUnfreezing
+from tfschedules.sweeps import check_known
+from tfschedules.unfreezing import BATCH_NORM, GradualUnfreezing
+
+_RESERVED = ("x", "y", "initial_epoch")  # said otherwise, or not at all
 
 
 def fine_tune(
@@ -81,7 +85,9 @@ def fine_tune(
         3
     """
     check_compiled(model)
-    for reserved in ("x", "y", "initial_epoch"):
+    own = names_of(fine_tune)
+    check_known("fine_tune", fit_arguments, model, own, _RESERVED)
+    for reserved in _RESERVED:
         if reserved in fit_arguments:
             raise ValueError(
                 f"Argument `{reserved}` has no place in fine_tune: data are one "
@@ -92,6 +98,10 @@ def fine_tune(
     epochs = checks.whole("epochs", epochs, hint=hint)
     freeze_epochs = checks.whole("freeze_epochs", freeze_epochs, at_least=0)
     base_lr = checks.real("base_lr", base_lr, above=0)
+    checks.choice("batch_norm", batch_norm, BATCH_NORM)
+    given = checks.callbacks(callbacks)
+    if groups is not None:
+        groups = check_groups(groups)
 
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     check_targets(model, x, y, way_out="Give fine_tune(model, (x, y), epochs).")
@@ -112,7 +122,7 @@ def fine_tune(
         y,
         sample_weight=sample_weight,
         epochs=freeze_epochs + epochs,
-        callbacks=[*unfreezing, HyperparameterScheduler(**cycle), *callbacks],
+        callbacks=[*unfreezing, HyperparameterScheduler(**cycle), *given],
         **fit_arguments,
     )
 
@@ -123,7 +133,7 @@ def _body_and_head(
     """The last group, and all others as one."""
     others = False  # whether weights may be in no group
     if groups is not None:
-        groups = check_groups(groups)
+        groups = tuple(groups)
         assign(groups, model.trainable_variables)
     else:
         optimizer = model.optimizer

@@ -6,6 +6,8 @@ them again.
 
 from __future__ import annotations
 
+import itertools
+import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -52,6 +54,64 @@ def warn_of_names_twice(groups: list[dict[str, Any]]) -> None:
 def kinds_of(weights: Sequence[Any]) -> list[Any]:
     """What weights are told apart by: the layer's name, their own, and their shape."""
     return [[*weight.path.split("/")[-2:], list(weight.shape)] for weight in weights]
+
+
+def are_those(saved: Sequence[Any], weights: Sequence[Any]) -> bool:
+    """Whether weights are those, in this order, that were saved as `kinds_of` has them.
+
+    Keras numbers what has no name of its own, anew in each model that it loads
+    (`variable_2` for `variable`, `dense_1` for `dense`). A name that differs in the
+    number alone is the same one, unless the other model has it, too, at another place.
+    """
+    before, now = (
+        [_key(kind) for kind in kinds] for kinds in (saved, kinds_of(weights))
+    )
+    if len(before) != len(now):
+        return False
+    known = {*before} & {*now}
+    return all(
+        one == other
+        or (_unnumbered(one) == _unnumbered(other) and not {one, other} & known)
+        for one, other in zip(before, now, strict=True)
+    )
+
+
+def by_names(saved: dict[str, Any] | None, weights: Sequence[Any]) -> str:
+    """Why the groups of a loaded optimizer go by the names of layers."""
+    if saved is None:
+        return (
+            "These groups were saved by the names of layers, as the optimizer was not "
+            "built: before saving, optimizer.build(model.trainable_variables)."
+        )
+    before, now = (
+        [_key(kind) for kind in kinds]
+        for kinds in (saved["variables"], kinds_of(weights))
+    )
+    pairs = itertools.zip_longest(before, now, fillvalue=None)
+    at, (one, other) = next(
+        each for each in enumerate(pairs) if each[1][0] != each[1][1]
+    )
+    return (
+        "These groups go by the names of layers, as the optimizer was saved with other "
+        f"weights: at place {at} it had {_words(one)}, and here is {_words(other)}. "
+        "Give layers, and weights that have none, names of their own."
+    )
+
+
+def _key(kind: Sequence[Any]) -> tuple[Any, ...]:
+    *names, shape = kind
+    return (*names, tuple(shape))
+
+
+def _unnumbered(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(re.sub(r"_\d+$", "", x) if isinstance(x, str) else x for x in key)
+
+
+def _words(key: tuple[Any, ...] | None) -> str:
+    if key is None:
+        return "none"
+    *names, shape = key
+    return f"{'/'.join(names)} of shape {shape}"
 
 
 def _saved_names(layer: Any) -> list[str]:

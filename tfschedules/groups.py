@@ -9,12 +9,12 @@ Nothing here needs Keras: layers and variables are looked at, not made.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tfschedules import checks
+from tfschedules.arguments import Named, did_you_mean
 
 # Names of weights that are commonly not decayed, by what `no_decay` calls them.
 NO_DECAY = {
@@ -25,7 +25,7 @@ NO_DECAY = {
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerGroup:
+class LayerGroup(Named):
     """Layers that share a learning rate.
 
     Args:
@@ -61,12 +61,7 @@ class LayerGroup:
 
     def __post_init__(self) -> None:
         """Check and normalise the arguments."""
-        if not isinstance(self.name, str):
-            raise TypeError(
-                f"Argument `name` must be a string. Received: name={self.name!r}"
-            )
-        if not self.name.strip():
-            raise ValueError("Argument `name` must not be empty.")
+        checks.text("name", self.name, "a string")
         where = f"of the group {self.name!r}"
         object.__setattr__(self, "layers", _layers(where, self.layers))
         if not callable(self.multiplier):
@@ -97,31 +92,31 @@ def _layers(where: str, given: Any) -> Any:
             re.compile(given)
         except re.error as error:
             raise ValueError(
-                f"The layers {where} are a string, and so a regular expression on the "
-                f"paths of weights; this one is broken: {error}. Received: {given!r}. "
-                "Layer names go into a list."
+                f"Argument `layers` {where} is a string, and so a regular expression "
+                f"on the paths of weights; this one is broken: {error}. Received: "
+                f"layers={checks.shown(given)}. Layer names go into a list."
             ) from None
         if not given:
             raise ValueError(
-                f"The regular expression {where} is empty and would match every "
-                "weight. To take all of them, say '.*'."
+                f"Argument `layers` {where} must not be an empty regular expression, "
+                "which matches every weight. Received: layers=''. To take all of them, "
+                "say '.*'."
             )
         return given
     if is_layer(given):
         return (given,)
-    if not isinstance(given, Iterable):
-        raise TypeError(
-            f"The layers {where} must be a list of layers or their names, or a regular "
-            f"expression. Received: layers={given!r}"
-        )
-    layers = tuple(given)
+    what = f"a list of layers or their names, or a regular expression, {where}"
+    layers = tuple(checks.listed("layers", given, what))
     if not layers:
-        raise ValueError(f"The list of layers {where} is empty: leave the group out.")
+        raise ValueError(
+            f"Argument `layers` {where} must hold a layer. Received: layers=[]. Leave "
+            "the group out."
+        )
     for layer in layers:
         if not (isinstance(layer, str) and layer) and not is_layer(layer):
             raise TypeError(
-                f"The layers {where} must be layers or their names. "
-                f"Received: {layer!r} (of type {type(layer).__name__})"
+                f"Argument `layers` must be layers or their names, {where}. "
+                f"Received: {checks.shown(layer)} (of type {type(layer).__name__})"
             )
     return layers
 
@@ -161,21 +156,19 @@ def check_groups(groups: Any) -> tuple[LayerGroup, ...]:
         TypeError: If it is not a list of groups.
         ValueError: If there is none, or a name or a layer is there twice.
     """
-    if isinstance(groups, LayerGroup) or not isinstance(groups, Iterable):
-        raise TypeError(
-            "Argument `groups` must be a list of LayerGroup. "
-            f"Received: groups={groups!r}"
-        )
-    groups = tuple(groups)
+    groups = tuple(checks.listed("groups", groups, "a list of LayerGroup"))
     for group in groups:
         if not isinstance(group, LayerGroup):
             raise TypeError(
                 "Argument `groups` must be a list of LayerGroup, as "
                 "discriminative_groups(model, low=0.01) returns. "
-                f"Received: {group!r} (of type {type(group).__name__}) in it"
+                f"Received: {checks.shown(group)} "
+                f"(of type {type(group).__name__}) in it"
             )
     if not groups:
-        raise ValueError("Argument `groups` must hold at least one LayerGroup.")
+        raise ValueError(
+            "Argument `groups` must hold at least one LayerGroup. Received: groups=[]"
+        )
     for what, keys in (
         ("name", [(group.name, group.name) for group in groups]),
         # A name may be that of two layers, in two nested models: see `assign`.
@@ -264,7 +257,7 @@ def assign(
     weights: Sequence[Any],
     *,
     total: bool = True,
-    loaded: bool = False,
+    loaded: str = "",
 ) -> list[int | None]:
     """For each weight, the group that it is in.
 
@@ -272,7 +265,8 @@ def assign(
         groups: The groups.
         weights: What is to be divided: the trainable weights of a model.
         total: Whether every weight has to be in a group; else those left are `None`.
-        loaded: Whether the groups come from a file: names may be of frozen layers.
+        loaded: If the groups come from a file, a sentence that says why they go by
+            names, for the message. Names may be of frozen layers then.
 
     Raises:
         ValueError: If a weight is in no group or in two, or a group has none; if a
@@ -302,8 +296,7 @@ def assign(
             + (" Add a group for the first" if unmatched and total else "")
             + (" (LayerwiseOptimizer: or give default=1.0)." if unmatched else "")
             + (
-                " These groups were saved by the names of layers, as the optimizer was "
-                "not built: load_model(path, compile=False), and compile anew."
+                f" {loaded} Or load_model(path, compile=False), and compile anew."
                 if loaded
                 else ""
             )
@@ -325,11 +318,10 @@ def _check_layers(
         for layer in () if isinstance(group.layers, str) else group.layers:
             if isinstance(layer, str):
                 if layer not in names:
-                    close = difflib.get_close_matches(layer, layers, 1)
                     raise ValueError(
                         f"The layer {layer!r} {where} is unknown: no trainable weight "
                         "has it on its path."
-                        + (f" Did you mean {close[0]!r}?" if close else "")
+                        + did_you_mean(layer, layers, "'{}'")
                         + " A nested model is given as an object, and a layer that is "
                         "frozen when the optimizer is built is not seen by name. "
                         f"There are: {', '.join(layers)}."
@@ -367,12 +359,9 @@ def no_decay_kinds(given: bool | Sequence[str]) -> tuple[str, ...]:
     """Check and normalise `no_decay`: the kinds of weights that are not decayed."""
     if isinstance(given, bool):
         return tuple(NO_DECAY) if given else ()
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise TypeError(
-            "Argument `no_decay` must be True, False, or a list of kinds of weights. "
-            f"Received: no_decay={given!r}. There are: {', '.join(NO_DECAY)}."
-        )
-    return tuple(checks.choice("no_decay", kind, list(NO_DECAY)) for kind in given)
+    what = f"True, False, or a list of {', '.join(map(repr, NO_DECAY))}"
+    kinds = checks.listed("no_decay", given, what)
+    return tuple(checks.choice("no_decay", kind, list(NO_DECAY)) for kind in kinds)
 
 
 def is_decayed(weight: Any, no_decay: Iterable[str]) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -38,23 +39,24 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
     """
     size = checks.whole("validation_size", size)
     if callable(data) and not isinstance(data, (Iterable, keras.utils.PyDataset)):
+        try:
+            inspect.signature(data).bind()
+        except TypeError:
+            what = f"{checks.shown(data)}, which has to be given something"
+            raise _no_data(what) from None
+        except ValueError:  # of a class in C: what it takes is not known
+            pass
         data = data()  # the function that makes a generator
     if isinstance(data, (tuple, list)):
         if not 2 <= len(data) <= 3:
-            raise TypeError(
-                "Argument `validation_data` must be (x, y) or (x, y, sample_weight), "
-                "or a dataset of batches. Received: a "
-                f"{type(data).__name__} of {len(data)}"
-            )
+            raise _no_data(f"a {type(data).__name__} of {len(data)}")
         count = _count(data)
         chosen = np.sort(np.random.default_rng(0).permutation(count)[:size])
         return _unpacked(_each(lambda array: np.asarray(array)[chosen], data))
     readable = isinstance(data, (Iterable, keras.utils.PyDataset))
+    readable = readable and not isinstance(data, (str, bytes, Mapping))
     if not readable or hasattr(data, "shape"):  # an array iterates, over samples
-        raise TypeError(
-            "Argument `validation_data` must be (x, y) or (x, y, sample_weight), or a "
-            f"dataset of batches. Received: {type(data).__name__}"
-        )
+        raise _no_data(f"{checks.shown(data)} (of type {type(data).__name__})")
     source: Iterable[Any] = data
     if isinstance(data, keras.utils.PyDataset):
         source = (data[index] for index in range(len(data)))
@@ -75,6 +77,14 @@ def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:
         *batches,
     )
     return _unpacked(whole)
+
+
+def _no_data(received: str) -> TypeError:
+    return TypeError(
+        "Argument `validation_data` must be (x, y) or (x, y, sample_weight), a dataset "
+        "of batches, or a function without arguments that makes one. "
+        f"Received: {received}"
+    )
 
 
 def _each(change: Any, data: Any) -> Any:

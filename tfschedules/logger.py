@@ -22,6 +22,7 @@ from tfschedules.drive import (
     is_first_process,
     updates,
 )
+from tfschedules.paths import log_path
 from tfschedules.range_test import RangeTest
 from tfschedules.recording import Recorder
 
@@ -66,12 +67,7 @@ class TensorBoardLogger(Borrower):
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Check the path; files are made when `fit` begins."""
         super().__init__()
-        if not isinstance(log_dir, (str, os.PathLike)) or not os.fspath(log_dir):
-            raise TypeError(
-                "Argument `log_dir` must be the path of a folder. "
-                f"Received: log_dir={log_dir!r}"
-            )
-        self.log_dir = os.fspath(log_dir)
+        self.log_dir = log_path("log_dir", log_dir)
         self._reader: StepReader | None = None
         self._recorder: Recorder | None = None
 

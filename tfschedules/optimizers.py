@@ -11,8 +11,11 @@ import keras
 import numpy as np
 
 from tfschedules import checks
+from tfschedules.arguments import Named
 from tfschedules.drive import Part, Proxy, Split, innermost, parts_of, value_of
 from tfschedules.group_config import (
+    are_those,
+    by_names,
     group_config,
     group_from_config,
     kinds_of,
@@ -35,7 +38,7 @@ _LOOKED_AT = np.array([0, *range(1, 64), *(2**i for i in range(6, 31))])
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
-class LayerwiseOptimizer(Proxy):
+class LayerwiseOptimizer(Named, Proxy):
     """Any Keras optimizer, with a learning rate for each group of layers.
 
     It stays one optimizer: one count of updates, one clipping by the global norm of all
@@ -116,7 +119,7 @@ class LayerwiseOptimizer(Proxy):
             )
         kinds = no_decay_kinds(no_decay)
         super().__init__(optimizer)
-        self.name = name
+        self.name = checks.text("name", name)
         self.groups, self.default, self.no_decay = groups, default, kinds
         self._numbers: list[int | None] = []
         self._saved: dict[str, Any] | None = None
@@ -138,12 +141,14 @@ class LayerwiseOptimizer(Proxy):
 
     def _divide(self, variables: list[Any]) -> None:
         """Give each weight its part of the update; nothing changes if that fails."""
+        saved = self._saved
         numbers = self._saved_numbers(variables)
         if numbers is None and not variables:
             numbers = []  # a model may have nothing to train
         elif numbers is None:
             total = self.default is None
-            numbers = assign(self.groups, variables, total=total, loaded=self._loaded)
+            why = by_names(saved, variables) if self._loaded else ""
+            numbers = assign(self.groups, variables, total=total, loaded=why)
         parts = []
         for number in [*range(len(self.groups)), None]:
             members = [i for i, group in enumerate(numbers) if group == number]
@@ -179,7 +184,7 @@ class LayerwiseOptimizer(Proxy):
         """The division that was saved, if it is of such variables as these."""
         if self._saved is None:
             return None
-        if [list(kind) for kind in self._saved["variables"]] == kinds_of(variables):
+        if are_those(self._saved["variables"], variables):
             return list(self._saved["groups"])
         self._saved = None
         return None
@@ -297,7 +302,8 @@ def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             "Argument `optimizer` must be a Keras optimizer, for instance "
-            f"keras.optimizers.Adam(1e-3). Received: optimizer={optimizer!r}"
+            f"keras.optimizers.Adam(1e-3). Received: "
+            f"optimizer={checks.shown(optimizer)}"
         )
     kind = type(optimizer).__name__
     if keras.backend.backend() == "torch":

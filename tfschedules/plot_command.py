@@ -18,13 +18,14 @@ import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import tfschedules
 from tfschedules import checks, plots
+from tfschedules.command_line import Parser
+from tfschedules.paths import local_path
 from tfschedules.units import Epochs
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def names() -> dict[str, str]:
 def main(arguments: Sequence[str]) -> int:
     """Draw what `arguments`, those after `plot`, say; return the exit status."""
     offered = names()
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="tfschedules plot",
         usage="tfschedules plot SCHEDULE [options]",
         description="Draw one schedule as a picture.",
@@ -75,7 +76,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     options = _options(name, function)
     chosen = vars(options.parse_args(arguments[1:]))
-    output = Path(chosen.pop("output"))
+    try:
+        output = local_path("output", chosen.pop("output"), "file")
+    except (TypeError, ValueError) as error:
+        options.error(_as_options(str(error), {"output"}))
     if output.suffix.lower() not in _FORMATS:
         options.error(
             f"argument -o/--output: must end in {', '.join(_FORMATS)}, not {output}"
@@ -196,10 +200,10 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("-", "_")
 
 
-def _options(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
+def _options(name: str, function: Callable[..., Any]) -> Parser:
     """A parser with an option for each argument of the schedule."""
     documentation = inspect.getdoc(function) or ""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"tfschedules plot {name}",
         description=documentation.splitlines()[0].replace("`", ""),
         epilog="LENGTH is in steps, or in epochs as in 2.5epochs.",

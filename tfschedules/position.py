@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
 
+from tfschedules import checks
 from tfschedules.drive import innermost, updates
 from tfschedules.schedules import Schedule
 
@@ -41,6 +43,21 @@ def updates_in(callback: keras.callbacks.Callback, epochs: int | None) -> int | 
     if per_epoch is None or epochs is None:
         return None
     return math.floor(epochs * per_epoch + 1e-9)
+
+
+def position_given(name: str, value: Any) -> int:
+    """Return a position in steps that the user gives, or say what is wrong.
+
+    It is subtracted from the optimizer's count in the backend's integers, and half of
+    these are left to count on; above 2^53 a step is lost in a float64.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is not whole, or out of range.
+    """
+    dtype = keras.backend.standardize_dtype("int")  # int64, or int32 on JAX
+    most = min(2**53, int(np.iinfo(dtype).max) // 2)
+    return checks.whole(name, value, at_least=0, at_most=most)
 
 
 def resumed_position(

@@ -31,6 +31,7 @@ from tfschedules.drive import (
     updates,
 )
 from tfschedules.held_out import bounded
+from tfschedules.paths import local_path, log_path
 from tfschedules.position import epochs_of, updates_in
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import log_range_test, new_range_test_run
@@ -39,7 +40,29 @@ from tfschedules.suggestions import RULES
 from tfschedules.sweep_notes import RUNNING, SweepNotes
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
+# A rate is a float32 in the optimizer. (Smaller ones than this are 0 on some devices.)
+_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _LOOKS = 25  # at validation data in a sweep, if not told
+
+
+def _rate(name: str, value: Any) -> float:
+    """A rate that an optimizer can have."""
+    checks.real(name, value, above=0)
+    hint = "A rate is a float32 in the optimizer."
+    return checks.real(name, value, at_least=_LEAST, at_most=_MOST, hint=hint)
+
+
+def _rates_increase(schedule: Schedule, steps: int) -> bool:
+    """Whether every rate of a sweep is greater than the one before, in float64.
+
+    Numbers are furthest apart, for their size, just above a power of two. A line's
+    neighbours are closest there at its upper end, and those of an exponential have one
+    ratio: some thousand pairs tell, of as many steps as there may be.
+    """
+    some = np.unique(np.linspace(0, steps - 2, 2048).astype(np.int64))
+    pairs = np.stack([some, np.minimum(some + 1, steps - 1)])
+    before, after = schedule.values(pairs)
+    return bool((before < after).all())
 
 
 class RangeTest(Borrower):
@@ -57,7 +80,7 @@ class RangeTest(Borrower):
     the step reports is its own, too.
 
     Args:
-        min_lr: The first rate, > 0.
+        min_lr: The first rate, > 0; at least 1.2e-38, as a rate is a float32.
         max_lr: The last rate, > `min_lr`.
         steps: The length of the sweep in optimizer updates, >= 2.
         mode: "exponential", or "linear" as in Smith's paper.
@@ -124,15 +147,18 @@ class RangeTest(Borrower):
     ) -> None:
         """Check the arguments and make the sweep."""
         super().__init__()
-        low = checks.real("min_lr", min_lr, above=0)
-        high = checks.real("max_lr", max_lr, above=0)
+        low, high = _rate("min_lr", min_lr), _rate("max_lr", max_lr)
         if low >= high:
             raise ValueError(
                 "Argument `min_lr` must be < `max_lr`. Received: "
-                f"min_lr={min_lr!r}, max_lr={max_lr!r}. Swap them?"
+                f"min_lr={low!r}, max_lr={high!r}. Swap them?"
             )
         self.steps = checks.whole(
-            "steps", steps, at_least=2, hint="They are optimizer updates."
+            "steps",
+            steps,
+            at_least=2,
+            at_most=2**31 - 1,
+            hint="They are optimizer updates.",
         )
         self.mode = checks.choice("mode", mode, list(_SWEEPS))
         self.rule = checks.choice("rule", rule, list(RULES))
@@ -142,26 +168,20 @@ class RangeTest(Borrower):
             )
         self.stop_factor = stop_factor
         self.schedule: Schedule = _SWEEPS[mode](low, high, self.steps - 1)
-        if (np.diff(self.schedule.values(self.steps)) <= 0).any():
+        if not _rates_increase(self.schedule, self.steps):
             raise ValueError(
                 "Arguments `min_lr` and `max_lr` must leave room for as many rates as "
-                f"`steps`. Received: min_lr={min_lr!r}, max_lr={max_lr!r}, "
-                f"steps={steps!r}"
+                f"`steps`. Received: min_lr={low!r}, max_lr={high!r}, "
+                f"steps={self.steps!r}"
             )
-        for name, text in (("metric", metric), ("group", group)):
-            if not (isinstance(text, str) and text) and (name, text) != ("group", None):
-                raise TypeError(
-                    f"Argument `{name}` must be a name. Received: {name}={text!r}"
-                )
-        self.metric, self.group = metric, group
-        if higher_is_better not in (True, False, None):
-            raise TypeError(
-                "Argument `higher_is_better` must be True, False or None. Received: "
-                f"higher_is_better={higher_is_better!r}"
-            )
+        self.metric = checks.text("metric", metric)
+        self.group = None if group is None else checks.text("group", group)
+        if higher_is_better is not None:
+            higher_is_better = checks.flag("higher_is_better", higher_is_better)
         self.higher_is_better = higher_is_better
         self.others = checks.choice("others", others, ["still", "training"])
         self.hyperparameters = checks.held_values(hyperparameters)
+        checks.whole("validation_size", validation_size)
         self._validation = None
         if validation_data is not None:
             self._validation = bounded(validation_data, validation_size)
@@ -169,8 +189,10 @@ class RangeTest(Borrower):
         if validation_every is not None:
             self.validation_every = checks.whole("validation_every", validation_every)
         self.result: RangeTestResult | None = None
-        self._log_dir = None if log_dir is None else os.fspath(log_dir)
-        self._snapshot_dir = None if snapshot_dir is None else os.fspath(snapshot_dir)
+        self._log_dir = None if log_dir is None else log_path("log_dir", log_dir)
+        self._snapshot_dir: str | None = None
+        if snapshot_dir is not None:
+            self._snapshot_dir = str(local_path("snapshot_dir", snapshot_dir))
         self._run_dirs: dict[str, str] = {}
         self.keep_snapshot = False  # after the fit, until `restore` is called
         self._snapshot: Snapshot | None = None
@@ -193,10 +215,12 @@ class RangeTest(Borrower):
             )
         self.restore()
         length = updates_in(self, epochs_of(self))
-        if length == 0:
+        if length is not None and length <= 0:
+            epochs, batches = self.params["epochs"], self.params["steps"]
+            what = "an empty data set" if epochs > 0 else "a fit without an epoch"
             raise ValueError(
-                "A range test needs data to sweep over. Received: an empty data set "
-                f"(epochs={self.params['epochs']}, steps={self.params['steps']})."
+                "A range test needs data to sweep over. "
+                f"Received: {what} (epochs={epochs}, steps={batches})."
             )
         if not has_weights(self.model):
             raise ValueError(

@@ -154,7 +154,8 @@ class OneCycle(HyperparameterScheduler):
                     "keras.callbacks.CallbackList(callbacks, model=model, epochs=…, "
                     "steps=…), with the steps in an epoch."
                 )
-            total = epochs(count)
+            # A fit of no epochs makes no step, and any length will do.
+            total = epochs(count) if count > 0 else 1
             schedules = one_cycle(total_steps=total, **self._arguments)  # type: ignore[arg-type]
         drivable = hyperparameters_of(self.model.optimizer)
         if "momentum" not in drivable and "beta_1" not in drivable:

@@ -11,6 +11,7 @@ that returns a composition; none is a class. Every length is in steps or
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +92,15 @@ def cyclical(
     checks.choice("mode", mode, ["triangular", "triangular2", "exp_range"])
     checks.choice("scale_mode", scale_mode, ["cycle", "iterations"])
     checks.real("gamma", gamma, above=0)
+    if scale_fn is not None and not callable(scale_fn):
+        raise TypeError(
+            "Argument `scale_fn` must be a function of one number. "
+            f"Received: scale_fn={checks.shown(scale_fn)}"
+        )
     if scale_fn is not None and mode != "triangular":
         raise ValueError(
             "Arguments `mode` and `scale_fn` both scale the cycles: give one of them. "
-            f"Received: mode={mode!r}, scale_fn={scale_fn!r}"
+            f"Received: mode={mode!r}, scale_fn={checks.shown(scale_fn)}"
         )
 
     checks.choice("window", window, _WINDOWS)
@@ -213,17 +219,13 @@ def one_cycle(
     peak = _peak(max_lr)
     total = checks.whole("total_steps", total_steps, hint=EPOCHS_HINT)
     pct = checks.real("pct_start", pct_start, at_least=0, at_most=1)
-    first = peak / checks.real("div_factor", div_factor, above=0)
-    last = first / checks.real("final_div_factor", final_div_factor, above=0)
-    if not isinstance(three_phase, bool):
-        raise TypeError(
-            "Argument `three_phase` must be True or False. "
-            f"Received: three_phase={three_phase!r}"
-        )
+    first = _divided(peak, "max_lr", "div_factor", div_factor)
+    last = _divided(first, "max_lr/div_factor", "final_div_factor", final_div_factor)
+    three_phase = checks.flag("three_phase", three_phase)
     if three_phase and pct > 0.5:
         raise ValueError(
             "Argument `pct_start` must be <= 0.5 with `three_phase`, whose way down "
-            f"is as long as its way up. Received: pct_start={pct_start!r}"
+            f"is as long as its way up. Received: pct_start={pct!r}"
         )
     shape = _ANNEALS[checks.choice("anneal", anneal, sorted(_ANNEALS))]
     low = checks.real("base_momentum", base_momentum, at_least=0)
@@ -231,7 +233,7 @@ def one_cycle(
     checks.ordered("base_momentum", low, "max_momentum", high)
     if high >= 1:
         raise ValueError(
-            f"Argument `max_momentum` must be < 1. Received: {max_momentum!r}"
+            f"Argument `max_momentum` must be < 1. Received: max_momentum={high!r}"
         )
 
     moments = [0.0, pct * total - 1, total - 1]
@@ -243,6 +245,18 @@ def one_cycle(
         "learning_rate": _through(shape, moments, rates),
         "momentum": _through(shape, moments, momenta),
     }
+
+
+def _divided(value: float, of: str, name: str, divisor: Any) -> float:
+    """`value` divided by the argument `name`, which must leave it a finite number."""
+    by = checks.real(name, divisor, above=0)
+    rate = value / by
+    if not math.isfinite(rate):
+        raise ValueError(
+            f"Argument `{name}` must be so large that {of} divided by it is finite. "
+            f"Received: {name}={by!r}, and {value!r} divided by it is {rate}."
+        )
+    return rate
 
 
 def _through(shape: type[Ramp], moments: list[float], values: list[float]) -> Schedule:
@@ -282,7 +296,14 @@ def warmup(schedule: Schedule, steps: float | Epochs, start: float = 0.0) -> Sch
     """
     as_schedule("schedule", schedule)
     first = checks.real("start", start)
-    rise = Linear(first, float(schedule.values([0])[0]), steps)
+    begin = float(schedule.values([0])[0])
+    if not math.isfinite(begin):
+        raise ValueError(
+            "Argument `schedule` must be finite at its step 0, to which the warm-up "
+            f"leads. Received: schedule={checks.shown(schedule)}, which is {begin} "
+            "there"
+        )
+    rise = Linear(first, begin, steps)
     return Join((rise, schedule), (rise.steps,))
 
 
@@ -318,7 +339,7 @@ def flat_cosine(
     if share >= 1:
         raise ValueError(
             "Argument `pct_flat` must be < 1, to leave steps for the descent. "
-            f"Received: pct_flat={pct_flat!r}"
+            f"Received: pct_flat={share!r}"
         )
     return _through(Cosine, [0.0, share * total, total], [high, high, low])
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfschedules import checks, record_files
 from tfschedules.files import replace_text
+from tfschedules.paths import local_path
 from tfschedules.suggestions import Bounds, smooth, suggest
 from tfschedules.tables import csv_table
 
@@ -292,7 +292,8 @@ class RangeTestResult:
             OSError: If the file cannot be read.
             ValueError: If it is not such a file, or is damaged.
         """
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
+        file = local_path("path", path, "file")
+        text = file.read_text(encoding="utf-8", errors="replace")
         try:
             return cls(**record_files.from_json(text))
         except ValueError as error:

@@ -25,6 +25,7 @@ import numpy as np
 from tfschedules import checks
 from tfschedules.borrower import Borrower
 from tfschedules.drive import Drive, Stops, drive_of, innermost, rate_of, updates
+from tfschedules.paths import local_path
 from tfschedules.schedules import Schedule
 
 _NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
@@ -90,12 +91,8 @@ class SnapshotEnsemble(Borrower):
         self.directory = _path(directory)
         if max_to_keep is not None:
             max_to_keep = checks.whole("max_to_keep", max_to_keep)
-        if not isinstance(overwrite, bool):
-            raise TypeError(
-                "Argument `overwrite` must be True or False. "
-                f"Received: overwrite={overwrite!r}"
-            )
-        self.max_to_keep, self.overwrite = max_to_keep, overwrite
+        self.max_to_keep = max_to_keep
+        self.overwrite = checks.flag("overwrite", overwrite)
         self._drive: Drive | None = None  # in a fit
 
     _of_a_fit: ClassVar[dict[str, Any]] = {**Borrower._of_a_fit, "_drive": None}
@@ -300,9 +297,4 @@ def _check_whole(path: Path) -> None:
 
 
 def _path(directory: str | os.PathLike[str]) -> Path:
-    if not isinstance(directory, (str, os.PathLike)) or not os.fspath(directory):
-        raise TypeError(
-            "Argument `directory` must be the path of a folder. "
-            f"Received: directory={directory!r}"
-        )
-    return Path(directory)
+    return local_path("directory", directory)

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import inspect
 import itertools
 import os
 import pickle
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import keras
 
 from tfschedules import checks
+from tfschedules.arguments import check_names, names_of, takes_any
 from tfschedules.drive import (
     AtTheEnd,
     Generators,
@@ -36,13 +36,15 @@ from tfschedules.drive import (
     is_first_process,
 )
 from tfschedules.held_out import bounded
+from tfschedules.paths import log_path
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import log_range_test, new_range_test_run
 from tfschedules.sources import Source, check_targets, source_of
 
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
-_RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
+RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
+_MOST_REPEATS = 10_000  # a test is made for each at once
 _IMPORTED_IN = os.getpid()
 _one_at_a_time = threading.Lock()
 _T = TypeVar("_T")
@@ -186,21 +188,16 @@ class Sweeps:
                 f"{model.name!r} in `fit`. Call find_learning_rate before it, or "
                 "between two."
             )
-        test = {name: others.pop(name) for name in _OF_A_TEST & others.keys()}
-        for reserved in _RESERVED & others.keys():
+        for reserved in RESERVED & others.keys():
             raise ValueError(
                 f"Argument `{reserved}` has no place in a range test, whose length is "
-                f"`steps`. Received: {reserved}={others[reserved]!r}"
+                f"`steps`. Received: {reserved}={checks.shown(others[reserved])}"
             )
-        _check_known(others, model)
+        test = {name: others.pop(name) for name in _OF_A_TEST & others.keys()}
         if batch_size is not None:
             batch_size = checks.whole("batch_size", batch_size)
-        if not isinstance(callbacks, Sequence):
-            raise TypeError(
-                "Argument `callbacks` must be a list of callbacks. "
-                f"Received: callbacks={callbacks!r}"
-            )
-        repeats = checks.whole("repeats", repeats)
+        given = checks.callbacks(callbacks)
+        repeats = checks.whole("repeats", repeats, at_most=_MOST_REPEATS)
         if test.get("validation_data") is not None:
             data, size = test["validation_data"], test.get("validation_size", 512)
             test["validation_data"] = bounded(data, size)
@@ -210,11 +207,13 @@ class Sweeps:
         )
         check_targets(model, x, y, way_out="Give them apart: (model, x, y).")
         source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
-        self._job = _Job(model, source, test, repeats, batch_size, [*callbacks], others)
+        self._job = _Job(model, source, test, repeats, batch_size, given, others)
         self._run_dir: str | None = None
+        if log_dir is not None:
+            log_dir = log_path("log_dir", log_dir)
         if log_dir is not None and is_first_process():
             self._run_dir = new_range_test_run(log_dir)
-        self._verbose = bool(verbose)
+        self._verbose = shows_progress(verbose)
 
     def make(self) -> None:
         """Make them here, one after the other, and put the model back."""
@@ -311,24 +310,50 @@ def checked_executor(executor: Any) -> Any:
     if executor is not None and not callable(getattr(executor, "submit", None)):
         raise TypeError(
             "Argument `executor` must have a method `submit`, as those of "
-            f"concurrent.futures have. Received: executor={executor!r}"
+            f"concurrent.futures have. Received: executor={checks.shown(executor)}"
         )
     return executor
 
 
-def _check_known(arguments: dict[str, Any], model: keras.Model) -> None:
-    """Refuse arguments that `fit` does not take either."""
-    taken = inspect.signature(type(model).fit).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
-        return
-    there = {*_OF_A_TEST, *taken, "repeats"} - _RESERVED
-    for name in sorted(arguments.keys() - taken.keys()):
-        close = difflib.get_close_matches(name, there, 1)
-        raise TypeError(
-            f"Neither a range test nor fit has an argument `{name}`. Received: "
-            f"{name}={checks.shown(arguments[name])}."
-            + "".join(f" Is it `{other}`?" for other in close)
+def shows_progress(verbose: Any) -> bool:
+    """Whether `verbose`, as `fit` takes it, asks for a progress bar.
+
+    Raises:
+        ValueError: If it is none of what `fit` takes.
+    """
+    if isinstance(verbose, (bool, str)) and verbose in (True, False, "auto"):
+        return bool(verbose)
+    if checks.as_real(verbose) not in (0, 1, 2):
+        raise ValueError(
+            "Argument `verbose` must be 1 for a progress bar, or 0 for nothing. "
+            f"Received: verbose={checks.shown(verbose)}"
         )
+    return bool(checks.as_real(verbose))
+
+
+def check_known(
+    what: str,
+    arguments: Mapping[str, Any],
+    model: keras.Model,
+    own: Iterable[str],
+    reserved: Iterable[str] = (),
+) -> None:
+    """Refuse arguments that neither a function nor `fit` has.
+
+    Args:
+        what: The function.
+        arguments: Those that it passes on.
+        model: Whose `fit` it is; one of the user's may take any.
+        own: The names that the function knows itself.
+        reserved: Those of `fit` that it refuses for another reason.
+
+    Raises:
+        TypeError: If one is not known.
+    """
+    if not takes_any(type(model).fit):
+        known = dict.fromkeys([*own, *names_of(type(model).fit)[1:]])
+        others = {n: v for n, v in arguments.items() if n not in {*reserved}}
+        check_names(what, others, [name for name in known if name not in {*reserved}])
 
 
 def _build(model: keras.Model, data: dict[str, Any], batch_size: int | None) -> None:

@@ -21,6 +21,8 @@ from tfschedules.drive import (
 from tfschedules.groups import LayerGroup, assign, check_groups, memberships
 from tfschedules.position import note_end, resumed_position, updates_in_epoch
 
+BATCH_NORM = ["frozen", "updating"]  # what layers with statistics may do
+
 
 class GradualUnfreezing(Borrower):
     """Trains the last group first, and adds the one before it every so many epochs.
@@ -84,9 +86,7 @@ class GradualUnfreezing(Borrower):
         super().__init__()
         self.groups = check_groups(groups)
         self.epochs_per_group = checks.whole("epochs_per_group", epochs_per_group)
-        self.batch_norm = checks.choice(
-            "batch_norm", batch_norm, ["frozen", "updating"]
-        )
+        self.batch_norm = checks.choice("batch_norm", batch_norm, BATCH_NORM)
         self._freezer: Freezer | None = None
         self._begun = False
 

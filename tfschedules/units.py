@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from tfschedules import checks
+from tfschedules.arguments import checked_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Epochs:
         return max(1, math.floor(self.count * steps_per_epoch + 1e-9))
 
 
+@checked_names
 def epochs(count: float) -> Epochs:
     """A length in epochs, wherever a schedule takes one in steps.
 

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfschedules.arguments import did_you_mean
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.state import innermost, updates, value_of
 from tfschedules.drive.traced import Traced
@@ -103,8 +104,8 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
     if hyperparameter == "momentum" and "beta_1" in drivable:
         return "beta_1"
     raise ValueError(
-        f"{kind} has no hyperparameter {hyperparameter!r} that a schedule can drive. "
-        f"It has: {', '.join(drivable)}."
+        f"{kind} has no hyperparameter {hyperparameter!r} that a schedule can drive."
+        f"{did_you_mean(hyperparameter, drivable)} It has: {', '.join(drivable)}."
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfschedules.estimator import graph as graphs
+from tfschedules.paths import log_path
 from tfschedules.tensorboard import EventWriter, make_log_dir, next_run
 
 _SECONDS_BETWEEN_WRITES = 2.0
@@ -50,7 +51,7 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
 
     def __init__(self, output_dir: str | os.PathLike[str], loss: Any = None) -> None:
         """Check the path; files are made when the first step is done."""
-        self.output_dir = checked_folder("output_dir", output_dir)
+        self.output_dir = log_path("output_dir", output_dir)
         self._loss = loss
         self._writer: EventWriter | None = None
 
@@ -150,12 +151,3 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         if writer is not None:
             with contextlib.suppress(OSError):
                 writer.close()
-
-
-def checked_folder(name: str, path: Any) -> str:
-    """The path of a folder as text, or an error."""
-    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-        raise TypeError(
-            f"Argument `{name}` must be the path of a folder. Received: {name}={path!r}"
-        )
-    return os.fspath(path)

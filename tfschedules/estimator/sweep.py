@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfschedules.divergence import diverged
 from tfschedules.estimator import graph as graphs
-from tfschedules.estimator.recording import checked_folder
+from tfschedules.paths import log_path
 from tfschedules.range_test import RangeTest
 from tfschedules.records import RangeTestResult
 from tfschedules.reports import log_range_test, new_range_test_run
@@ -85,7 +85,7 @@ class RangeTestHook(tf.compat.v1.train.SessionRunHook):
         self._loss = loss
         self._log_dirs = []
         if log_dir is not None:
-            self._log_dirs.append(checked_folder("log_dir", log_dir))
+            self._log_dirs.append(log_path("log_dir", log_dir))
         self.result: RangeTestResult | None = None
 
     def begin(self) -> None:

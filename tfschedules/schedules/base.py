@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks, steps as moments
+from tfschedules.arguments import Named
 from tfschedules.steps import Cycles, Time
 from tfschedules.units import Epochs
 
@@ -22,7 +23,7 @@ def register(cls: _Class) -> _Class:
     return keras.saving.register_keras_serializable("tfschedules")(cls)
 
 
-class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
+class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
     """A value as a pure function of the step; immutable, composable, serializable.
 
     To write one, make a frozen dataclass with one method, `equation`:
@@ -88,7 +89,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         if array.size and not np.issubdtype(array.dtype, np.integer):
             raise TypeError(
                 "Argument `steps` must be a count or an array of integers. "
-                f"Received: steps={steps!r}. Round it first?"
+                f"Received: steps={checks.shown(steps)}. Round it first?"
             )
         if array.ndim == 0:
             array = np.arange(checks.whole("steps", steps, at_least=0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 
 from tfschedules import checks, steps as moments, units
+from tfschedules.arguments import checked_names
 from tfschedules.schedules.base import (
     Constant,
     Schedule,
@@ -54,14 +56,10 @@ class Join(Schedule):
     boundaries: tuple[float | Epochs, ...]
 
     def __post_init__(self) -> None:
-        for name in ("schedules", "boundaries"):
-            if not isinstance(getattr(self, name), (list, tuple, np.ndarray)):
-                raise TypeError(
-                    f"Argument `{name}` must be a list. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
-        parts = tuple(as_schedule("schedules", part) for part in self.schedules)
-        edges = tuple(_edge(edge) for edge in self.boundaries)
+        schedules = checks.listed("schedules", self.schedules)
+        parts = tuple(as_schedule("schedules", part) for part in schedules)
+        boundaries = checks.listed("boundaries", self.boundaries)
+        edges = tuple(_edge(edge) for edge in boundaries)
         if not parts or len(edges) != len(parts) - 1:
             raise ValueError(
                 "Argument `boundaries` must have one entry fewer than `schedules`: "
@@ -115,13 +113,16 @@ def _edge(value: Any) -> float | Epochs:
     if isinstance(value, Epochs):
         return value
     edge = checks.real("boundaries", value, hint=units.EPOCHS_HINT)
-    return int(edge) if edge == int(edge) else edge
+    exact = checks.as_real(value)  # a float holds integers up to 2^53
+    whole = int(exact) if isinstance(exact, numbers.Integral) else int(edge)
+    return whole if edge == int(edge) else edge
 
 
 def _number(edge: float | Epochs) -> float:
     return edge.count if isinstance(edge, Epochs) else edge
 
 
+@checked_names
 def Piecewise(boundaries: Sequence[Any], values: Sequence[float]) -> Schedule:
     """Constant pieces: f(t) is `values[i]` from `boundaries[i-1]` to `boundaries[i]`.
 
@@ -143,11 +144,8 @@ def Piecewise(boundaries: Sequence[Any], values: Sequence[float]) -> Schedule:
         >>> Piecewise([2, 3], [1.0, 0.1, 0.01]).values(5).tolist()
         [1.0, 1.0, 0.1, 0.01, 0.01]
     """
-    for name, given in (("boundaries", boundaries), ("values", values)):
-        if not isinstance(given, (list, tuple, np.ndarray)):
-            raise TypeError(
-                f"Argument `{name}` must be a list. Received: {name}={given!r}"
-            )
+    boundaries = checks.listed("boundaries", boundaries)
+    values = checks.listed("values", values)
     if len(values) != len(boundaries) + 1:
         raise ValueError(
             "Argument `values` must have one entry more than `boundaries`. Received: "
@@ -281,8 +279,8 @@ class ScaleFunction(Schedule):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(
-                "Argument `function` (or `scale_fn`) must be a function of one number. "
-                f"Received: {self.function!r}"
+                "Argument `function` must be a function of one number. "
+                f"Received: function={checks.shown(self.function)}"
             )
         if self.steps is not None:
             set_checked(self, steps=units.whole_length("steps", self.steps))

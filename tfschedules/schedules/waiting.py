@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from tfschedules import checks
+from tfschedules.arguments import check_names
 from tfschedules.schedules.base import Schedule, in_steps, register, waits
 from tfschedules.steps import Time
 
@@ -40,6 +41,7 @@ def recipe(function: _Recipe) -> _Recipe:
 
     @functools.wraps(function)
     def result(*args: Any, **kwargs: Any) -> Any:
+        check_names(function.__name__, kwargs, signature.parameters)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = bound.arguments

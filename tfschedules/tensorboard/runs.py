@@ -17,6 +17,7 @@ from pathlib import Path
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules import checks
+from tfschedules.paths import log_path
 from tfschedules.tensorboard.wire import whole_events
 
 try:
@@ -140,10 +141,7 @@ def last_step(run_dir: str | os.PathLike[str]) -> int | None:
 
 def folder_path(argument: str, path: str | os.PathLike[str]) -> str:
     """The path as text, without a slash at its end, or an error."""
-    path = os.fsdecode(path)
-    if not path:
-        raise ValueError(f"Argument `{argument}` must name a folder. Received: ''.")
-    return path.rstrip("/") or "/"
+    return log_path(argument, path).rstrip("/") or "/"
 
 
 def is_local(path: str) -> bool:
