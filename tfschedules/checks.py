@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -107,6 +108,31 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
             f"Argument `{name}` must be one of {listed}. Received: {name}={value!r}."
         )
     return value
+
+
+def folder(name: str, value: Any) -> str:
+    """Return a path as text, or say why it cannot be one of a folder.
+
+    Raises:
+        TypeError: If `value` is no path.
+        ValueError: If it is empty.
+
+    Example:
+        >>> folder("snapshot_dir", "/scratch")
+        '/scratch'
+    """
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(
+            f"Argument `{name}` must be the path of a folder. "
+            f"Received: {name}={shown(value)} (of type {type(value).__name__})."
+        )
+    path = os.fsdecode(value)
+    if not path:
+        raise ValueError(
+            f"Argument `{name}` must name a folder. Received: {name}={value!r}. The "
+            "folder that the process is in is '.'."
+        )
+    return path
 
 
 def ordered(low_name: str, low: float, high_name: str, high: float) -> None:
