@@ -124,6 +124,7 @@ class _Held:
                 place = ""  # without a lock nobody can tell whether this one lives
             self.remove()
             _all.add(self)
+            _take_signals()
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(parent))
 
     def unlock(self) -> None:

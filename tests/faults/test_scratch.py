@@ -332,6 +332,7 @@ def test_one_that_is_taken_away_before_it_is_locked_is_made_anew(
     (made.path / "0").write_text("mine")
     assert len(taken) == 1
     assert made.path != taken[0]
+    assert signal.SIG_DFL not in handlers()
     assert copies(tmp_path) == [made.path.name]
     made.remove()
     assert copies(tmp_path) == []
