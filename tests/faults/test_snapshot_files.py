@@ -198,6 +198,15 @@ def test_a_place_that_is_none_changes_nothing(tmp_path, form) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_path_is_refused_at_once(tmp_path) -> None:
+    with pytest.raises(TypeError, match=r"`snapshot_dir` must be .*snapshot_dir=5"):
+        tfs.RangeTest(snapshot_dir=5)
+    with pytest.raises(ValueError, match=r"`snapshot_dir` must name .*snapshot_dir=''"):
+        tfs.RangeTest(snapshot_dir="")
+    for path in (tmp_path, str(tmp_path), os.fsencode(tmp_path)):
+        assert function(small(), path).stop_reason == "finished"
+
+
 def test_no_run_is_left_of_a_test_that_has_not_begun(tmp_path) -> None:
     model = small()
     for test in (
