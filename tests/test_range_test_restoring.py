@@ -470,22 +470,6 @@ def test_data_that_fail():
     assert_same(expected, train_on(model))
 
 
-def test_a_disk_that_is_full_changes_nothing(tmp_path, monkeypatch):
-    model = network(adam())
-    before = [np.array(value) for value in model.get_weights()]
-
-    def full(self, value):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("tfschedules.drive.snapshot._OnDisk.put", full)
-    with pytest.raises(OSError, match="No space left"):
-        tfs.find_learning_rate(model, X, Y, snapshot_dir=tmp_path, verbose=0)
-    for a, b in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert list(tmp_path.iterdir()) == []
-    assert "apply" not in vars(model.optimizer)
-
-
 CTRL_C = """
 import os, signal, sys, threading
 import keras, numpy as np

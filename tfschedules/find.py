@@ -84,7 +84,7 @@ def find_learning_rate(
             made is an error before the sweep; a log that cannot be written after it is
             a warning.
         snapshot_dir: Where to keep the model's state, on disk, if it does not fit into
-            memory twice.
+            memory twice: see `RangeTest`.
         executor: Where to make the sweeps, each on a copy of the model: any
             `concurrent.futures.Executor`, such as a pool of processes, or what has its
             `submit`, as Dask's client does. Its processes must be started anew, not
@@ -102,6 +102,9 @@ def find_learning_rate(
         TypeError: If an argument is not of its type.
         ValueError: If one is out of range, the model is not compiled, or the data are
             empty.
+        OSError: If the copy cannot be written to `snapshot_dir`, and nothing has
+            changed; or if it cannot be read at the end. Then all the rest is put back.
+            The error says what is not, and has a method `restore()` to try again.
 
     Example:
         >>> import keras, numpy as np, tfschedules as tfs

@@ -7,9 +7,11 @@ its rate exactly; losses are the batches' own and not Keras's running mean.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +21,7 @@ from tfschedules.borrower import Borrower
 from tfschedules.drive import (
     Functions,
     Loan,
+    NotRestoredError,
     Snapshot,
     StepReader,
     Stops,
@@ -107,8 +110,9 @@ class RangeTest(Borrower):
         hyperparameters: Values for the sweep of what is not swept, by name:
             `{"weight_decay": 1e-3}`.
         log_dir: Where to write a TensorBoard run `range_test`; not written if `None`.
-        snapshot_dir: Where to keep the copy of the model's state, on disk, for a model
-            that does not fit into memory twice; in memory if `None`.
+        snapshot_dir: The folder in which to keep the copy of the model's state, on
+            disk, for a model that does not fit into memory twice; in memory if `None`.
+            It has to exist, with room for the weights and the optimizer's state.
 
     Attributes:
         result: A `RangeTestResult` after the fit, or `None`.
@@ -118,6 +122,9 @@ class RangeTest(Borrower):
         ValueError: If one is out of range; when `fit` begins, if the data are empty,
             the optimizer's rate is a schedule already, or there is no such metric,
             group or hyperparameter.
+        OSError: When `fit` begins, if the copy cannot be written to `snapshot_dir`:
+            nothing has changed then. When it ends, if the copy cannot be read: all the
+            rest is put back, and the error says what is not.
 
     Example:
         >>> import tfschedules as tfs
@@ -240,8 +247,8 @@ class RangeTest(Borrower):
         functions = Functions(self.model) if alone else None
         loan = self._borrow()
         with loan.closed_on_error():
-            snapshot = Snapshot(self.model, self._snapshot_dir)
-        self._to_put_back = [self._leave, snapshot.restore, loan.close]
+            self._snapshot = self._copied()
+        self._to_put_back = [self._leave, self._put_back, loan.close]
         try:
             if functions is not None:
                 self._to_put_back.insert(1, functions.restore)
@@ -250,7 +257,6 @@ class RangeTest(Borrower):
             do_all(self._to_put_back)
             raise
         self._to_put_back.insert(0, self._conclude)
-        self._snapshot = snapshot
         if length is not None and length < self.steps:
             per_epoch = max(1, updates_in(self, 1) or 1)
             warnings.warn(
@@ -342,14 +348,37 @@ class RangeTest(Borrower):
         """Put the model back after a fit that raised; at other times, do nothing.
 
         What was swept until then is in `.result`.
+
+        Raises:
+            OSError: If something cannot be put back, as the copy on disk cannot be
+                read. All the rest is put back; call it again when the cause is gone.
         """
         with Uninterrupted():
             if self._to_put_back:
                 self._notes.stop_reason = "interrupted"
                 self._finish()
             if self._snapshot is not None:  # over what callbacks do at the very end
-                self._snapshot.restore()
+                self._snapshot.restore_and_remove()
                 self._snapshot = None
+
+    def _copied(self) -> Snapshot:
+        """A copy of the model's state; without one, nothing is left of this test."""
+        try:
+            return Snapshot(self.model, self._snapshot_dir)
+        except BaseException:
+            for run_dir in self._run_dirs.values():
+                with contextlib.suppress(OSError):
+                    Path(run_dir).rmdir()
+            raise
+
+    def _put_back(self) -> None:
+        """Put the state back; what is kept is put back once more by `restore`."""
+        assert self._snapshot is not None
+        try:
+            self._snapshot.restore()
+        except NotRestoredError:
+            if not self.keep_snapshot:
+                raise
 
     def _finish(self) -> None:
         """Put the model back, and conclude; after an interruption, do the rest."""
@@ -361,8 +390,10 @@ class RangeTest(Borrower):
         self._loan = None
         for borrowed in ("_reader", "_drive"):
             self.__dict__.pop(borrowed, None)
-        if not self.keep_snapshot:
-            self._snapshot = None
+        if self._snapshot is not None and not self.keep_snapshot:
+            if self._snapshot.restored:  # else it is kept, to be tried again
+                self._snapshot.remove()
+                self._snapshot = None
 
     def _conclude(self) -> None:
         """Read the curve, and write it."""

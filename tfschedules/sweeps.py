@@ -30,6 +30,7 @@ from tfschedules.drive import (
     Unbuilt,
     Unsaved,
     check_compiled,
+    do_all,
     fits_running,
     has_weights,
     innermost,
@@ -151,8 +152,8 @@ def _run_pickled(job: bytes, number: int) -> RangeTestResult:
             test = RangeTest(**here.test)
             here.run(number, test, show_progress=False)
         finally:
-            generators.restore()  # in a thread they are those of all
-            keras.config.set_floatx(before)
+            # In a thread the generators are those of all.
+            do_all([lambda: keras.config.set_floatx(before), generators.restore])
     assert test.result is not None
     return test.result
 
@@ -229,9 +230,9 @@ class Sweeps:
         self._finish([test.result for test in self._tests if test.result is not None])
 
     def _put_back(self) -> None:
-        for test in self._tests:
-            test.restore()
-        Loan.end_if_over(self._job.model)  # also of callbacks that had just begun
+        model = self._job.model
+        # At the end the loans also of callbacks that had just begun.
+        do_all([lambda: Loan.end_if_over(model), *(t.restore for t in self._tests)])
 
     def _finish(self, results: Sequence[RangeTestResult]) -> None:
         """Take the sweeps' results together, and write them."""
@@ -254,13 +255,17 @@ class Sweeps:
         history, unbuilt = getattr(model, "history", None), Unbuilt(model)
         generators = Generators()
 
-        def give_back() -> None:
-            unbuilt.restore()
+        def put_history_back() -> None:
             model.history = history
-            generators.restore()
+
+        def remove_run() -> None:
             if self._run_dir is not None:  # a run that has not come to be
                 with contextlib.suppress(OSError):
                     Path(self._run_dir).rmdir()
+
+        def give_back() -> None:
+            put_generators_back = generators.restore
+            do_all([remove_run, put_generators_back, put_history_back, unbuilt.restore])
 
         with AtTheEnd(give_back), AtTheEnd(give_back), AtTheEnd(give_back):
             if not has_weights(model):

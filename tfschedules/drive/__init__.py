@@ -3,7 +3,8 @@
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
 the compiled step; `split` gives each part of the weights a rate of its own, and `proxy`
 stands for an optimizer; `freezing` leaves some out; `losses` keeps every batch's own
-loss, of all `replicas`; `snapshot` puts a model back to the bit; `unsaved` is what a
+loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
+`generators`, from a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
 others, and `insides` what of Keras all this leans on.
@@ -13,12 +14,13 @@ from tfschedules.drive.between import Stops, after_steps
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
+from tfschedules.drive.generators import Generators
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
-from tfschedules.drive.snapshot import Generators, Snapshot, Unbuilt
+from tfschedules.drive.snapshot import NotRestoredError, Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
@@ -40,6 +42,7 @@ __all__ = [
     "Functions",
     "Generators",
     "Loan",
+    "NotRestoredError",
     "Part",
     "Proxy",
     "Snapshot",

@@ -2,134 +2,32 @@
 
 from __future__ import annotations
 
-import random
-import shutil
-import tempfile
-import weakref
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import global_seed_generator
 
+from tfschedules.drive.generators import Generators
 from tfschedules.drive.replicas import copies_of
 from tfschedules.drive.split import Split
 from tfschedules.drive.state import drop_state, innermost, value_of
+from tfschedules.drive.store import InMemory, OnDisk
+from tfschedules.drive.tidying import do_all
 
-_KERAS_GENERATOR = "global_seed_generator"  # made when it is first drawn from
 
+class NotRestoredError(OSError, RuntimeError):
+    """A model is not in all as it was.
 
-class Generators:
-    """The states of the random generators that a fit draws from.
-
-    Python's, NumPy's, Keras's own for layers without a seed, the one from which
-    TensorFlow's eager context draws the seeds of seeded operations, and torch's, with
-    which its loader shuffles.
+    Attributes:
+        restore: Puts it back once more, to be called when the cause is gone.
     """
 
-    def __init__(self) -> None:
-        """Note the states as they are now."""
-        self._note()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: the states, not the generators."""
-        seed = None
-        if self._tensorflow is not None:
-            from tensorflow.python.eager import context
-
-            seed = context.global_seed()
-        gone = {"_keras": None, "_tensorflow": None}
-        return self.__dict__ | gone | {"_tensorflow_seed": seed}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Find this process's own generators, to be given the states."""
-        self._note()
-        seed = state.pop("_tensorflow_seed")
-        if "_keras_state" in state:
-            self._keras = global_seed_generator()
-        if seed is not None:
-            from tensorflow.python.eager import context
-
-            context.set_global_seed(seed)
-            self._tensorflow = _tensorflow_generator()
-        kept = {"_keras": self._keras, "_tensorflow": self._tensorflow}
-        self.__dict__.update(state | kept)
-
-    def _note(self) -> None:
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()  # Keras shuffles with it
-        self._keras = global_state.get_global_attribute(_KERAS_GENERATOR)
-        if self._keras is not None:
-            self._keras_state = value_of(self._keras.state)
-        self._tensorflow = _tensorflow_generator()
-        if self._tensorflow is not None:
-            self._tensorflow_state = self._tensorflow.getstate()
-        self._torch = _torch_state()
-
-    def restore(self) -> None:
-        """Put the states back; a generator made since is forgotten."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)
-        global_state.set_global_attribute(_KERAS_GENERATOR, self._keras)
-        if self._keras is not None:
-            self._keras.state.assign(self._keras_state)
-        if self._tensorflow is not None:
-            self._tensorflow.setstate(self._tensorflow_state)
-        if self._torch is not None:
-            import torch
-
-            torch.set_rng_state(self._torch)
-
-
-def _torch_state() -> Any:
-    if keras.backend.backend() != "torch":
-        return None
-    import torch
-
-    return torch.get_rng_state()
-
-
-def _tensorflow_generator() -> random.Random | None:
-    if keras.backend.backend() != "tensorflow":
-        return None
-    from tensorflow.python.eager import context
-
-    return getattr(context.context(), "_rng", None)
-
-
-class _OnDisk:
-    """Arrays in files of a temporary folder, which goes when this does."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = tempfile.mkdtemp(prefix="tfschedules-", dir=folder)
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._count = 0
-
-    def put(self, value: np.ndarray) -> Any:
-        """Write an array; bytes, as `np.save` does not know 16-bit brain floats."""
-        path = Path(self._folder, str(self._count))
-        self._count += 1
-        value.tofile(path)
-        return path, value.dtype, value.shape
-
-    @staticmethod
-    def get(stored: Any) -> np.ndarray:
-        """Read it back."""
-        path, dtype, shape = stored
-        return np.fromfile(path, dtype).reshape(shape)
-
-
-class _InMemory:
-    """Arrays as they are."""
-
-    @staticmethod
-    def put(value: np.ndarray) -> Any:
-        """Keep an array."""
-        return value
-
-    get = put
+    def __init__(self, message: str, restore: Callable[[], None] | None = None) -> None:
+        super().__init__(message)
+        self.restore = restore
 
 
 class Snapshot:
@@ -140,6 +38,9 @@ class Snapshot:
     (Nadam's product); metrics; `stop_training`; and the random generators. Of several
     replicas it is what each one has. An optimizer that is not built yet is built first,
     so that there are slots to put back.
+
+    Attributes:
+        restored: Whether everything has been put back, the last time.
     """
 
     def __init__(self, model: keras.Model, folder: str | None = None) -> None:
@@ -147,13 +48,25 @@ class Snapshot:
 
         Args:
             model: The model.
-            folder: Where to write the copy, into a folder of its own that is removed
-                when the snapshot is no longer needed; kept in memory if `None`.
+            folder: Where to write the copy, into a folder of its own that is removed by
+                `remove`, or when the snapshot goes; kept in memory if `None`.
 
         Raises:
             OSError: If it cannot be written.
         """
-        self._store: Any = _InMemory() if folder is None else _OnDisk(folder)
+        self.restored = False
+        self._values: dict[int, _Kept] = {}
+        self._store: InMemory | OnDisk | None = (
+            InMemory() if folder is None else OnDisk(folder)
+        )
+        try:
+            self._copy(model)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _copy(self, model: keras.Model) -> None:
+        assert self._store is not None
         self._generators = Generators()
         self._model = model
         if not model.optimizer.built:
@@ -161,30 +74,98 @@ class Snapshot:
         optimizers = _optimizers(model)
         # On which weights another one is to be built, the train step knows.
         self._unbuilt = [each for each in optimizers if not each.built]
-        self._values: dict[int, tuple[Any, Any]] = {}
         for variable in _variables(model, optimizers):
+            name = getattr(variable, "path", variable.name)
             for copy in copies_of(variable):
                 if id(copy) not in self._values:
                     stored = self._store.put(_value_of_any(copy))
-                    self._values[id(copy)] = copy, stored
+                    self._values[id(copy)] = _Kept(copy, name, stored)
         self._stop_training = model.stop_training
         self._missed = dict(split.missed) if (split := self._split()) else {}
 
     def restore(self) -> None:
-        """Put everything back; metrics made since are reset."""
-        drop_state(self._model)  # else Keras would put it over this, later
-        for variable, stored in self._values.values():
-            variable.assign(self._store.get(stored))
-        for metric in self._model.metrics:
-            if not all(self._has(variable) for variable in metric.variables):
-                metric.reset_state()
-        self._model.stop_training = self._stop_training
-        if split := self._split():  # batches that frozen weights have missed
-            split.set_missed(self._missed)
-        self._generators.restore()
+        """Put everything back that can be; metrics made since are reset.
+
+        After `remove` this does nothing.
+
+        Raises:
+            NotRestoredError: If something could not be put back; all the rest is.
+        """
+        if self._store is None:
+            return
+        self.restored = False
+        failed: dict[str, list[str]] = {}
+        first: Exception | None = None
+        for name, action in self._actions():
+            try:
+                action()
+            except Exception as error:  # not kept: its frames hold arrays
+                failed.setdefault(_reason(error), []).append(name)
+                first = first or error
+        if first is not None:
+            raise self._error(failed) from first
+        self.restored = True
+
+    def restore_and_remove(self) -> None:
+        """Put everything back, and forget it unless something could not be."""
+        self.restore()
+        self.remove()
+
+    def remove(self) -> None:
+        """Forget everything, on disk, too; a second time does nothing."""
+        store, self._store = self._store, None
+        self._values.clear()
+        if store is not None:
+            store.remove()
+
+    def _actions(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What is to be done, and what of the model is not restored where it fails."""
+        model = self._model
+        # Else Keras would put it over this, later.
+        yield "the state outside of the variables", lambda: drop_state(model)
+        for kept in self._values.values():
+            yield kept.name, functools.partial(self._put_back, kept)
+        yield "metrics that were made since", self._reset_new_metrics
+        yield "stop_training", self._put_back_stop
+        yield "the batches that frozen weights have missed", self._put_back_missed
+        yield "the random generators", self._generators.restore
         for optimizer in self._unbuilt:
             if optimizer.built:
-                self._begin_anew(optimizer)
+                anew = functools.partial(self._begin_anew, optimizer)
+                yield f"the optimizer {optimizer.name!r}", anew
+
+    def _put_back(self, kept: _Kept) -> None:
+        assert self._store is not None
+        kept.variable.assign(self._store.get(kept.stored))
+
+    def _reset_new_metrics(self) -> None:
+        do_all(
+            [
+                metric.reset_state
+                for metric in self._model.metrics
+                if not all(self._has(variable) for variable in metric.variables)
+            ]
+        )
+
+    def _put_back_stop(self) -> None:
+        self._model.stop_training = self._stop_training
+
+    def _put_back_missed(self) -> None:
+        if split := self._split():
+            split.set_missed(self._missed)
+
+    def _error(self, failed: dict[str, list[str]]) -> NotRestoredError:
+        parts = [
+            f"{', '.join(dict.fromkeys(names))} ({reason})"
+            for reason, names in failed.items()
+        ]
+        return NotRestoredError(
+            f"The model {self._model.name!r} is not as it was before its range test. "
+            f"Not put back: {'; '.join(parts)}. All the rest is. When the cause is "
+            "gone, call `restore()` of this error or of the RangeTest; or load weights "
+            "and optimizer from a file. Until then do not train or save the model.",
+            self.restore_and_remove,
+        )
 
     def _begin_anew(self, optimizer: Any) -> None:
         """Give an optimizer the state that it has when it is built."""
@@ -199,6 +180,19 @@ class Snapshot:
 
     def _split(self) -> Split | None:
         return Split.at(innermost(self._model.optimizer))
+
+
+class _Kept(NamedTuple):
+    variable: Any
+    name: str
+    stored: Any
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be put back, the same for all files of a folder."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}, in {str(Path(error.filename).parent)!r}"
+    return f"{type(error).__name__}: {error}"
 
 
 class Unbuilt:
