@@ -124,8 +124,8 @@ class RangeTest(Borrower):
     ) -> None:
         """Check the arguments and make the sweep."""
         super().__init__()
-        low = checks.real("min_lr", min_lr, above=0)
-        high = checks.real("max_lr", max_lr, above=0)
+        low = checks.single("min_lr", min_lr, above=0)
+        high = checks.single("max_lr", max_lr, above=0)
         if low >= high:
             raise ValueError(
                 "Argument `min_lr` must be < `max_lr`. Received: "
