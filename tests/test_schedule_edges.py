@@ -518,3 +518,50 @@ def test_only_ramps_are_cut_between_steps():
         Repeat(tfs.Linear(1.0, 0.0, 2), 2.5)
     with pytest.raises(ValueError, match="`steps` must be >= 1"):
         Repeat(tfs.Linear(1.0, 0.0, 0.5), 0.5)
+
+
+# What the fuzz suite has found ------------------------------------------------
+
+
+@pytest.mark.parametrize("growth", [1e16, 1e30, 1e38, 1e300])
+def test_cycles_that_grow_out_of_sight(growth):
+    schedule = Repeat(tfs.Linear(1.0, 0.5, 4), 4, growth)
+    assert schedule.cycles(3) == (0, 4)
+    assert schedule.cycles(2**60) == (1, None)
+    for found in (schedule.values([3, 4, 5, 10**9]), graph(schedule, [3, 4, 5, 10**9])):
+        np.testing.assert_allclose(found, [0.625, 1.0, 1.0, 1.0], rtol=1e-6)
+    tfs.warm_restarts(1.0, LAST, cycle_mult=growth).values(3)
+
+
+def test_a_cycle_that_begins_with_the_last_step():
+    steps = [2**30 - 2, 2**30 - 1, LAST - 1, LAST]
+    powers = PerCycle(2.0, 1, growth=2)  # cycle i begins at 2^i - 1
+    expected = [2.0**29, 2.0**30, 2.0**30, 2.0**31]
+    assert powers.values(steps).tolist() == graph(powers, steps).tolist() == expected
+
+
+def test_roots_that_have_not_begun():
+    parts = [tfs.SquareRoot(1.0, 0.5, 2 + i) for i in range(9)]
+    joined = Join(parts, [9 * i for i in range(1, 9)])
+    with np.errstate(all="raise"):
+        values = joined.values(100)
+    expected = [exact(joined, t) for t in range(100)]
+    np.testing.assert_allclose(values, expected, rtol=1e-12)
+    np.testing.assert_allclose(graph(joined, range(100)), expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("steps", [1e31, 1e38, 1e39, 1e300])
+def test_ramps_that_hardly_begin(steps):
+    for schedule in (tfs.Linear(0.0, 1.0, steps), tfs.InverseSqrt(1.0, steps)):
+        at = [0, 1, 2**24, LAST]
+        np.testing.assert_allclose(
+            graph(schedule, at), np.divide(at, steps), rtol=1e-6, atol=2e-38
+        )
+
+
+def test_functions_times_what_grows():
+    schedule = ScaleFunction(lambda x: 1 / (1 + x)) * PerCycle(1.5, 1) * 2
+    steps = [0, 100, 250, 3000, 10**9]
+    assert np.isfinite(schedule.values(steps)).all()
+    assert np.isfinite(graph(schedule, steps)).all()
+    assert float(NUMPY(schedule(2))) == pytest.approx(1.5)

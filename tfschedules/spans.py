@@ -12,6 +12,7 @@ import numpy as np
 
 _HORIZON = 2**53  # cycles that grow are tabulated up to here, in steps
 _MOST_CYCLES = 100_000
+_ENDLESS = decimal.Decimal("1e300")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def cycle_table(steps: float, growth: float, part: float, limit: int) -> Spans:
         exact = fraction_of(steps)
         length = decimal.Decimal(exact.numerator) / exact.denominator
         factor = decimal.Decimal(repr(growth))
-        while moments[-1] < min(_HORIZON, limit):
+        while moments[-1] <= min(_HORIZON, limit):
             moments.append(moments[-1] + length)
             length *= factor
             if len(moments) > _MOST_CYCLES:
@@ -59,7 +60,8 @@ def cycle_table(steps: float, growth: float, part: float, limit: int) -> Spans:
                     f"above 1 for cycles to grow. Received: {growth!r}, which makes "
                     f"more than {_MOST_CYCLES:,} cycles. Use 1 for equal cycles."
                 )
-    ends = np.array([float(moment) for moment in moments], np.float64)
+    # The last may be too long for a float.
+    ends = np.array([float(min(moment, _ENDLESS)) for moment in moments], np.float64)
     whole: np.ndarray = np.ceil(ends - part)
     dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
     clipped = np.minimum(whole, float(min(_HORIZON, limit))).astype(dtype)

@@ -18,7 +18,7 @@ import numpy as np
 from tfschedules.spans import Spans, cycle_table, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
-_LONGEST = 2**100  # no step is a share of it that counts
+_LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
 _INT64 = int(np.iinfo(np.int64).max)
 
 
@@ -88,8 +88,8 @@ class Time:
         return self.ops.minimum(self.ops.maximum(value, low), high)
 
     def constants(self, values: Any) -> Any:
-        """Turn a table of floats into this backend's floats."""
-        return np.asarray(values, self.floats)
+        """Turn a table of numbers into this backend's floats."""
+        return np.clip(values, -self.greatest, self.greatest).astype(self.floats)
 
     def whole_constants(self, values: Any) -> np.ndarray:
         """Turn a table of integers into what `whole` is compared with."""
@@ -163,8 +163,9 @@ class Time:
         """
         if length > self.limit:
             self._check_it_counts()
-        if self.ops is not np:  # 1 over a longer one may be 0
-            length = min(length, _LONGEST)
+        if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
+            done = self.as_float(self.whole) / _LONGEST * float(_LONGEST / length)
+            return done, 1.0 - done
         end = self.first_after(length)
         if end <= 1:  # over before the second step: no share of it is counted
             begun = self.whole >= 1

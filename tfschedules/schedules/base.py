@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import keras
@@ -283,6 +284,11 @@ def set_checked(schedule: Any, **checked: Any) -> None:
         object.__setattr__(schedule, name, value)
 
 
+def endless(*bounds: float | None) -> float | None:
+    """A bound where one is not known: infinity where another grows without end."""
+    return math.inf if math.inf in bounds else None
+
+
 def as_schedule(name: str, value: Any) -> Schedule:
     """Return `value` if it is a schedule, or say what to give instead."""
     if not isinstance(value, Schedule):
@@ -357,7 +363,7 @@ class Pair(Schedule, abc.ABC):
     def greatest(self) -> float | None:
         first, second = self.first.greatest, self.second.greatest
         if first is None or second is None:
-            return None
+            return endless(first, second)
         return self.bound(first, second)
 
     def cycles_at(self, time: Time) -> Cycles:

@@ -17,6 +17,7 @@ from tfschedules.schedules.base import (
     Constant,
     Schedule,
     as_schedule,
+    endless,
     register,
     set_checked,
 )
@@ -116,7 +117,7 @@ class Join(Schedule):
     def greatest(self) -> float | None:
         bounds = [part.greatest for part in self.schedules]
         known = [bound for bound in bounds if bound is not None]
-        return max(known) if len(known) == len(bounds) else None
+        return max(known) if len(known) == len(bounds) else endless(*known)
 
     def cycles_at(self, time: Time) -> Cycles:
         now, ended, next_end = int(time.whole), 0, None
@@ -254,8 +255,9 @@ class Repeat(Schedule):
             return Cycles(index, math.ceil((index + 1) * length - part))
         table = cycle_table(steps, self.growth, time.part, time.limit)
         index = int(np.searchsorted(table.first, now, side="right")) - 1
-        end = int(table.last[index])
-        return Cycles(index, end if end > now else None)
+        if index == len(table.last) - 1:  # ends where it is tabulated no more
+            return Cycles(index, None)
+        return Cycles(index, int(table.last[index]))
 
 
 @register

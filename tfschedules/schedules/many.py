@@ -222,6 +222,8 @@ def _looked_up(table: _Table, row: Any, time: Time) -> Any:
     if issubclass(table.kind, Pair):
         return table.kind.operate(**inside)
     assert table.spans is not None
+    # In what other rows are for, ramps have not begun, or are over.
     now = ops.minimum(time.whole, time.looked_up(table.spans.last, row))
+    now = ops.maximum(now, time.looked_up(table.spans.first, row))
     done, left = time.over_row(table.spans, row, now)
     return table.kind.blend(types.SimpleNamespace(**numbers), done, left, ops)
