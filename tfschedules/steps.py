@@ -181,6 +181,9 @@ class Time:
             return elapsed / whole_length, to_go / whole_length
         done = (elapsed + self.part) / whole_length
         left = (to_go + self.number(self.rest(length, last))) / whole_length
+        if self.ops is not np:  # one step more: of less than one float32 loses digits
+            to_go = self.as_float(last - 1 - now)
+            left = (to_go + self.number(self.rest(length, last - 1))) / whole_length
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
     def rest(self, length: float, last: int) -> float:
@@ -287,9 +290,10 @@ class Time:
 
         length = of_row(self.constants(table.length))
         since = self.as_float(now - of_row(table.first))
-        until = self.as_float(of_row(table.last) - now)
+        more = 0 if ops is np else 1  # of less than a step float32 loses digits
+        until = self.as_float(of_row(table.last) - more - now)
         done = (since + of_row(self.constants(table.offset))) / length
-        left = (until + of_row(self.constants(table.rest))) / length
+        left = (until + of_row(self.constants(table.rest + more))) / length
         return ops.minimum(done, 1.0), ops.maximum(left, 0.0)
 
 
@@ -311,7 +315,7 @@ def in_graph(step: Any, floats: str = "float32") -> Time:
     """
     import keras
 
-    dtype = _counted_in(step)
+    dtype = _counted_in()
     zero = keras.ops.convert_to_tensor(0, dtype=dtype)
     whole = keras.ops.maximum(keras.ops.cast(step, dtype), zero)
     return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max), floats)
@@ -325,17 +329,13 @@ def beyond_backend(step: Any) -> np.ndarray | None:
     if isinstance(step, (int, float, np.generic, np.ndarray)):
         array = np.asarray(step)
         is_whole = array.dtype == object or np.issubdtype(array.dtype, np.integer)
-        if is_whole and array.size and np.max(array) > np.iinfo(_counted_in(step)).max:
+        if is_whole and array.size and np.max(array) > np.iinfo(_counted_in()).max:
             return np.asarray(np.minimum(array, _INT64), np.int64)
     return None
 
 
-def _counted_in(step: Any) -> str:
-    """The integers that hold `step`: 64 bits, or 32 where JAX has no more."""
+def _counted_in() -> str:
+    """The integers of the backend: int64 on TensorFlow, int32 on JAX and torch."""
     import keras
 
-    if keras.backend.backend() != "jax":
-        return "int64"
-    given = getattr(step, "dtype", None)
-    is_wide = given is not None and not isinstance(step, (np.generic, np.ndarray))
-    return "int64" if is_wide and "64" in str(given) else "int32"
+    return str(keras.backend.standardize_dtype("int"))

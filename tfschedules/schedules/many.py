@@ -142,7 +142,7 @@ def _form(schedule: Schedule, part: _Part) -> Hashable | None:
     if isinstance(schedule, Ramp):
         # Only what says which numbers it reads. Ramps of a step or less, and those
         # that have begun before step 0, are counted in another way.
-        says = "numbers" in vars(kind) and part.first >= 0
+        says = schedule.has_table and part.first >= 0
         return kind if says and part.begun.first_after(_length(schedule)) > 1 else None
     if isinstance(schedule, Clip):
         inside = _form(schedule.schedule, part)
@@ -226,4 +226,6 @@ def _looked_up(table: _Table, row: Any, time: Time) -> Any:
     now = ops.minimum(time.whole, time.looked_up(table.spans.last, row))
     now = ops.maximum(now, time.looked_up(table.spans.first, row))
     done, left = time.over_row(table.spans, row, now)
-    return table.kind.blend(types.SimpleNamespace(**numbers), done, left, ops)
+    return table.kind.blend(
+        types.SimpleNamespace(**numbers, has_table=True), done, left, ops
+    )

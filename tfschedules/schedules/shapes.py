@@ -14,6 +14,7 @@ from tfschedules.schedules.base import Schedule, register, set_checked
 from tfschedules.steps import Time
 from tfschedules.units import Epochs
 
+_STEEP = 100.0  # a power
 _TINY = 1e-25  # over the greatest step it is no float32
 
 
@@ -33,6 +34,11 @@ class Ramp(Schedule):
     steps: float | Epochs
 
     numbers: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def has_table(self) -> bool:
+        """Whether it may be evaluated together with others of its class."""
+        return "numbers" in vars(type(self))
 
     def __post_init__(self) -> None:
         set_checked(
@@ -188,11 +194,18 @@ class Polynomial(Ramp):
         super().__post_init__()
         set_checked(self, power=checks.single("power", self.power, above=0))
 
+    @property
+    def has_table(self) -> bool:
+        return self.power <= _STEEP
+
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
         power: Any = self.power
         if isinstance(power, float) and ops is not np:  # it would become floatx
             power = ops.convert_to_tensor(power, dtype=done.dtype)
         falling = ops.power(left, power)
+        if not self.has_table:  # `left` has lost the digits that this power asks for
+            soon = ops.exp(power * ops.log1p(-ops.minimum(done, 0.5)))
+            falling = ops.where(done < 0.5, soon, falling)
         # 1 - (1 - t)^p, with all its digits where t is small.
         near = -ops.expm1(power * ops.log1p(-ops.minimum(done, 0.5)))
         rising = ops.where(done < 0.5, near, 1 - falling)
