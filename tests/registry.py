@@ -29,6 +29,7 @@ from tfschedules.schedules import (
     Clip,
     Constant,
     Cosine,
+    Difference,
     Exponential,
     InverseSqrt,
     Join,
@@ -37,6 +38,7 @@ from tfschedules.schedules import (
     Piecewise,
     Polynomial,
     Product,
+    Quotient,
     Ramp,
     Repeat,
     ScaleFunction,
@@ -73,6 +75,15 @@ _BETWEEN = Join(
     [4.5, 10.25],
 )
 _RESTARTS = Repeat(Cosine(0.1, 1e-3, 10), 10, 2)
+_MANY: list[Callable[[float], Schedule]] = [  # what Joins of many parts are made of
+    lambda x: Linear(x, 0.5, 15),
+    lambda x: Constant(x),
+    lambda x: Cosine(0.1, x, 8.5) * Constant(x) + 1.0,
+    lambda x: Exponential(x, 2.0, 6),
+    lambda x: (Linear(0.0, x, 5) / (1 + x)).clip(0.25 * x, 0.5),
+    lambda x: Polynomial(x, 0.2, 12, 1 + x) - 0.01,
+    lambda x: InverseSqrt(x, 3).clip(0.0, 1.0) if x < 0.5 else SquareRoot(x, 0.1, 0.5),
+]
 _TRIANGLE = Repeat(Join([Linear(0.1, 1.0, 7), Linear(1.0, 0.1, 7)], [7]), 14)
 
 SCHEDULES: dict[str, Case] = {
@@ -81,6 +92,7 @@ SCHEDULES: dict[str, Case] = {
     "linear, down to 0": Case(Linear(0.1, 0.0, 50), (50,), 50),
     "linear, fraction of a step": Case(Linear(0.1, 0.9, 12.5), (12.5,), 12.5),
     "linear, less than a step": Case(Linear(0.1, 0.9, 0.25), (0.25,), 0.25),
+    "linear, past every 32-bit step": Case(Linear(0.1, 0.9, 10**10)),
     "linear, a billion steps": Case(Linear(0.1, 0.9, 10**9), (10**9,), 10**9),
     "cosine": Case(Cosine(1.0, 1e-3, 50), (50,), 50),
     "cosine, up from 0": Case(Cosine(0.0, 1.0, 7), (7,), 7),
@@ -105,6 +117,25 @@ SCHEDULES: dict[str, Case] = {
         Join([Constant(0.1), Constant(0.01), Constant(0.001)], [5, 9]), (5, 9), 9
     ),
     "piecewise": Case(Piecewise([5, 9.5, 40], [0.1, 0.02, 0.3, 0.0]), (5, 9.5, 40), 40),
+    "join, of many": Case(
+        Join(
+            [_MANY[i % 7](1.0 / (i + 1)) for i in range(50)], [*range(9, 450, 9)][:49]
+        ),
+        (9, 18, 27, 36, 45, 54, 63, 432, 441),
+        456,
+    ),
+    "join, of many between steps": Case(
+        Join(
+            [_MANY[i % 7](1.0 / (i + 1)) for i in range(28)],
+            [-9.5, *(i * 7.25 for i in range(26))],
+        ),
+        (7.25, 14.5, 21.75, 29, 36.25, 181.25),
+    ),
+    "piecewise, of many": Case(
+        Piecewise([1.5 * i for i in range(1, 40)], [1.0 / i for i in range(1, 41)]),
+        (1.5, 3, 4.5, 57, 58.5),
+        58.5,
+    ),
     "join, of joins": Case(
         Join([Constant(0.5), _BETWEEN, _WARM], [3.25, 40.5]),
         (3.25, 7.75, 13.5, 34.25, 40.5, 60.5, 240.5),
@@ -128,12 +159,17 @@ SCHEDULES: dict[str, Case] = {
         Repeat(Exponential(1.0, 0.01, 10), 10, 1.1), (10, 21, 33.1, 46.41)
     ),
     "per cycle": Case(PerCycle(0.8, 10), (10, 20)),
+    "per cycle, of a fraction of steps": Case(PerCycle(0.8, 10.5), (10.5, 21)),
     "per cycle, every step": Case(PerCycle(0.9999, 1), (1, 2)),
     "per cycle, growing": Case(PerCycle(0.8, 10, 2.0), (10, 30, 70)),
     "function of the cycle": Case(ScaleFunction(harmonic, 10), (10, 20)),
     "function of the step": Case(ScaleFunction(harmonic)),
     "sum": Case(_WARM + _TRIANGLE, (7, 14, 20, 200)),
     "sum with a number": Case(0.5 + _WARM, (20, 200), 200),
+    "difference": Case(_WARM - _TRIANGLE, (7, 14, 20, 200)),
+    "difference from a number": Case(1 - _WARM, (20, 200), 200),
+    "negative": Case(-_WARM, (20, 200), 200),
+    "quotient": Case(_TRIANGLE / 3, (7, 14)),
     "product": Case(_WARM * _RESTARTS, (10, 20, 30, 200)),
     "product with a number": Case(0.5 * _RESTARTS, (10, 30)),
     "clip": Case(_TRIANGLE.clip(0.25, 0.75), (7, 14)),
@@ -173,6 +209,22 @@ SCHEDULES: dict[str, Case] = {
     ),
     "warm_restarts, fractional": Case(
         warm_restarts(0.1, 10, min_lr=1e-4, cycle_mult=1.5), (10, 25, 47.5)
+    ),
+    "warm_restarts, of a fraction of steps": Case(
+        warm_restarts(0.1, 33.3, min_lr=1e-3), (33.3, 66.6, 99.9, 333)
+    ),
+    "warm_restarts, of a third": Case(
+        warm_restarts(0.1, 100 / 3, min_lr=1e-3, peak_decay=0.9), (33.3, 66.7, 100, 200)
+    ),
+    "warm_restarts, growing from a fraction": Case(
+        warm_restarts(0.1, 2.5, min_lr=1e-3, cycle_mult=1.5), (2.5, 6.25, 11.875)
+    ),
+    "warm_restarts, rising": Case(
+        warm_restarts(0.1, 10**8, min_lr=1e-3, peak_decay=1.001), (10**8, 2 * 10**8)
+    ),
+    "join, then restarts of a fraction between steps": Case(
+        Join([Linear(0.0, 0.1, 4.2), Repeat(Linear(1.0, 0.1, 2.7), 2.7)], [4.2]),
+        (4.2, 6.9, 9.6, 31.2),
     ),
     "warm_restarts, decaying": Case(
         warm_restarts(0.1, 10, min_lr=1e-3, cycle_mult=2, peak_decay=0.8), (10, 30)
@@ -237,7 +289,7 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             return peak * float(rise if rise <= 1 else _root(1 / rise))
         case Repeat(part, steps, growth):
             _, since, length = cycle_of(t, steps, growth)
-            return exact(part, since * steps / length)
+            return exact(part, since * Fraction(steps) / length)
         case PerCycle(factor, steps, growth):
             return factor ** cycle_of(t, steps, growth)[0]
         case ScaleFunction(function, None):
@@ -246,6 +298,10 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             return function(float(1 + t // steps))
         case Sum(first, second):
             return exact(first, t) + exact(second, t)
+        case Difference(first, second):
+            return exact(first, t) - exact(second, t)
+        case Quotient(first, Constant(divisor)):
+            return exact(first, t) / divisor
         case Product(first, second):
             return exact(first, t) * exact(second, t)
         case Clip(part, lower, upper):
@@ -290,9 +346,10 @@ def _blend(start: float, end: float, height: decimal.Decimal) -> decimal.Decimal
 def cycle_of(t, steps, growth) -> tuple[int, Fraction, Fraction]:
     """Which cycle of `steps`·`growth`^i steps holds `t`, the time in it, its length.
 
-    `growth` is what was typed: 1.1 is eleven tenths, not the float nearest to it.
+    Both are what was typed: 1.1 is eleven tenths, not the float nearest to it.
     """
-    begin, length, i = Fraction(0), Fraction(steps), 0
+    steps = Fraction(steps).limit_denominator(10**6)
+    begin, length, i = Fraction(0), steps, 0
     if growth == 1:
         return int(t // steps), t % steps, length
     while t >= begin + length:

@@ -603,10 +603,10 @@ BAD = {  # beside those that are no numbers, or not finite
     },
     warm_restarts: {
         "max_lr": [0, -1, 0.01],
-        "first_cycle": [0, -3, 2.5],
+        "first_cycle": [0, -3, 0.5],
         "min_lr": [-0.1, 0.6],
         "cycle_mult": [0, -2, 0.5, 0.999, 1.0000001],
-        "peak_decay": [0, -0.5, 1.5],
+        "peak_decay": [0, -0.5],
     },
     one_cycle: {
         "max_lr": [0, -1],

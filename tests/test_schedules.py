@@ -544,7 +544,7 @@ OUT_OF_RANGE = {  # beside those that are not finite
     ("Repeat", "steps"): [0, -1, 2.5],
     ("Repeat", "growth"): [0, -2, 0.5, 0.999, 1.0000001],
     ("PerCycle", "factor"): [0, -0.5],
-    ("PerCycle", "steps"): [0, -1, 2.5],
+    ("PerCycle", "steps"): [0, -1, 0.5],
     ("PerCycle", "growth"): [0, -2, 0.5, 1.0000001],
     ("ScaleFunction", "steps"): [0, -1, 2.5],
     ("Clip", "lower"): [0.6],
@@ -686,9 +686,9 @@ def test_values_at_what_are_no_steps(steps, error, rule):
 
 @pytest.mark.parametrize("other", ["2", None, True, [2.0], 1j, {}])
 def test_no_arithmetic_with_what_is_no_number(other):
-    for operate in (operator.add, operator.mul):
+    for operate in (operator.add, operator.sub, operator.mul, operator.truediv):
         for pair in ((LINE, other), (other, LINE)):
-            with pytest.raises(TypeError, match=r"Linear|concatenate"):
+            with pytest.raises(TypeError, match=r"Linear|concatenate|unsupported"):
                 operate(*pair)
 
 

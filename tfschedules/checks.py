@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+LEAST, GREATEST = 1e-37, 1e38  # sizes that float32 has in full, with some room
+
 
 def real(
     name: str,
@@ -106,6 +108,48 @@ def _way_out(name: str, value: Any) -> str:
     if as_real(value) is None and hasattr(value, "shape"):
         return f"Of an array or a tensor that holds one number give float({name})."
     return ""
+
+
+def single(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    hint: str = "",
+) -> float:
+    """Return `value` as a float that a float32 can hold, or say why it is none.
+
+    What a schedule computes with is a float32 in the training step. There 1e-60 is 0
+    and 1e60 is infinite.
+
+    Args:
+        name: The argument's name, for the message.
+        value: What the user gave, as in `real`.
+        above: The value must be greater than this. With 0, a value so small that a
+            float32 has 0 in its place is refused.
+        at_least: The value must not be less than this.
+        hint: A sentence that tells the way out.
+
+    Raises:
+        TypeError: If `value` is not a real number.
+        ValueError: If it is not finite, or out of its range, or no float32 is like it.
+
+    Example:
+        >>> single("max_lr", 0.5, above=0)
+        0.5
+    """
+    number = real(name, value, above=above, at_least=at_least, hint=hint)
+    if abs(number) > GREATEST:
+        rule = f"<= {GREATEST:g} in size"
+    elif above == 0 and number < LEAST:
+        rule = f">= {LEAST:g}"
+    else:
+        return number
+    raise ValueError(
+        f"Argument `{name}` must be {rule}: a schedule is computed in float32. "
+        f"Received: {name}={shown(value)}."
+    )
 
 
 def shown(value: Any) -> str:

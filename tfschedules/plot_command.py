@@ -173,7 +173,7 @@ def steps_of(schedule: Schedule) -> int:
     spans: list[float] = [end] if end else []
     for part in [] if end else _parts(schedule):
         match part:
-            case PerCycle(_, int(steps), growth):
+            case PerCycle(_, int(steps) | float(steps), growth):
                 spans.append(sum(steps * growth**i for i in range(_CYCLES)))
             case InverseSqrt(_, int(steps) | float(steps)):
                 spans.append(10 * steps)

@@ -44,15 +44,7 @@ from tfschedules.sweep_notes import RUNNING, SweepNotes
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 # A rate is a float32 in the optimizer. (Smaller ones than this are 0 on some devices.)
-_LEAST, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _LOOKS = 25  # at validation data in a sweep, if not told
-
-
-def _rate(name: str, value: Any) -> float:
-    """A rate that an optimizer can have."""
-    checks.real(name, value, above=0)
-    hint = "A rate is a float32 in the optimizer."
-    return checks.real(name, value, at_least=_LEAST, at_most=_MOST, hint=hint)
 
 
 def _rates_increase(schedule: Schedule, steps: int) -> bool:
@@ -154,7 +146,8 @@ class RangeTest(Borrower):
     ) -> None:
         """Check the arguments and make the sweep."""
         super().__init__()
-        low, high = _rate("min_lr", min_lr), _rate("max_lr", max_lr)
+        low = checks.single("min_lr", min_lr, above=0)
+        high = checks.single("max_lr", max_lr, above=0)
         if low >= high:
             raise ValueError(
                 "Argument `min_lr` must be < `max_lr`. Received: "

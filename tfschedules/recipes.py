@@ -126,7 +126,7 @@ def cyclical(
 @recipe
 def warm_restarts(
     max_lr: float,
-    first_cycle: int | Epochs,
+    first_cycle: float | Epochs,
     min_lr: float = 0.0,
     cycle_mult: float = 1,
     peak_decay: float = 1.0,
@@ -143,13 +143,14 @@ def warm_restarts(
 
     Args:
         max_lr: The rate at the first restart, > 0.
-        first_cycle: The length of the first cycle, in steps. Cycles of one step
-            that do not grow restart before they fall: a constant.
+        first_cycle: The length of the first cycle, in steps, >= 1. It may be
+            fractional: boundaries are real numbers then, and not rounded. Cycles of one
+            step that do not grow restart before they fall: a constant.
         min_lr: The rate at the end of each cycle, >= 0.
         cycle_mult: How much longer each cycle is than the one before, >= 1. It may be
             fractional: boundaries are real numbers then, and not rounded.
-        peak_decay: What the height above `min_lr` is multiplied by at each restart, in
-            (0, 1], as `m_mul` in Keras's `CosineDecayRestarts`.
+        peak_decay: What the height above `min_lr` is multiplied by at each restart,
+            > 0, as `m_mul` in Keras's `CosineDecayRestarts`. Above 1 the peaks rise.
 
     Raises:
         TypeError: If an argument is not a number.
@@ -160,9 +161,9 @@ def warm_restarts(
         [1.0, 0.5, 1.0, 0.5, 1.0]
     """
     high, low = _high_and_low(max_lr, min_lr)
-    steps = checks.whole("first_cycle", first_cycle, hint=EPOCHS_HINT)
+    steps = checks.real("first_cycle", first_cycle, at_least=1, hint=EPOCHS_HINT)
     growth = checks.real("cycle_mult", cycle_mult, at_least=1)
-    decay = checks.real("peak_decay", peak_decay, above=0, at_most=1)
+    decay = checks.real("peak_decay", peak_decay, above=0)
     if decay == 1:
         return Repeat(Cosine(high, low, steps), steps, growth)
     cycles = Repeat(Cosine(high - low, 0.0, steps), steps, growth)
@@ -381,7 +382,7 @@ def warmup_stable_decay(
     shape = _DECAYS[checks.choice("decay", decay, list(_DECAYS))]
     if shape is Exponential:
         hint = "An exponential decay never reaches 0."
-        checks.real("min_lr", min_lr, above=0, hint=hint)
+        checks.single("min_lr", min_lr, above=0, hint=hint)
     parts: list[Schedule] = []
     edges: list[float] = []
     if rise:
@@ -399,7 +400,7 @@ def _peak(max_lr: Any) -> float:
     hint = ""
     if max_lr is None:
         hint = "A range test that suggests no rate tells in result.reason what to try."
-    return checks.real("max_lr", max_lr, above=0, hint=hint)
+    return checks.single("max_lr", max_lr, above=0, hint=hint)
 
 
 def _high_and_low(max_lr: float, min_lr: float) -> tuple[float, float]:

@@ -9,15 +9,17 @@ that is asked for in float64: the two name their functions alike.
 from __future__ import annotations
 
 import dataclasses
-import decimal
-import functools
 import math
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 
-_HORIZON = 2**53  # cycles that grow are tabulated up to here, in steps
-_MOST_CYCLES = 100_000
+from tfschedules.spans import Spans, cycle_table, fraction_of
+
+_EXACT = 2**53  # up to here every integer is a float64
+_LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
+_INT64 = int(np.iinfo(np.int64).max)
 
 
 class Cycles(NamedTuple):
@@ -37,12 +39,16 @@ class Cycles(NamedTuple):
 class Time:
     """The time since a schedule began: `whole` steps and a `part` of one.
 
+    Python's numbers have no end, and a backend's have: what enters a computation with
+    tensors goes through `number`, `as_float` or `_integer`.
+
     Attributes:
         whole: Integer array or tensor of any shape, >= 0, in steps.
         part: A fraction of a step, in [0, 1): a schedule may begin between two steps.
         ops: `numpy` or `keras.ops`.
         limit: The greatest integer that `whole` can hold.
         floats: The type of the floats that it is turned into.
+        stopped: Whether `whole` may have stopped at `limit` long ago.
     """
 
     whole: Any
@@ -50,37 +56,78 @@ class Time:
     ops: Any
     limit: int
     floats: str
+    stopped: bool = False
 
     @property
     def step(self) -> Any:
         """The time as a floating-point number of steps."""
+        self._check_it_counts()
         return self.as_float(self.whole) + self.part
 
-    def as_float(self, integers: Any) -> Any:
+    @property
+    def greatest(self) -> float:
+        """The greatest of the floats."""
+        return float(np.finfo(self.floats).max)
+
+    def number(self, value: float) -> float:
+        """A Python number that stands beside tensors: as near as their floats come."""
+        return min(max(float(value), -self.greatest), self.greatest)
+
+    def as_float(self, value: Any) -> Any:
         """Turn integers, or a number, into floats: float64 in NumPy."""
         if self.ops is np:
-            return np.asarray(integers, np.float64)
-        if isinstance(integers, (int, float)):  # a cast would pass through float32
-            return self.ops.convert_to_tensor(integers, dtype=self.floats)
-        return self.ops.cast(integers, self.floats)
+            return np.asarray(value, np.float64)
+        if isinstance(value, (int, float)):  # a cast would pass through floatx
+            return self.ops.convert_to_tensor(self.number(value), dtype=self.floats)
+        return self.ops.cast(value, self.floats)
 
-    def constants(self, values: np.ndarray) -> Any:
-        """Turn a table of floats into this backend's floats."""
-        return values.astype(self.floats)
+    def finite(self, value: Any) -> Any:
+        """Floats with the greatest of them in place of what has grown beyond."""
+        greatest = self.greatest
+        low, high = self.as_float(-greatest), self.as_float(greatest)
+        return self.ops.minimum(self.ops.maximum(value, low), high)
+
+    def constants(self, values: Any) -> Any:
+        """Turn a table of numbers into this backend's floats."""
+        return np.clip(values, -self.greatest, self.greatest).astype(self.floats)
+
+    def whole_constants(self, values: Any) -> np.ndarray:
+        """Turn a table of integers into what `whole` is compared with."""
+        clipped = [self._within(value) for value in values]
+        return np.array(clipped, np.int64 if self.limit == _INT64 else np.int32)
+
+    def first_after(self, moment: float) -> int:
+        """The first whole step of this time at or after `moment`; it may be < 0."""
+        if self.part == 0:
+            return math.ceil(moment)
+        if abs(moment) < _EXACT:
+            return math.ceil(moment - self.part)
+        return math.ceil(Fraction(moment) - Fraction(self.part))
 
     def reached(self, moment: float) -> Any:
         """Whether `moment` (a real number of steps) has come: a boolean mask."""
-        return self.whole >= self._within(math.ceil(moment - self.part))
+        first = self.first_after(moment)
+        if first > self.limit:
+            return self.whole < 0  # never
+        return self.whole >= self._within(first)
 
     def since(self, moment: float) -> Time:
         """The time since `moment`, for the steps that have reached it."""
-        first = math.ceil(moment - self.part)
+        first = self.first_after(moment)
         shift = self._within(first)
         now = self.whole
         if shift < 0:
             now = self.ops.minimum(now, self._integer(self.limit + shift))
-        whole = self.ops.maximum(now - shift, self._integer(0))
-        return dataclasses.replace(self, whole=whole, part=first - moment + self.part)
+        return dataclasses.replace(
+            self,
+            whole=self.ops.maximum(now - shift, self._integer(0)),
+            part=self.part_at(moment),
+            stopped=self.stopped or first < -(self.limit // 2),
+        )
+
+    def part_at(self, moment: float) -> float:
+        """How far the first step at or after `moment` is from it, in steps."""
+        return float(self.first_after(moment) - moment + self.part)
 
     def _integer(self, value: int) -> Any:
         """A constant of the integers' own type.
@@ -95,116 +142,167 @@ class Time:
         """An integer that the backend's integers can hold."""
         return min(max(steps, -self.limit), self.limit)
 
+    def _check_it_counts(self) -> None:
+        """Refuse to find a position in what began before the integers' beginning.
+
+        Raises:
+            ValueError: If `whole` may have stopped.
+        """
+        if self.stopped:
+            raise ValueError(
+                "A part of a Join that begins this long before step 0 cannot be "
+                f"counted in this backend's integers, which end at {self.limit:,}. "
+                "Give it a later one of the `boundaries`."
+            )
+
     def over(self, length: float) -> tuple[Any, Any]:
         """The shares of `length` steps that are done and left; 1 and 0 past the end.
 
         Both are counted in integers: `left` as 1 - done would lose its digits near
         the end, where a cosine or a line to a tiny rate has the most to lose.
         """
-        last = min(math.ceil(length - self.part), self.limit)
+        if length > self.limit:
+            self._check_it_counts()
+        if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
+            done = self.as_float(self.whole) / _LONGEST * float(_LONGEST / length)
+            return done, 1.0 - done
+        end = self.first_after(length)
+        if end <= 1:  # over before the second step: no share of it is counted
+            begun = self.whole >= 1
+            done = self.as_float(min(self.part / length, 1.0))
+            left = self.as_float(max((length - self.part) / length, 0.0))
+            where, one, none = self.ops.where, self.as_float(1.0), self.as_float(0.0)
+            return where(begun, one, done), where(begun, none, left)
+        last = min(end, self.limit)
         now = self.ops.minimum(self.whole, self._integer(last))
         elapsed, to_go = self.as_float(now), self.as_float(last - now)
+        whole_length = self.number(length)
         if self.part == 0 and last == length:
-            return elapsed / length, to_go / length
-        done = (elapsed + self.part) / length
-        left = (to_go + (length - self.part - last)) / length
+            return elapsed / whole_length, to_go / whole_length
+        done = (elapsed + self.part) / whole_length
+        left = (to_go + self.number(self.rest(length, last))) / whole_length
+        if self.ops is not np:  # one step more: of less than one float32 loses digits
+            to_go = self.as_float(last - 1 - now)
+            left = (to_go + self.number(self.rest(length, last - 1))) / whole_length
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
-    def cycle(self, steps: int) -> Any:
-        """Which cycle of `steps` this is, from 0."""
-        return self.ops.floor_divide(self.whole, self._integer(min(steps, self.limit)))
+    def rest(self, length: float, last: int) -> float:
+        """What a length that begins now has left at the step `last`."""
+        return length - self.part - last if self.part else length - last
+
+    def cycle(self, steps: float) -> Any:
+        """Which cycle of `steps`, a real number >= 1, this is, from 0."""
+        self._check_it_counts()
+        if steps != int(steps):
+            return self._real_cycle(steps)[0]
+        if steps > self.limit:
+            return self.whole * 0
+        return self.ops.floor_divide(self.whole, self._integer(int(steps)))
 
     def in_cycle(self, steps: int) -> Time:
         """The time since the cycle of `steps` began."""
-        whole = self.ops.mod(self.whole, self._integer(min(steps, self.limit)))
+        self._check_it_counts()
+        if steps > self.limit:
+            return self
+        whole = self.ops.mod(self.whole, self._integer(steps))
         return dataclasses.replace(self, whole=whole)
 
-    def growing_cycle(self, steps: int, growth: float) -> tuple[Any, Any, Any]:
+    def over_cycle(self, steps: float) -> tuple[Any, Any]:
+        """The shares of a cycle of `steps`, a real number >= 1, done and left."""
+        self._check_it_counts()
+        _, units, rest, cycle = self._real_cycle(steps)
+        last = min(cycle, self.limit)
+        elapsed, to_go = self.as_float(units), self.as_float(last - units)
+        done = (elapsed + rest) / self.number(cycle)
+        left = (to_go + self.number(cycle - last - rest)) / self.number(cycle)
+        return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
+
+    def _real_cycle(self, steps: float) -> tuple[Any, Any, float, int]:
+        """Which cycle of a real number of `steps` this is, and the time since it began.
+
+        A step has d units and a cycle n, for the fraction n/d that `steps` stands for,
+        and so everything is counted in integers.
+
+        Returns:
+            The cycle from 0, the whole units since it began, the part of a unit, and n.
+        """
+        exact = fraction_of(steps)
+        n, d = exact.numerator, exact.denominator
+        shift = math.floor(d * self.part + 1e-9)  # in units; `part` is rounded
+        rest = max(d * self.part - shift, 0.0)
+        ops, now, index = self.ops, self.whole, self.whole * 0
+        most = min(n - 1, self.limit)
+        if n <= self.limit:  # d cycles are n steps
+            index = d * ops.floor_divide(now, self._integer(n))
+            now = ops.mod(now, self._integer(n))
+        if d * most + shift <= self.limit:
+            unit = d * now + shift
+        else:  # so many steps are a cycle and some units more: take them out first
+            steps_up = math.ceil(exact)
+            more = d * steps_up - n
+            if more * (most // steps_up) + d * steps_up + shift > self.limit:
+                raise ValueError(
+                    f"A cycle of {steps!r} steps cannot be counted in this backend's "
+                    f"integers, which end at {self.limit:,}. Give a length with fewer "
+                    f"decimals, or a whole number of steps, as {round(steps)}."
+                )
+            taken = ops.floor_divide(now, self._integer(steps_up))
+            index = index + taken
+            unit = more * taken + d * ops.mod(now, self._integer(steps_up)) + shift
+        if n <= self.limit:
+            index = index + ops.floor_divide(unit, self._integer(n))
+            unit = ops.mod(unit, self._integer(n))
+        return index, unit, rest, n
+
+    def growing_cycle(self, steps: float, growth: float) -> tuple[Any, Any, Any]:
         """Which cycle this is (from 0), and the shares of it that are done and left.
 
         Cycle i lasts `steps` * `growth`^i steps.
         """
+        self._check_it_counts()
         table = cycle_table(steps, growth, self.part, self.limit)
+        index = self.row_at(table.first)
+        return index, *self.over_row(table, index, self.whole)
+
+    def row_at(self, first: np.ndarray) -> Any:
+        """Which of the spans that begin at the steps `first`, increasing, it is."""
         ops = self.ops
         if ops is np:
-            index = np.searchsorted(table.first, self.whole, side="right") - 1
-        else:  # a step among some dozens of cycles: counting them is as good
-            begun = ops.greater_equal(ops.expand_dims(self.whole, -1), table.first)
-            index = ops.sum(ops.cast(begun, self.whole.dtype), axis=-1) - 1
+            return np.searchsorted(first, self.whole, side="right") - 1
+        # A step among some dozens or hundreds: counting them is as good as searching.
+        table = ops.convert_to_tensor(first, dtype=self.whole.dtype)
+        begun = ops.greater_equal(ops.expand_dims(self.whole, -1), table)
+        return ops.sum(ops.cast(begun, self.whole.dtype), axis=-1) - 1
 
-        def of_cycle(values: np.ndarray) -> Any:
-            return ops.take(values, index, axis=0)
+    def looked_up(self, column: np.ndarray, row: Any) -> Any:
+        """A column's value in each `row`; of an array `keras.ops` may make floatx."""
+        if self.ops is np:
+            return np.take(column, row, axis=0)
+        table = self.ops.convert_to_tensor(column, dtype=str(column.dtype))
+        return self.ops.take(table, row, axis=0)
 
-        length = of_cycle(self.constants(table.length))
-        since = self.as_float(self.whole - of_cycle(table.first))
-        until = self.as_float(of_cycle(table.last) - self.whole)
-        done = (since + of_cycle(self.constants(table.offset))) / length
-        left = (until + of_cycle(self.constants(table.rest))) / length
-        return index, ops.minimum(done, 1.0), ops.maximum(left, 0.0)
+    def over_row(self, table: Spans, index: Any, now: Any) -> tuple[Any, Any]:
+        """The shares of the span in row `index` that are done and left at `now`."""
+        ops = self.ops
 
+        def of_row(values: np.ndarray) -> Any:
+            return self.looked_up(values, index)
 
-@dataclasses.dataclass(frozen=True)
-class CycleTable:
-    """Growing cycles, one row a cycle; boundaries may lie between two steps.
-
-    Attributes:
-        first: The first whole step in the cycle.
-        offset: How far into the cycle that step is, in [0, 1).
-        last: The first whole step after the cycle.
-        rest: The cycle's end less `last`, in (-1, 0].
-        length: The cycle's length, a real number of steps.
-    """
-
-    first: np.ndarray
-    offset: np.ndarray
-    last: np.ndarray
-    rest: np.ndarray
-    length: np.ndarray
-
-
-@functools.lru_cache(maxsize=64)
-def cycle_table(steps: int, growth: float, part: float, limit: int) -> CycleTable:
-    """Tabulate the cycles of `steps` * `growth`^i steps, as seen from time `part`.
-
-    Sums of powers are made in decimals, never with logarithms of the step: a
-    logarithm misses boundaries by rounding (Keras's `CosineDecayRestarts(10,
-    t_mul=2)` gives 0 in place of the peak at step 81,910).
-
-    Raises:
-        ValueError: If there are too many cycles to tabulate.
-    """
-    moments: list[decimal.Decimal] = [decimal.Decimal(0)]
-    with decimal.localcontext() as context:
-        context.prec = 60
-        length, factor = decimal.Decimal(steps), decimal.Decimal(repr(growth))
-        while moments[-1] < min(_HORIZON, limit):
-            moments.append(moments[-1] + length)
-            length *= factor
-            if len(moments) > _MOST_CYCLES:
-                raise ValueError(
-                    "Argument `growth` (or `cycle_mult`) must be 1, or far enough "
-                    f"above 1 for cycles to grow. Received: {growth!r}, which makes "
-                    f"more than {_MOST_CYCLES:,} cycles. Use 1 for equal cycles."
-                )
-    exact = np.array([float(moment) for moment in moments], np.float64)
-    whole: np.ndarray = np.ceil(exact - part)
-    dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
-    clipped = np.minimum(whole, float(min(_HORIZON, limit))).astype(dtype)
-    return CycleTable(
-        first=clipped[:-1],
-        offset=(whole - exact + part)[:-1],
-        last=clipped[1:],
-        rest=(exact - part - clipped)[1:],
-        length=np.diff(exact),
-    )
+        length = of_row(self.constants(table.length))
+        since = self.as_float(now - of_row(table.first))
+        more = 0 if ops is np else 1  # of less than a step float32 loses digits
+        until = self.as_float(of_row(table.last) - more - now)
+        done = (since + of_row(self.constants(table.offset))) / length
+        left = (until + of_row(self.constants(table.rest + more))) / length
+        return ops.minimum(done, 1.0), ops.maximum(left, 0.0)
 
 
 def in_numpy(steps: np.ndarray) -> Time:
     """Begin at integer `steps` of any shape, in NumPy."""
     if steps.dtype == np.uint64:  # would turn negative
-        steps = np.minimum(steps, np.uint64(np.iinfo(np.int64).max))
+        steps = np.minimum(steps, np.uint64(_INT64))
     whole = np.maximum(steps.astype(np.int64), 0)
-    return Time(whole, 0.0, np, int(np.iinfo(np.int64).max), "float64")
+    return Time(whole, 0.0, np, _INT64, "float64")
 
 
 def in_graph(step: Any, floats: str = "float32") -> Time:
@@ -217,7 +315,27 @@ def in_graph(step: Any, floats: str = "float32") -> Time:
     """
     import keras
 
-    dtype = keras.backend.standardize_dtype("int")  # int64, or int32 on JAX
+    dtype = _counted_in()
     zero = keras.ops.convert_to_tensor(0, dtype=dtype)
     whole = keras.ops.maximum(keras.ops.cast(step, dtype), zero)
     return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max), floats)
+
+
+def beyond_backend(step: Any) -> np.ndarray | None:
+    """Steps that Python or NumPy holds, if the backend's integers cannot; else None.
+
+    Of an integer that is too great a cast would make another one, or an error.
+    """
+    if isinstance(step, (int, float, np.generic, np.ndarray)):
+        array = np.asarray(step)
+        is_whole = array.dtype == object or np.issubdtype(array.dtype, np.integer)
+        if is_whole and array.size and np.max(array) > np.iinfo(_counted_in()).max:
+            return np.asarray(np.minimum(array, _INT64), np.int64)
+    return None
+
+
+def _counted_in() -> str:
+    """The integers of the backend: int64 on TensorFlow, int32 on JAX and torch."""
+    import keras
+
+    return str(keras.backend.standardize_dtype("int"))

@@ -57,12 +57,14 @@ def epochs(count: float) -> Epochs:
 EPOCHS_HINT = "Or give tfs.epochs(…)."
 
 
-def length(name: str, value: Any) -> float | Epochs:
+def length(name: str, value: Any, at_least: float | None = None) -> float | Epochs:
     """Return a length, a real number of steps > 0 or epochs, or say what is wrong."""
     if isinstance(value, Epochs):
         return value
-    steps = checks.real(name, value, above=0, hint=EPOCHS_HINT)
-    return int(steps) if steps == int(steps) else steps
+    steps = checks.real(name, value, above=0, at_least=at_least, hint=EPOCHS_HINT)
+    if steps != int(steps):
+        return steps
+    return int(value)  # of a float64 an integer may not be left as it is
 
 
 def whole_length(name: str, value: Any, at_least: int = 1) -> int | Epochs:

@@ -197,6 +197,13 @@ class Drive:
     def start(self, start: int) -> None:
         if self.start != start:
             self._refuse_to_change("another beginning")
+        counted = keras.backend.standardize_dtype(self.optimizer.iterations.dtype)
+        if abs(start) > np.iinfo(counted).max:
+            raise ValueError(
+                f"The schedule of {self.attribute} cannot stand so far from the "
+                f"optimizer's count of updates, which is a {counted}. Received: step 0 "
+                f"at update {start}. Give a smaller start_step."
+            )
         self._first = start - self._loan.turns.shift.count
         self._loan.retrace()
 
@@ -236,7 +243,8 @@ class Drive:
             made: The optimizer's count before the update, as a tensor.
         """
         shift = self._loan.turns.shift.now()
-        return made - keras.ops.cast(shift, made.dtype) - self._first
+        first = keras.ops.convert_to_tensor(self._first, dtype=made.dtype)
+        return made - keras.ops.cast(shift, made.dtype) - first
 
     @property
     def made(self) -> int:

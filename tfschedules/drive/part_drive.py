@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -101,10 +103,36 @@ def sweep(
         constants: Values of other hyperparameters, by name.
 
     Raises:
-        ValueError: If there is no such part or hyperparameter, or it is driven already.
+        ValueError: If there is no such part or hyperparameter, it is driven already, or
+            the optimizer's rate cannot be what the schedule says.
     """
+    _check_rates(innermost(model.optimizer), schedule)
     held = {name: Constant(value) for name, value in constants.items()}
     if part is None:
         return Drive.attach(model, loan, {"learning_rate": schedule, **held})[0]
     Drive.attach(model, loan, held)
     return _drive_part(model, loan, part, schedule, others_still=others_still)
+
+
+def _check_rates(optimizer: Any, schedule: Schedule) -> None:
+    """Refuse a sweep from or to a rate that the optimizer's variable cannot hold.
+
+    Raises:
+        ValueError: If an end of the sweep would be 0 or infinite.
+    """
+    rate = optimizer._learning_rate
+    if not isinstance(rate, keras.Variable):
+        return  # refused by what drives it
+    for step in (0, math.ceil(schedule.length or 0)):
+        wanted = float(schedule.values([step])[0])
+        single = keras.ops.convert_to_tensor(wanted, dtype="float32")
+        held = keras.ops.cast(keras.ops.cast(single, rate.dtype), "float32")
+        held = float(keras.ops.convert_to_numpy(held))
+        if not 0 < held < math.inf:
+            raise ValueError(
+                f"The range test goes to a learning rate of {wanted:g}, and the "
+                f"optimizer's is a {keras.backend.standardize_dtype(rate.dtype)}, "
+                f"which has {held:g} in its place. Give a `min_lr` and a `max_lr` that "
+                "it can hold, or make the optimizer where keras.config.floatx() is "
+                "'float32'."
+            )

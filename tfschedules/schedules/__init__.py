@@ -5,7 +5,15 @@ float64 NumPy and by a call in `keras.ops`, inside a compiled training step. Wha
 papers call a schedule is a composition of these; see `tfschedules.recipes`.
 """
 
-from tfschedules.schedules.base import Clip, Constant, Product, Schedule, Sum
+from tfschedules.schedules.base import (
+    Clip,
+    Constant,
+    Difference,
+    Product,
+    Quotient,
+    Schedule,
+    Sum,
+)
 from tfschedules.schedules.combine import (
     Join,
     PerCycle,
@@ -29,6 +37,7 @@ __all__ = [
     "Clip",
     "Constant",
     "Cosine",
+    "Difference",
     "Exponential",
     "InverseSqrt",
     "Join",
@@ -37,6 +46,7 @@ __all__ = [
     "Piecewise",
     "Polynomial",
     "Product",
+    "Quotient",
     "Ramp",
     "Repeat",
     "ScaleFunction",

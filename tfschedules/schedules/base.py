@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import keras
 import numpy as np
 
 from tfschedules import checks, steps as moments
 from tfschedules.arguments import Named
+from tfschedules.schedules import evaluation
+from tfschedules.schedules.configs import deserialized, serialized
 from tfschedules.steps import Cycles, Time
 from tfschedules.units import Epochs
 
 _Class = TypeVar("_Class", bound=type)
+_MOST_DRAWN = 100_000  # steps in a picture
 
 
 def register(cls: _Class) -> _Class:
@@ -40,10 +44,13 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         >>> InverseTime(0.1, 100).values([0, 100]).tolist()
         [0.1, 0.05]
 
-    Schedules multiply and add, with each other and with numbers, and may be clipped:
+    Schedules are added, subtracted and multiplied, with each other and with numbers;
+    they are divided by numbers, negated and clipped:
 
         >>> (tfs.Linear(0.0, 1.0, 4) * 0.1).clip(0.05, 1.0).values(5).tolist()
         [0.05, 0.05, 0.05, 0.07500000000000001, 0.1]
+        >>> (1 - tfs.Linear(0.0, 1.0, 4) / 2).values(5).tolist()
+        [1.0, 0.875, 0.75, 0.625, 0.5]
     """
 
     @abc.abstractmethod
@@ -58,16 +65,21 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
     def __call__(self, step: Any) -> Any:
         """The value at `step`, an integer tensor, in float32; traceable.
 
+        It is computed in float32: what is smaller than about 1e-38 counts as 0, what is
+        greater than 3.4e38 as that.
+
         Raises:
-            ValueError: If a length is in epochs still.
+            ValueError: If a length is in epochs still, or cannot be counted in the
+                integers of the backend.
         """
         self._check_resolved()
-        time = moments.in_graph(step)
-        value = keras.ops.cast(self.equation(time), "float32")
-        return keras.ops.broadcast_to(value, keras.ops.shape(time.whole))
+        return evaluation.in_backend(self.equation, step)
 
     def values(self, steps: Any) -> np.ndarray:
         """The values at `steps`, computed in float64 without a backend.
+
+        They are computed some thousands at a time: little more memory is needed than
+        the result takes.
 
         Args:
             steps: A count n, for the steps 0 … n-1, or an integer array of any shape.
@@ -85,19 +97,7 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
             [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
         """
         self._check_resolved()
-        array = np.asarray(steps)
-        if array.size and not np.issubdtype(array.dtype, np.integer):
-            raise TypeError(
-                "Argument `steps` must be a count or an array of integers. "
-                f"Received: steps={checks.shown(steps)}. Round it first?"
-            )
-        if array.ndim == 0:
-            array = np.arange(checks.whole("steps", steps, at_least=0))
-        value = self.equation(moments.in_numpy(array))
-        value = np.asarray(value, np.float64)
-        if value.shape == array.shape:
-            return value
-        return np.broadcast_to(value, array.shape).copy()
+        return evaluation.in_blocks(self.equation, steps)
 
     @property
     def in_epochs(self) -> bool:
@@ -127,6 +127,11 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         """The step from which on the value stays the same; `None` if it goes on."""
         return None
 
+    @property
+    def greatest(self) -> float | None:
+        """A bound of the value's size, at every step; `None` if it is not known."""
+        return None
+
     def cycles(self, step: int) -> Cycles:
         """How many cycles have ended by `step`, and where the next one ends.
 
@@ -145,6 +150,7 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         """
         self._check_resolved()
         whole = checks.whole("step", step, at_least=0)
+        whole = min(whole, int(np.iinfo(np.int64).max))
         return self.cycles_at(moments.in_numpy(np.asarray(whole)))
 
     def cycles_at(self, time: Time) -> Cycles:
@@ -159,13 +165,20 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         """Draw the schedule over `steps` and return the matplotlib `Axes`.
 
         Args:
-            steps: A count n, for the steps 0 … n-1, or an integer array `(n,)`.
+            steps: A count n, for the steps 0 … n-1, or an integer array `(n,)`. Of a
+                count above 100,000 as many steps are drawn, evenly spread.
             ax: The `Axes` to draw on; a new figure's if not given.
         """
         from tfschedules import plots
 
         if np.ndim(steps) == 0:
-            steps = np.arange(checks.whole("steps", steps))
+            count = checks.whole("steps", steps)
+            if count <= _MOST_DRAWN:
+                steps = np.arange(count)
+            else:  # in integers: of floats the last may be another one
+                steps = [
+                    i * (count - 1) // (_MOST_DRAWN - 1) for i in range(_MOST_DRAWN)
+                ]
         return plots.plot_schedule(np.asarray(steps), self.values(steps), ax)
 
     def clip(self, lower: float, upper: float) -> Schedule:
@@ -181,15 +194,30 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         term = _as_term(other)
         return NotImplemented if term is None else Sum(self, term)
 
+    def __sub__(self, other: Schedule | float) -> Schedule:
+        term = _as_term(other)
+        return NotImplemented if term is None else Difference(self, term)
+
     def __mul__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
         return NotImplemented if term is None else Product(self, term)
 
+    def __truediv__(self, other: float) -> Schedule:
+        term = _as_term(other)
+        return Quotient(self, term) if isinstance(term, Constant) else NotImplemented
+
     def __radd__(self, other: Schedule | float) -> Schedule:
         return self + other
 
+    def __rsub__(self, other: Schedule | float) -> Schedule:
+        term = _as_term(other)
+        return NotImplemented if term is None else Difference(term, self)
+
     def __rmul__(self, other: Schedule | float) -> Schedule:
         return self * other
+
+    def __neg__(self) -> Schedule:
+        return Product(self, Constant(-1.0))
 
     if not TYPE_CHECKING:  # which goes on knowing what there is
 
@@ -205,12 +233,12 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that rebuild this schedule, as plain Python objects."""
-        return {name: _serialize(value) for name, value in self._fields().items()}
+        return {name: serialized(value) for name, value in self._fields().items()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Schedule:
         """Rebuild a schedule from `get_config`."""
-        return cls(**{name: _deserialize(value) for name, value in config.items()})
+        return cls(**{name: deserialized(value) for name, value in config.items()})
 
     def _fields(self) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(self)]  # type: ignore[arg-type]
@@ -251,39 +279,15 @@ def _as_term(value: Any) -> Schedule | None:
     return None
 
 
-def _serialize(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_serialize(item) for item in value]
-    if isinstance(value, Epochs):
-        return {"epochs": value.count}
-    if isinstance(value, Schedule):
-        return keras.saving.serialize_keras_object(value)
-    if callable(value):
-        name = getattr(value, "__name__", None)
-        if name is None or keras.saving.get_registered_name(value) == name:
-            raise ValueError(
-                f"The function {value!r} in this schedule cannot be saved: "
-                "it is not registered. Decorate it with "
-                "@keras.saving.register_keras_serializable('my_package')."
-            )
-        return keras.saving.serialize_keras_object(value)
-    return value
-
-
-def _deserialize(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_deserialize(item) for item in value)
-    if isinstance(value, dict) and set(value) == {"epochs"}:
-        return Epochs(value["epochs"])
-    if isinstance(value, dict):
-        return keras.saving.deserialize_keras_object(value)
-    return value
-
-
 def set_checked(schedule: Any, **checked: Any) -> None:
     """Put checked values in place of a frozen dataclass's arguments."""
     for name, value in checked.items():
         object.__setattr__(schedule, name, value)
+
+
+def endless(*bounds: float | None) -> float | None:
+    """A bound where one is not known: infinity where another grows without end."""
+    return math.inf if math.inf in bounds else None
 
 
 def as_schedule(name: str, value: Any) -> Schedule:
@@ -312,22 +316,56 @@ class Constant(Schedule):
     value: float
 
     def __post_init__(self) -> None:
-        set_checked(self, value=checks.real("value", self.value))
+        set_checked(self, value=checks.single("value", self.value))
 
     def equation(self, time: Time) -> Any:
         return time.as_float(self.value)
 
+    @property
+    def greatest(self) -> float | None:
+        return abs(self.value)
+
 
 @dataclasses.dataclass(frozen=True)
-class _Pair(Schedule):
+class Pair(Schedule, abc.ABC):
     """Two schedules in one."""
 
     first: Schedule
     second: Schedule
 
+    _sign: ClassVar[str]
+
     def __post_init__(self) -> None:
         as_schedule("first", self.first)
         as_schedule("second", self.second)
+
+    def equation(self, time: Time) -> Any:
+        first, second = self.first.equation(time), self.second.equation(time)
+        if not self.grows(time):
+            return self.operate(first, second)
+        with np.errstate(over="ignore"):  # or 0 times infinity would be next
+            return time.finite(self.operate(first, second))
+
+    def grows(self, time: Time) -> bool:
+        """Whether the value may come to be greater than the floats of `time`."""
+        return self.greatest is not None and self.greatest > time.greatest / 2
+
+    @staticmethod
+    @abc.abstractmethod
+    def operate(first: Any, second: Any) -> Any:
+        """The value, from those of the two."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def bound(first: float, second: float) -> float:
+        """A bound of the value's size, from those of the two."""
+
+    @property
+    def greatest(self) -> float | None:
+        first, second = self.first.greatest, self.second.greatest
+        if first is None or second is None:
+            return endless(first, second)
+        return self.bound(first, second)
 
     def cycles_at(self, time: Time) -> Cycles:
         cycles = self.first.cycles_at(time)
@@ -342,29 +380,98 @@ class _Pair(Schedule):
         first, second = self.first.length, self.second.length
         return None if first is None or second is None else max(first, second)
 
+    def __repr__(self) -> str:
+        second = self.second
+        plain = second.value if isinstance(second, Constant) else second
+        return f"({self.first!r} {self._sign} {plain!r})"
+
 
 @register
-@dataclasses.dataclass(frozen=True)
-class Sum(_Pair):
+@dataclasses.dataclass(frozen=True, repr=False)
+class Sum(Pair):
     """The sum of two schedules, written `first + second`."""
 
-    def equation(self, time: Time) -> Any:
-        return self.first.equation(time) + self.second.equation(time)
+    _sign = "+"
 
-    def __repr__(self) -> str:
-        return f"({self.first!r} + {self.second!r})"
+    @staticmethod
+    def operate(first: Any, second: Any) -> Any:
+        return first + second
+
+    @staticmethod
+    def bound(first: float, second: float) -> float:
+        return first + second
 
 
 @register
-@dataclasses.dataclass(frozen=True)
-class Product(_Pair):
-    """The product of two schedules, written `first * second`."""
+@dataclasses.dataclass(frozen=True, repr=False)
+class Difference(Pair):
+    """The difference of two schedules, written `first - second`."""
 
-    def equation(self, time: Time) -> Any:
-        return self.first.equation(time) * self.second.equation(time)
+    _sign = "-"
+
+    @staticmethod
+    def operate(first: Any, second: Any) -> Any:
+        return first - second
+
+    @staticmethod
+    def bound(first: float, second: float) -> float:
+        return first + second
 
     def __repr__(self) -> str:
-        return f"({self.first!r} * {self.second!r})"
+        if isinstance(self.first, Constant) and not isinstance(self.second, Constant):
+            return f"({self.first.value!r} - {self.second!r})"
+        return super().__repr__()
+
+
+@register
+@dataclasses.dataclass(frozen=True, repr=False)
+class Product(Pair):
+    """The product of two schedules, written `first * second`; by -1, `-first`."""
+
+    _sign = "*"
+
+    @staticmethod
+    def operate(first: Any, second: Any) -> Any:
+        return first * second
+
+    @staticmethod
+    def bound(first: float, second: float) -> float:
+        return first * second if first and second else 0.0  # and not NaN
+
+    def __repr__(self) -> str:
+        if self.second == Constant(-1.0):
+            return f"(-{self.first!r})"
+        return super().__repr__()
+
+
+@register
+@dataclasses.dataclass(frozen=True, repr=False)
+class Quotient(Pair):
+    """A schedule divided by a number, written `first / second`."""
+
+    _sign = "/"
+
+    @staticmethod
+    def operate(first: Any, second: Any) -> Any:
+        return first / second
+
+    @staticmethod
+    def bound(first: float, second: float) -> float:
+        return first / second
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        divisor = self.second.greatest if isinstance(self.second, Constant) else None
+        if divisor is None:
+            raise TypeError(
+                "Argument `second` must be a Constant: schedules are divided by "
+                f"numbers. Received: second={self.second!r}"
+            )
+        if divisor < checks.LEAST:
+            raise ValueError(
+                f"The divisor of a schedule must be >= {checks.LEAST:g} in size: in "
+                f"float32 it is 0. Received: {self!r}"
+            )
 
 
 @register
@@ -384,7 +491,17 @@ class Clip(Schedule):
         set_checked(self, lower=lower, upper=upper)
 
     def equation(self, time: Time) -> Any:
-        return time.ops.clip(self.schedule.equation(time), self.lower, self.upper)
+        return self.of(self.schedule.equation(time), self.lower, self.upper, time)
+
+    @staticmethod
+    def of(schedule: Any, lower: Any, upper: Any, time: Time) -> Any:
+        """The value, from that of `schedule`; of floats `keras.ops` makes floatx."""
+        value = time.ops.maximum(time.as_float(schedule), time.as_float(lower))
+        return time.ops.minimum(value, time.as_float(upper))
+
+    @property
+    def greatest(self) -> float | None:
+        return max(abs(self.lower), abs(self.upper))
 
     def cycles_at(self, time: Time) -> Cycles:
         return self.schedule.cycles_at(time)

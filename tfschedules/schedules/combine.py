@@ -12,19 +12,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules import checks, steps as moments, units
+from tfschedules import checks, units
 from tfschedules.arguments import checked_names
+from tfschedules.schedules import many
 from tfschedules.schedules.base import (
     Constant,
     Schedule,
     as_schedule,
+    endless,
     register,
     set_checked,
 )
 from tfschedules.schedules.shapes import Ramp
+from tfschedules.spans import cycle_table, fraction_of
 from tfschedules.steps import Cycles, Time
 from tfschedules.units import Epochs
 
+_FEW = 8  # parts of a Join that are evaluated one by one
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
 
@@ -85,17 +89,38 @@ class Join(Schedule):
         return None if last is None else _number(self.boundaries[-1]) + last
 
     def equation(self, time: Time) -> Any:
-        value = self.schedules[0].equation(time)
-        for part, at in zip(self.schedules[1:], self.boundaries, strict=True):
-            edge: Any = at
-            later = part.equation(time.since(edge))
-            value = time.ops.where(time.reached(edge), later, value)
+        spans = self._seen(time)
+        if len(spans) > _FEW:
+            return many.value_of(spans, time)
+        value: Any = None
+        for part, edge in spans:
+            if value is None:
+                value = part.equation(time if edge is None else time.since(edge))
+                continue
+            # A class of another's own may return a number, which would become floatx.
+            later = time.as_float(part.equation(time.since(edge)))
+            value = time.ops.where(time.reached(edge), later, time.as_float(value))
         return value
+
+    def _seen(self, time: Time) -> tuple[tuple[Schedule, Any], ...]:
+        """The parts and where they begin, without what is hidden before step 0."""
+        edges: list[Any] = [None, *self.boundaries]
+        first = max(
+            (i for i, edge in enumerate(edges) if i and time.first_after(edge) <= 0),
+            default=0,
+        )
+        return tuple(zip(self.schedules, edges, strict=True))[first:]
+
+    @property
+    def greatest(self) -> float | None:
+        bounds = [part.greatest for part in self.schedules]
+        known = [bound for bound in bounds if bound is not None]
+        return max(known) if len(known) == len(bounds) else endless(*known)
 
     def cycles_at(self, time: Time) -> Cycles:
         now, ended, next_end = int(time.whole), 0, None
         edges: Any = self.boundaries
-        begins = [0, *(math.ceil(edge - time.part) for edge in edges)]
+        begins = [0, *(time.first_after(edge) for edge in edges)]
         for i, part in enumerate(self.schedules):
             begin, end = begins[i], [*begins, math.inf][i + 1]
             if end <= 0:
@@ -166,13 +191,15 @@ class Repeat(Schedule):
 
     Args:
         schedule: What to repeat.
-        steps: The length of the first cycle, a whole number of steps; or
-            `tfs.epochs(…)`.
+        steps: The length of the first cycle, in steps, >= 1; or `tfs.epochs(…)`. If it
+            is no whole number, boundaries are real numbers and not rounded. 33.3 is
+            333/10 then, and 100/3 a third of a hundred.
         growth: Cycle i lasts steps·growth^i; >= 1. A fraction is fine: boundaries are
             real numbers then, and not rounded.
 
     Raises:
-        ValueError: If `growth` is not 1 and `schedule` is not a ramp over `steps`.
+        ValueError: If `steps` is no whole number or `growth` is not 1, and `schedule`
+            is not a ramp over `steps`.
 
     Example:
         >>> Repeat(Linear(1.0, 0.0, 2), steps=2).values(5).tolist()
@@ -188,30 +215,47 @@ class Repeat(Schedule):
     def __post_init__(self) -> None:
         as_schedule("schedule", self.schedule)
         _check_cycles(self)
-        if self.growth != 1 and not (
+        if self._is_stretched and not (
             isinstance(self.schedule, Ramp) and self.schedule.steps == self.steps
         ):
             raise ValueError(
                 "Argument `schedule` must be a ramp (Linear, Cosine, …) over "
-                f"`steps`={self.steps} steps, to be stretched by `growth`. Received: "
-                f"schedule={self.schedule!r}, growth={self.growth!r}"
+                f"`steps`={self.steps} steps, where `growth` or a fraction of a step "
+                f"stretches it. Received: schedule={self.schedule!r}, "
+                f"steps={self.steps!r}, growth={self.growth!r}"
             )
+
+    @property
+    def _is_stretched(self) -> bool:
+        """Whether cycles are no plain repetitions of whole steps."""
+        return self.growth != 1 or isinstance(self.steps, float)
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        if self.growth == 1 or not isinstance(self.schedule, Ramp):
+        if not (self._is_stretched and isinstance(self.schedule, Ramp)):
             return self.schedule.equation(time.in_cycle(steps))
-        _, done, left = time.growing_cycle(steps, self.growth)
+        if self.growth == 1:
+            done, left = time.over_cycle(steps)
+        else:
+            _, done, left = time.growing_cycle(steps, self.growth)
         return self.schedule.blend(done, left, time.ops)
 
+    @property
+    def greatest(self) -> float | None:
+        return self.schedule.greatest
+
     def cycles_at(self, time: Time) -> Cycles:
-        now, steps = int(time.whole), int(self.steps)  # type: ignore[arg-type]
+        steps: Any = self.steps
+        now, part = int(time.whole), fraction_of(time.part)
         if self.growth == 1:
-            return Cycles(now // steps, (now // steps + 1) * steps)
-        table = moments.cycle_table(steps, self.growth, time.part, time.limit)
+            length = fraction_of(steps)
+            index = int(time.cycle(steps))
+            return Cycles(index, math.ceil((index + 1) * length - part))
+        table = cycle_table(steps, self.growth, time.part, time.limit)
         index = int(np.searchsorted(table.first, now, side="right")) - 1
-        end = int(table.last[index])
-        return Cycles(index, end if end > now else None)
+        if index == len(table.last) - 1:  # ends where it is tabulated no more
+            return Cycles(index, None)
+        return Cycles(index, int(table.last[index]))
 
 
 @register
@@ -219,10 +263,11 @@ class Repeat(Schedule):
 class PerCycle(Schedule):
     """A factor for each cycle: f(t) = factor^i in cycle i, counted from 0.
 
+    What grows beyond the greatest float stays there.
+
     Args:
         factor: What each cycle multiplies by, > 0.
-        steps: The length of the first cycle, a whole number of steps. With 1,
-            f(t) = factor^t.
+        steps: The length of the first cycle, in steps, >= 1. With 1, f(t) = factor^t.
         growth: Cycle i lasts steps·growth^i; >= 1.
 
     Example:
@@ -245,14 +290,20 @@ class PerCycle(Schedule):
         else:
             index = time.growing_cycle(steps, self.growth)[0]
         # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
-        return time.ops.power(2.0, math.log2(self.factor) * time.as_float(index))
+        with np.errstate(over="ignore"):
+            value = time.ops.power(2.0, math.log2(self.factor) * time.as_float(index))
+        return value if self.factor <= 1 else time.finite(value)
+
+    @property
+    def greatest(self) -> float | None:
+        return 1.0 if self.factor <= 1 else math.inf
 
 
 def _check_cycles(schedule: Any) -> None:
     growth = checks.real("growth", schedule.growth, at_least=1)
-    steps = units.whole_length("steps", schedule.steps)
-    if growth != 1 and isinstance(steps, int):
-        moments.cycle_table(steps, growth, 0.0, int(np.iinfo(np.int64).max))
+    steps = units.length("steps", schedule.steps, at_least=1)
+    if growth != 1 and not isinstance(steps, Epochs):
+        cycle_table(steps, growth, 0.0, int(np.iinfo(np.int64).max))
     set_checked(schedule, steps=steps, growth=growth)
 
 

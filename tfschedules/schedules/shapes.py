@@ -5,12 +5,17 @@ from __future__ import annotations
 import abc
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
 
 from tfschedules import checks, units
 from tfschedules.schedules.base import Schedule, register, set_checked
 from tfschedules.steps import Time
 from tfschedules.units import Epochs
+
+_STEEP = 100.0  # a power
+_TINY = 1e-25  # over the greatest step it is no float32
 
 
 class Ramp(Schedule):
@@ -18,17 +23,28 @@ class Ramp(Schedule):
 
     A ramp is a function of the shares of its length that are done and left, and so
     the one kind of schedule that can be stretched.
+
+    Attributes:
+        numbers: What `blend` reads of a ramp, by name. A class that says so is
+            evaluated once where a `Join` has many of its ramps, with a table of each.
     """
 
     start: float
     end: float
     steps: float | Epochs
 
+    numbers: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def has_table(self) -> bool:
+        """Whether it may be evaluated together with others of its class."""
+        return "numbers" in vars(type(self))
+
     def __post_init__(self) -> None:
         set_checked(
             self,
-            start=checks.real("start", self.start),
-            end=checks.real("end", self.end),
+            start=checks.single("start", self.start),
+            end=checks.single("end", self.end),
             steps=units.length("steps", self.steps),
         )
 
@@ -38,6 +54,11 @@ class Ramp(Schedule):
     @property
     def length(self) -> float | None:
         return None if isinstance(self.steps, Epochs) else self.steps
+
+    @property
+    def greatest(self) -> float | None:
+        # A ramp of another's own may go beyond its ends.
+        return max(abs(self.start), abs(self.end)) if self.numbers else None
 
     @abc.abstractmethod
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
@@ -62,6 +83,8 @@ class Linear(Ramp):
     start: float
     end: float
     steps: float | Epochs
+
+    numbers = ("start", "end")
 
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
         return self.start * left + self.end * done
@@ -92,6 +115,8 @@ class Cosine(Ramp):
     end: float
     steps: float | Epochs
 
+    numbers = ("start", "end")
+
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
         falling = ops.square(ops.sin(math.pi / 2 * left))
         rising = ops.square(ops.sin(math.pi / 2 * done))
@@ -119,18 +144,24 @@ class Exponential(Ramp):
     end: float
     steps: float | Epochs
 
+    numbers = ("start", "end", "ratio")
+
     def __post_init__(self) -> None:
         hint = "A geometric sweep cannot reach 0; use Linear or Cosine for that."
-        checks.real("start", self.start, above=0, hint=hint)
-        checks.real("end", self.end, above=0, hint=hint)
+        checks.single("start", self.start, above=0, hint=hint)
+        checks.single("end", self.end, above=0, hint=hint)
         super().__post_init__()
 
+    @property
+    def ratio(self) -> float:
+        """log(end/start)."""
+        return math.log(self.end) - math.log(self.start)
+
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
-        ratio = math.log(self.end) - math.log(self.start)
         return ops.where(
             done < left,
-            self.start * ops.exp(ratio * done),
-            self.end * ops.exp(-ratio * left),
+            self.start * ops.exp(self.ratio * done),
+            self.end * ops.exp(-self.ratio * left),
         )
 
 
@@ -157,14 +188,26 @@ class Polynomial(Ramp):
     steps: float | Epochs
     power: float
 
+    numbers = ("start", "end", "power")
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_checked(self, power=checks.real("power", self.power, above=0))
+        set_checked(self, power=checks.single("power", self.power, above=0))
+
+    @property
+    def has_table(self) -> bool:
+        return self.power <= _STEEP
 
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
-        falling = ops.power(left, self.power)
+        power: Any = self.power
+        if isinstance(power, float) and ops is not np:  # it would become floatx
+            power = ops.convert_to_tensor(power, dtype=done.dtype)
+        falling = ops.power(left, power)
+        if not self.has_table:  # `left` has lost the digits that this power asks for
+            soon = ops.exp(power * ops.log1p(-ops.minimum(done, 0.5)))
+            falling = ops.where(done < 0.5, soon, falling)
         # 1 - (1 - t)^p, with all its digits where t is small.
-        near = -ops.expm1(self.power * ops.log1p(-ops.minimum(done, 0.5)))
+        near = -ops.expm1(power * ops.log1p(-ops.minimum(done, 0.5)))
         rising = ops.where(done < 0.5, near, 1 - falling)
         return self.start * falling + self.end * rising
 
@@ -190,6 +233,8 @@ class SquareRoot(Ramp):
     start: float
     end: float
     steps: float | Epochs
+
+    numbers = ("start", "end")
 
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
         root = ops.sqrt(done)
@@ -220,12 +265,20 @@ class InverseSqrt(Schedule):
     def __post_init__(self) -> None:
         set_checked(
             self,
-            peak=checks.real("peak", self.peak, above=0),
+            peak=checks.single("peak", self.peak, above=0),
             warmup_steps=units.length("warmup_steps", self.warmup_steps),
         )
 
     def equation(self, time: Time) -> Any:
         warmup: Any = self.warmup_steps
         rise, _ = time.over(warmup)
-        fall = time.ops.sqrt(warmup / time.ops.maximum(time.step, warmup))
+        since = time.ops.maximum(time.step, time.as_float(warmup))
+        if warmup < _TINY:  # what is left of its root may not be of itself
+            fall = math.sqrt(warmup) / time.ops.sqrt(since)
+        else:
+            fall = time.ops.sqrt(time.number(warmup) / since)
         return self.peak * time.ops.where(time.reached(warmup), fall, rise)
+
+    @property
+    def greatest(self) -> float | None:
+        return self.peak
