@@ -43,7 +43,6 @@ from tfschedules.suggestions import RULES
 from tfschedules.sweep_notes import RUNNING, SweepNotes
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
-# A rate is a float32 in the optimizer. (Smaller ones than this are 0 on some devices.)
 _LOOKS = 25  # at validation data in a sweep, if not told
 
 
