@@ -450,6 +450,10 @@ def test_whatever_cannot_be_put_back_all_the_rest_is(tmp_path, breaks, on_disk) 
     assert list(tmp_path.iterdir()) == []
 
 
+# An interruption just before a `with` ends leaves it to Python to close the file.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
+)
 @pytest.mark.parametrize("of_which", ["the copy", "putting back"])
 def test_ctrl_c_at_the_statements_of(tmp_path, of_which, record_property) -> None:
     model = small()
