@@ -581,7 +581,12 @@ def test_roots_that_have_not_begun():
 
 @pytest.mark.parametrize("steps", [1e31, 1e38, 1e39, 1e300])
 def test_ramps_that_hardly_begin(steps):
-    for schedule in (tfs.Linear(0.0, 1.0, steps), tfs.InverseSqrt(1.0, steps)):
+    for schedule in (
+        tfs.Linear(0.0, 1.0, steps),
+        tfs.InverseSqrt(1.0, steps),
+        Repeat(tfs.Linear(0.0, 1.0, steps), steps, 1.1),
+        Join([tfs.Linear(0.0, 1.0, steps)] * 9, [1e10 + i for i in range(8)]),
+    ):
         at = [0, 1, 2**24, LAST]
         np.testing.assert_allclose(
             graph(schedule, at), np.divide(at, steps), rtol=1e-6, atol=2e-38

@@ -288,12 +288,18 @@ class Time:
         def of_row(values: np.ndarray) -> Any:
             return self.looked_up(values, index)
 
-        length = of_row(self.constants(table.length))
+        lengths, more = table.length, 0
+        if ops is not np:
+            lengths = np.minimum(lengths, _LONGEST)
+            more = 1  # of less than a step float32 loses digits
+        length = of_row(self.constants(lengths))
         since = self.as_float(now - of_row(table.first))
-        more = 0 if ops is np else 1  # of less than a step float32 loses digits
         until = self.as_float(of_row(table.last) - more - now)
+        rest = np.minimum(table.rest + more, lengths)
         done = (since + of_row(self.constants(table.offset))) / length
-        left = (until + of_row(self.constants(table.rest + more))) / length
+        left = (until + of_row(self.constants(rest))) / length
+        if (lengths < table.length).any():
+            done = done * of_row(self.constants(lengths / table.length))
         return ops.minimum(done, 1.0), ops.maximum(left, 0.0)
 
 

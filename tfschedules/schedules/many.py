@@ -199,8 +199,8 @@ def _spans(parts: Sequence[_Part], time: Time) -> Spans:
         first=time.whole_constants([part.first for part in parts]),
         offset=np.array([part.begun.part for part in parts], np.float64),
         last=last,
-        rest=np.array([time.number(each) for each in rest]),
-        length=np.array([time.number(each) for each in lengths]),
+        rest=np.array([float(each) for each in rest]),
+        length=np.array([float(each) for each in lengths]),
     )
 
 
