@@ -16,7 +16,6 @@ from tfschedules.drive import (
 )
 from tfschedules.position import (
     epochs_of,
-    note_end,
     resolved_in,
     resumed_position,
     updates_in,
@@ -270,7 +269,6 @@ class HyperparameterScheduler(Borrower):
         """Give the hyperparameters back."""
         try:
             if self._loan is not None and self._loan.closed is None:
-                note_end(self.model)
                 if not self._refused:  # once is enough: this may stand in a `finally`
                     self._check_driven()
         finally:
