@@ -26,7 +26,7 @@ from test_hparams_rows import row
 from test_logger import read, runs
 
 import tfschedules as tfs
-from tfschedules import recording
+from tfschedules import run_files
 
 X, Y = digits(48)  # six batches of eight to an epoch
 SGD = keras.optimizers.SGD
@@ -72,7 +72,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def forget() -> None:
         gc.collect()
-        recording._runs.clear()
+        run_files._runs.clear()
 
     return forget
 

@@ -34,10 +34,13 @@ class TensorBoardLogger(Borrower):
     `LayerwiseOptimizer` also `schedule/learning_rate/<group>`), `schedule/momentum`
     (also where it is Adam's `beta_1`), `schedule/weight_decay`,
     `schedule/<hyperparameter>` for others that are driven, and `schedule/loss`. Steps
-    are the optimizer's updates. A second fit goes on in the same run; where the count
-    was reset, a new run folder begins. Beside a `RangeTest` its result is written
-    instead, to `<log_dir>/range_test`. Put it last among the callbacks: a rate that
-    another one assigns from Python is recorded if that has been done by then.
+    are the optimizer's updates. A run is the record of one training: its next fit goes
+    on in the same run, also where it is resumed in another process from a backup, a
+    checkpoint or a saved model. Steps that are made again are shown once. A new model,
+    and a branch from an old checkpoint, begin a new run folder. Beside a `RangeTest`
+    its result is written instead, to `<log_dir>/range_test`. Put it last among the
+    callbacks: a rate that another one assigns from Python is recorded if that has been
+    done by then.
 
     Of several processes that train one model together, the first writes.
 
@@ -47,8 +50,9 @@ class TensorBoardLogger(Borrower):
     with the last values of that fit; the first row shows those of the whole run.
 
     A killed process loses the last two seconds of training and the step, or execution
-    block, that was on its way. If the disk fails during training, there is a warning
-    and training goes on unrecorded.
+    block, that was on its way. If the disk fails during training, or whatever else
+    there is, there is one warning with the cause, and training goes on unrecorded. So
+    there is where the train step does not update with the compiled optimizer.
 
     Args:
         log_dir: The folder that `tensorboard --logdir` is started on.

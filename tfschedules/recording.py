@@ -4,30 +4,21 @@ Backends hand a step to the device and go on in Python, up to 32 steps ahead of 
 JAX: what is read then waits for the device. So steps are written after so many as take
 some two seconds there, however fast Python sees them go by, and of times that it saw
 go by too early only the last, when the device was done, is believed.
-
-A run is the record of one training, and which one is known by its state (see
-`tensorboard/identity.py`). So the state is noted at the moments at which it may be
-saved: when something saves it, and when an epoch, or the fit, is over.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
-import weakref
-from typing import Any
 
 import keras
 import numpy as np
 
 from tfschedules.drive import (
     Drive,
-    Loan,
     StepReader,
     block_of,
     drive_of,
-    fingerprint,
     hyperparameters_of,
     innermost,
     name_of,
@@ -36,27 +27,11 @@ from tfschedules.drive import (
     read,
     updates,
 )
-from tfschedules.fit_settings import settings_of
+from tfschedules.idle import Idle
+from tfschedules.run_files import RunFiles
 from tfschedules.schedules import Schedule
-from tfschedules.tensorboard import (
-    EventWriter,
-    Found,
-    Journal,
-    begin_run,
-    discard,
-    find_run,
-    let_go,
-    row_key,
-)
 
 _SECONDS_BETWEEN_WRITES = 2.0
-_NAME = "schedules"  # of the runs
-_MOST_RUNS = 8  # of one training that are remembered
-
-# The runs that each optimizer's training has in this process, the latest last.
-_runs: weakref.WeakKeyDictionary[Any, list[Journal]] = weakref.WeakKeyDictionary()
-_recorded: weakref.WeakSet[keras.Model] = weakref.WeakSet()  # models with open runs
-_opening = threading.RLock()  # one thread at a time finds a run and opens it
 
 
 class Recorder:
@@ -74,7 +49,7 @@ class Recorder:
         Raises:
             OSError: If that fails.
         """
-        self._model, self._reader, self._log_dir = model, reader, log_dir
+        self._model, self._reader = model, reader
         self._optimizer = innermost(model.optimizer)
         self._hyperparameters = hyperparameters_of(self._optimizer)
         # A scaled loss may skip updates; which, is known from one read to the next.
@@ -86,83 +61,10 @@ class Recorder:
         self._times: list[float] = []  # since the last one
         self._rates: list[float] = []
         self.active = False
+        self._idle: Idle | None = Idle(model)  # until something is recorded, or said
         self._ahead = False  # of the ticks: a save came between two of them
         self._note_drives()
-        self._open(step)
-
-    def _open(self, step: int) -> None:
-        """Open the run that the training is recorded in."""
-        for model in [*_recorded]:
-            if model is not self._model:
-                Loan.end_if_over(model)  # what an interrupted fit of it has open
-        own = _runs.setdefault(self._optimizer, [])
-        self._first_state = _state_of(self._model) if step > 0 else None
-        with _opening:
-            found = find_run(self._log_dir, _NAME, step, self._first_state, own)
-            self._take(found, step)
-        if found.journal not in own:
-            own[:] = [*own[1 - _MOST_RUNS :], found.journal]
-        if found.stranger:
-            warnings.warn(
-                "TensorBoardLogger begins a new run with step "
-                f"{step}, {found.journal.run_dir!r}: no run in {self._log_dir!r} has "
-                "recorded how the training came to the state that it is in. (It was "
-                "trained without the logger, in another log_dir or by an earlier "
-                "version of tfschedules, or somebody has changed its weights.)",
-                stacklevel=5,
-            )
-
-    def _open_anew(self, step: int) -> None:
-        """Open another run: the model was put back inside of the fit."""
-        own = _runs.setdefault(self._optimizer, [])
-        if self._run in own:
-            own.remove(self._run)
-        self._run.end(self._last + 1)
-        self._close_files()
-        self._first_state = None
-        with _opening:
-            self._take(Found(begin_run(self._log_dir, _NAME)), step)
-        own.append(self._run)
-
-    def _take(self, found: Found, step: int) -> None:
-        self._found, self._run, self._first = found, found.journal, step
-        try:
-            self._writer = EventWriter(self._run.run_dir)
-        except BaseException:
-            let_go(self._run.run_dir)
-            raise
-        _recorded.add(self._model)
-        self._begun = False
-        self._flushed_at = time.monotonic()
-        self._row: EventWriter | None = None
-
-    def _begin_run(self) -> None:
-        """Say that steps follow, and hide those that they undo: the first is there."""
-        self._found.begin(self._writer, self._first, self._first_state)
-        self._begun = True
-        self._open_row()
-
-    def _open_row(self) -> None:
-        """Say what the fit is given: with its first steps, so that no row lacks any."""
-        settings = settings_of(self._model)
-        key, rows = row_key(settings), self._run.rows
-        folder = rows.get(key) or (f"fit_{len(rows) + 1}" if rows else ".")
-        self._row = self._writer
-        for each in dict.fromkeys(
-            [folder, *(rows.values() if self._found.back else ())]
-        ):
-            if each == ".":
-                continue
-            row = EventWriter(f"{self._run.run_dir}/{each}")
-            if self._found.back or key not in rows:
-                row.restart(self._first)
-            if each == folder:
-                self._row = row
-            else:
-                row.close()
-        if key not in rows:
-            self._row.session_start(settings)
-            self._run.note_row(key, folder)
+        self._files = RunFiles(model, log_dir, step)
 
     def begin(self) -> None:
         """Record from here on: an epoch begins, or validation is over."""
@@ -179,19 +81,21 @@ class Recorder:
     def start(self) -> None:
         """The first batch begins, and callbacks have set what they set by the epoch."""
         self.begin()
+        self._count_call()
         self._note_drives()
         self._rates = self._rate_now()
 
     def tick(self) -> None:
         """A batch, or a block of them, is done, or on its way."""
+        self._count_call()
         ahead, self._ahead = self._ahead, False
-        if ahead and not self._reader.waiting:  # it was written when the save came
-            self._rates = self._rate_now()
-            return
-        self._times.append(time.time())
+        written = ahead and not self._reader.waiting  # when the save came
         # JAX would be held up by the reading, and loses what callbacks assign anyway.
         if keras.backend.backend() != "jax":
-            self._rates += self._rate_now()
+            self._rates = [*([] if written else self._rates), *self._rate_now()]
+        if written:
+            return
+        self._times.append(time.time())
         block = block_of(self._model)
         if (
             len(self._times) >= self._blocks
@@ -206,7 +110,7 @@ class Recorder:
         if self.active:
             self._times.append(time.time())
             self.write()
-            self._flush()
+            self._files.flush()
 
     def saved(self) -> None:
         """The state is being saved, between two steps or after an epoch's.
@@ -220,8 +124,8 @@ class Recorder:
                 self._ahead = True
             if waiting > 0 and self._times:
                 self.write()
-                self._flush()
-        self._note_state()
+                self._files.flush()
+        self._files.note_state()
 
     def end(self) -> None:
         """The epoch's batches are done; what comes now is not recorded."""
@@ -232,12 +136,21 @@ class Recorder:
     def end_epoch(self) -> None:
         """An epoch is over."""
         self.end()
-        self._note_state()
+        self._files.note_state()
+        self._say_if_idle()
 
-    def _note_state(self) -> None:
-        """Note the state that the recorded steps have led to."""
-        if self._begun and (state := _state_of(self._model)) is not None:
-            self._run.note_state(updates(self._model), state)
+    def _count_call(self) -> None:
+        if self._idle is not None:
+            self._idle.steps += 1
+
+    def _say_if_idle(self, *, over: bool = False) -> None:
+        """Say so, once, if steps have led to nothing that could be recorded."""
+        if self._idle is None or (cause := self._idle.cause(over=over)) is None:
+            return
+        self._idle = None
+        warnings.warn(
+            f"TensorBoardLogger has nothing to record: {cause}.", stacklevel=4
+        )
 
     def write(self, now: float | None = None) -> None:
         """Write the steps since the last time.
@@ -261,29 +174,25 @@ class Recorder:
             if self._reader.seen:
                 columns["schedule/loss"] = done.losses
             if done.steps[0] <= self._last:  # something has put the model back
-                self._open_anew(int(done.steps[0]))
-            if not self._begun:
-                self._begin_run()
+                self._files.open_anew(int(done.steps[0]))
+            if not self._files.begun:
+                self._files.begin()
+                self._idle = None
             self._last = int(done.steps[-1])
             times = self._times
             if now - times[-1] > 0.1 * (now - self._began):  # Python was ahead
                 times = [now]
             made = _between(self._began, times, count)
-            self._writer.scalars(done.steps, made, columns)
-            self._run.reached = max(self._run.reached, self._last + 1)
+            self._files.scalars(done.steps, made, columns)
             # Where a file system cannot append, this uploads the whole file.
-            if time.monotonic() - self._flushed_at > _SECONDS_BETWEEN_WRITES:
-                self._flush()
+            if time.monotonic() - self._files.flushed_at > _SECONDS_BETWEEN_WRITES:
+                self._files.flush()
             self._latest = {tag: values[-1:] for tag, values in columns.items()}
             elapsed = max(time.monotonic() - self._written_at, 1e-6)
             fitting = int(_SECONDS_BETWEEN_WRITES * blocks / elapsed)
             self._blocks = max(1, min(fitting, 2 * self._blocks))
         self._times, self._rates = [], self._rates[-1:]
         self._began, self._written_at = now, time.monotonic()
-
-    def _flush(self) -> None:
-        self._writer.flush()
-        self._flushed_at = time.monotonic()
 
     def finish(self) -> None:
         """The fit has come to its end.
@@ -293,13 +202,10 @@ class Recorder:
         """
         try:
             self._write_rest()
-            if self._row is not None:
-                self._row.session_end()
-            if self._begun:
-                self._note_state()
-                self._run.end(self._last + 1)
+            self._say_if_idle(over=True)
+            self._files.end()
         finally:
-            self._close_files()
+            self._files.close()
 
     def close(self) -> None:
         """Write what an interrupted fit has left, and close the files.
@@ -309,9 +215,9 @@ class Recorder:
         """
         try:
             self._write_rest()
-            self._note_state()
+            self._files.note_state()
         finally:
-            self._close_files()
+            self._files.close()
 
     def _write_rest(self) -> None:
         if self.active:  # when they were made is known up to the last tick
@@ -319,22 +225,10 @@ class Recorder:
             self.write(self._times[-1])
             self._write_row()
 
-    def _close_files(self) -> None:
-        _recorded.discard(self._model)
-        try:
-            self._writer.close()
-        finally:
-            if self._row is not None:
-                self._row.close()
-            if not self._begun:
-                discard(self._run)
-
     def _write_row(self) -> None:
         """Let a row of its own show where this fit is."""
-        row = self._row
-        if row is not None and row is not self._writer and self._latest:
-            row.scalars([self._last], [self._began], self._latest)
-            row.flush()
+        if self._latest:
+            self._files.point(self._last, self._began, self._latest)
         self._latest = {}
 
     def _note_drives(self) -> None:
@@ -385,14 +279,6 @@ class Recorder:
         if isinstance(schedule, Schedule):
             return schedule.values(steps)
         return np.array([float(schedule(step)) for step in steps])
-
-
-def _state_of(model: keras.Model) -> str | None:
-    """The fingerprint of the training's state; None where it has none."""
-    try:
-        return fingerprint(model)
-    except Exception:  # the state is lost, or of a kind that this does not know
-        return None
 
 
 def _between(began: float, times: list[float], count: int) -> np.ndarray:
