@@ -65,11 +65,8 @@ class Journal:
             size = gfile.stat(self._path).length if there else 0
             if size == self._size:
                 return
-            data = b""
-            if there:
-                with gfile.GFile(self._path, "rb") as file:
-                    data = file.read()
-        self._data, self._size = data, len(data)
+            data = self._read() if there else b""
+        self._size, self._cut = len(data), data[-1:] not in (b"", b"\n")
         self.id, self.begun, self.reached = "", False, 0
         self.open_from: int | None = None
         self.latest: tuple[int, str] | None = None
@@ -77,6 +74,11 @@ class Journal:
         self._rows: dict[str, str] = {}
         for words in _lines(data):
             self._take(*words)
+
+    def _read(self) -> bytes:
+        with gfile.GFile(self._path, "rb") as file:
+            data: bytes = file.read()
+        return data
 
     def _take(self, kind: str, first: str, second: str = "") -> None:
         if kind == "run":
@@ -98,16 +100,16 @@ class Journal:
 
     def _add(self, *words: str | int) -> None:
         line = " ".join(map(str, words)).encode() + b"\n"
-        if self._data and not self._data.endswith(b"\n"):
+        if self._cut:
             line = _CUT + line
         with file_errors("write the journal of the run", self.run_dir):
             files = gfile.get_filesystem(self._path)
             if hasattr(files, "append") and self._size > 0:
                 files.append(self._path, line, binary_mode=True)
             else:  # one that cannot append gets all of it anew
-                files.write(self._path.encode(), self._data + line, binary_mode=True)
-        self._data += line
-        self._size = len(self._data)
+                before = self._read() if self._size > 0 else b""
+                files.write(self._path.encode(), before + line, binary_mode=True)
+        self._size, self._cut = self._size + len(line), False
         self._take(*map(str, words))
 
     def make(self) -> None:
@@ -150,6 +152,8 @@ def _lines(data: bytes) -> Iterator[list[str]]:
     whole, _, _ = data.rpartition(b"\n")
     for line in whole.decode("utf-8", "replace").split("\n"):
         words = line.split(" ")
-        if len(words) == _WORDS.get(words[0]):
-            if words[0] in ("run", "row") or words[1].isdecimal():
-                yield words
+        if len(words) != _WORDS.get(words[0]):
+            continue
+        number = words[1].isdecimal() and len(words[1]) < 20
+        if words[0] == "row" or (words[1].isalnum() if words[0] == "run" else number):
+            yield words
