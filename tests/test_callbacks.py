@@ -851,3 +851,16 @@ def test_an_epoch_that_a_loss_scale_skips_is_told() -> None:
     with pytest.warns(UserWarning, match="no update in this epoch.*loss scale.*skip"):
         fit(model, tfs.HyperparameterScheduler(SLOPE), x=X * 1e38, y=Y, batch_size=8)
     assert int(keras.ops.convert_to_numpy(inner.iterations)) == 0
+
+
+def test_what_an_earlier_fit_has_left_puts_no_fit_back(tmp_path: Path) -> None:
+    """That fit had no callback of this package: nothing was known of its end."""
+    model, path = momentum_model(), tmp_path / "backup"
+    for _ in range(2):  # the second is put back at epoch 1
+        backup = keras.callbacks.BackupAndRestore(path, delete_checkpoint=False)
+        fit(model, backup, epochs=1)
+    assert model._initial_epoch == 1
+    model._initial_epoch = 0  # as a backup within the first epoch leaves it
+    rates = fit(model, tfs.HyperparameterScheduler(SLOPE), epochs=1)
+    same(rates, slope(0, 6))
+    assert model._initial_epoch == 0

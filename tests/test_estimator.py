@@ -327,6 +327,50 @@ def test_where_the_count_has_gone_back_a_new_run_begins(tmp_path):
         np.testing.assert_array_equal(recorded(tmp_path / "logs" / run)[0], range(5))
 
 
+def test_trainings_in_one_folder_go_on_in_their_own_runs(tmp_path):
+    """Whose last step is the lower one makes no difference."""
+    schedules = {"a": SCHEDULE, "b": SCHEDULE * 0.5}
+    for folder, first, last in [("a", 0, 5), ("b", 0, 9), ("b", 9, 12), ("a", 5, 20)]:
+        make = lambda s=schedules[folder]: v1.train.MomentumOptimizer(  # noqa: E731
+            learning_rate(s), 0.9
+        )
+        model = str(tmp_path / folder)
+        hooks = [TensorBoardHook(tmp_path / "logs")]
+        train(make, hooks, last, first, checkpoint_dir=model)
+    assert runs(tmp_path / "logs") == ["schedules", "schedules_1"]
+    for run, count, schedule in (
+        ("schedules", 20, schedules["a"]),
+        ("schedules_1", 12, schedules["b"]),
+    ):
+        steps, rates, _ = recorded(tmp_path / "logs" / run)
+        np.testing.assert_array_equal(steps, np.arange(count))
+        np.testing.assert_array_equal(rates, schedule.values(count).astype("float32"))
+
+
+def test_steps_after_the_last_checkpoint_are_undone(tmp_path):
+    class Fail(v1.train.SessionRunHook):
+        def before_run(self, run_context):
+            self.left = getattr(self, "left", 8) - 1
+            if self.left == 0:
+                raise RuntimeError("the power is gone")
+
+    make = lambda: v1.train.MomentumOptimizer(learning_rate(SCHEDULE), 0.9)  # noqa: E731
+    options = {"checkpoint_dir": str(tmp_path / "model"), "save_checkpoint_steps": 4}
+    hook = TensorBoardHook(tmp_path / "logs")
+    with pytest.raises(RuntimeError, match="the power is gone"):
+        train(make, [hook, Fail()], 12, **options)
+    hook._write()  # else nobody has seen the last seconds
+    hook._close()
+    (checkpoint,) = {tf.train.latest_checkpoint(tmp_path / "model")[-1]}
+    train(make, [TensorBoardHook(tmp_path / "logs")], 12, int(checkpoint), **options)
+    assert runs(tmp_path / "logs") == ["schedules"]
+    steps, rates, losses = recorded(tmp_path / "logs" / "schedules")
+    assert 0 < int(checkpoint) < 7
+    np.testing.assert_array_equal(steps, np.arange(12))
+    np.testing.assert_array_equal(rates, SCHEDULE.values(12).astype("float32"))
+    np.testing.assert_allclose(losses, oracle(SCHEDULE.values(12))[0], rtol=2e-5)
+
+
 def test_a_count_set_back_within_a_session_begins_a_new_run_as_well(tmp_path):
     with tf.Graph().as_default():
         op = training_op(momentum, *next_batch())

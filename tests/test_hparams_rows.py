@@ -9,7 +9,7 @@ from test_range_test import LOSS, linear_model
 from test_tensorboard_events import accumulated
 
 import tfschedules as tfs
-from tfschedules.tensorboard import EventWriter, last_step, next_run, session_run
+from tfschedules.tensorboard import EventWriter, last_step
 
 SGD = keras.optimizers.SGD
 
@@ -250,18 +250,18 @@ def test_numbers_that_json_lacks_are_left_out_and_others_refused(tmp_path):
     assert type(row(tmp_path)["c"]) is bool
 
 
-def test_a_row_is_no_step_and_is_found_again(tmp_path):
-    run = next_run(tmp_path, "schedules", 0)
-    with EventWriter(run) as writer:
+def test_a_row_is_no_step(tmp_path):
+    with EventWriter(tmp_path) as writer:
         writer.session_start({"max_lr": 0.1, "learning_rate": 0.1})
         writer.session_end()
-    assert last_step(run) is None
-    assert next_run(tmp_path, "schedules", 0) == run
-    # What other callbacks have made of the rate by the time of a resumption.
-    assert session_run(run, {"max_lr": 0.1, "learning_rate": 0.05}) == (run, True)
-    assert session_run(run, {"max_lr": 0.2}) == (f"{run}/fit_2", False)
-    with EventWriter(f"{run}/fit_2") as writer:
-        writer.session_start({"max_lr": 0.2})
-    assert session_run(run, {"max_lr": 0.2}) == (f"{run}/fit_2", True)
-    assert session_run(run, {"max_lr": 0.3}) == (f"{run}/fit_3", False)
-    assert session_run(tmp_path / "none", {"max_lr": 0.3})[1] is False
+    assert last_step(tmp_path) is None
+
+
+def test_what_other_callbacks_make_of_the_rate_is_no_other_row(tmp_path):
+    model, logger = linear_model(SGD(0.1)), tfs.TensorBoardLogger(tmp_path)
+    for rate in (0.1, 0.05):
+        model.optimizer.learning_rate = rate
+        fit(model, logger, epochs=1)
+    assert runs(tmp_path) == ["schedules"]
+    assert not [path for path in (tmp_path / "schedules").iterdir() if path.is_dir()]
+    assert row(tmp_path / "schedules")["learning_rate"] == 0.1

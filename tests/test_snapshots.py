@@ -540,26 +540,44 @@ def test_an_interrupted_fit_gives_the_model_back(tmp_path: Path) -> None:
     assert steps_kept(tmp_path / "two") == [(1, 4), (2, 8), (3, 12), (4, 16)]
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
-def test_a_full_disk_interrupts_the_fit_and_harms_nothing(
-    tmp_path: Path, steps_per_execution: int, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_is_full_for_a_while_costs_those_snapshots_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Cycles end at 4, 8, 12 and 16; the disk is full from the second to the third."""
     oracle = Captured()
-    fit(dense(), restarts(), oracle, epochs=1)
-    model = dense(steps_per_execution=steps_per_execution)
+    fit(dense(), restarts(), oracle)
+    model = dense(steps_per_execution=4)
+    calls, save = [], keras.Model.save
 
     def full(self: Any, path: str, **arguments: Any) -> None:
+        calls.append(path)
+        if len(calls) in (1, 4):
+            return save(self, path, **arguments)
         Path(path).write_bytes(b"half")
-        raise OSError("No space left on device")
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+        return None  # h5py may say nothing at all
 
-    with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "save", full)
-        with pytest.raises(OSError, match="No space left"):
-            fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path))
-    assert names(tmp_path) == [".partial"]
-    identical(arrays(model), oracle.weights[4][:2])
-    fit(model, restarts(), tfs.SnapshotEnsemble(tmp_path), epochs=1)
-    assert steps_kept(tmp_path) == [(1, 4)]
+    kept_at: list[list[tuple[int, int]]] = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            kept_at.append(steps_kept(tmp_path))
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    snapshots = tfs.SnapshotEnsemble(tmp_path, max_to_keep=1)
+    with pytest.warns(UserWarning, match="could not keep the snapshot") as warned:
+        fit(model, restarts(), snapshots, Look())
+    messages = [str(each.message) for each in warned]
+    messages = [each for each in messages if each.startswith("SnapshotEnsemble")]
+    assert len(messages) == 2
+    assert "step_000000008.keras: [Errno 28] No space left on device" in messages[0]
+    assert "step_000000012.keras: ValueError" in messages[1]
+    # The only good one stays until there is another whole one.
+    assert {tuple(found) for found in kept_at} == {((1, 4),), ((4, 16),)}
+    identical(arrays(model), oracle.weights[18][:2])
+    (snapshot,) = kept(tmp_path).values()
+    identical(everything(snapshot), oracle.weights[16])
 
 
 CHILD = """

@@ -31,10 +31,11 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import (
 )
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from tfschedules.tensorboard import EventWriter, last_step, new_run, next_run, wire
+from tfschedules.tensorboard import EventWriter, find_run, last_step, new_run, wire
 
 TAGS = ("schedule/learning_rate", "schedule/momentum", "schedule/loss")
 NOW = 1.7e9
+STATE, OTHER = "5ca1ab1e" * 4, "f00d" * 8  # fingerprints
 
 
 def png(width: int = 3, height: int = 2) -> bytes:
@@ -99,6 +100,11 @@ def outcome(child: subprocess.Popen) -> tuple[int, str]:
     """The exit status of a child, and all it said."""
     out, error = child.communicate(timeout=60)
     return child.returncode, out + error
+
+
+def found(log_dir: Path | str, step: int, *state: str) -> str:
+    """The folder of the run that a training goes on in."""
+    return find_run(log_dir, "schedules", step, *state).journal.run_dir
 
 
 def locked(run_dir: Path | str) -> bool:
@@ -339,8 +345,8 @@ def test_a_file_in_the_way_is_an_error_at_construction(tmp_path):
     for place in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(OSError, match=r"Cannot write event files .*file.*Give a"):
             EventWriter(place)
-        with pytest.raises(OSError, match=r"Cannot write event files to .*file"):
-            next_run(place.parent, place.name, 0)
+    with pytest.raises(OSError, match=r"Cannot write event files to .*file"):
+        find_run(tmp_path / "file", "run", 0)
     with pytest.raises(OSError, match=r"Cannot write event files to .*file"):
         new_run(tmp_path / "file", "range_test")
 
@@ -349,7 +355,7 @@ def test_no_path_and_an_unknown_remote_one_are_errors():
     with pytest.raises(TypeError, match="`run_dir` must be the path"):
         EventWriter("")
     with pytest.raises(TypeError, match="`log_dir` must be the path"):
-        next_run("", "schedules", 0)
+        find_run("", "schedules", 0)
     with pytest.raises(OSError, match=r"nosuchscheme://b/run.*pip install fsspec"):
         EventWriter("nosuchscheme://b/run")
 
@@ -417,13 +423,12 @@ def test_a_killed_process_has_written_all_it_flushed(tmp_path):
 
 @pytest.mark.parametrize("lost", [1, 4, 20, 60])
 def test_a_truncated_file_loads_and_the_next_fit_goes_on(tmp_path, lost):
-    run_dir = next_run(tmp_path, "schedules", 0)
+    run_dir = tmp_path / "schedules"
     write(run_dir, range(100))
-    (path,) = Path(run_dir).iterdir()
+    (path,) = run_dir.iterdir()
     path.write_bytes(path.read_bytes()[:-lost])
     assert steps_of(run_dir) == [*range(99)]
     assert last_step(run_dir) == 98
-    assert next_run(tmp_path, "schedules", 99) == run_dir
     write(run_dir, range(99, 150))
     assert steps_of(run_dir) == [*range(150)]
 
@@ -454,30 +459,6 @@ def test_a_new_file_sorts_behind_those_that_are_there(tmp_path):
 # ------------------------------------------------------------------- run folders
 
 
-def test_a_second_fit_goes_on_and_a_reset_count_begins_a_new_run(tmp_path):
-    first = next_run(tmp_path, "schedules", 0)
-    assert first == str(tmp_path / "schedules")
-    write(first, range(10))
-    assert next_run(tmp_path, "schedules", 10) == first
-    write(first, range(10, 30))
-    assert len(list(Path(first).iterdir())) == 2
-    assert steps_of(first) == [*range(30)]
-
-    second = next_run(tmp_path, "schedules", 29)  # would go back by one
-    assert second == str(tmp_path / "schedules_1")
-    write(second, range(5))
-    assert next_run(tmp_path, "schedules", 5) == second
-    assert next_run(tmp_path, "schedules", 0) == str(tmp_path / "schedules_2")
-    assert next_run(tmp_path, "schedules", 30) == first
-
-
-def test_a_run_without_events_is_used(tmp_path):
-    (tmp_path / "schedules").mkdir()
-    assert next_run(tmp_path, "schedules", 0) == str(tmp_path / "schedules")
-    EventWriter(tmp_path / "schedules").close()
-    assert next_run(tmp_path, "schedules", 0) == str(tmp_path / "schedules")
-
-
 def test_new_run_takes_the_first_free_name(tmp_path):
     (tmp_path / "range_test_1").write_text("a file")
     names = [Path(new_run(tmp_path / "", "range_test")).name for _ in range(3)]
@@ -486,10 +467,10 @@ def test_new_run_takes_the_first_free_name(tmp_path):
 
 HOLDER = """
 import sys
-from tfschedules.tensorboard import EventWriter, next_run
+from tfschedules.tensorboard import EventWriter, find_run
 
 sys.stdin.readline()
-run_dir = next_run(sys.argv[1], "schedules", 0)
+run_dir = find_run(sys.argv[1], "schedules", 0).journal.run_dir
 print(run_dir, flush=True)
 sys.stdin.readline()
 writer = EventWriter(run_dir)
@@ -508,7 +489,7 @@ def test_processes_do_not_share_a_run(tmp_path):
         runs = {child: child.stdout.readline().strip() for child in children}
         expected = [str(tmp_path / f"schedules{end}") for end in ("", "_1", "_2", "_3")]
         assert sorted(runs.values()) == expected
-        assert next_run(tmp_path, "schedules", 0) == str(tmp_path / "schedules_4")
+        assert found(tmp_path, 0) == str(tmp_path / "schedules_4")
 
         (holder,) = [child for child in children if runs[child] == expected[0]]
         holder.stdin.write("open\n")
@@ -518,7 +499,7 @@ def test_processes_do_not_share_a_run(tmp_path):
             EventWriter(expected[0])
         holder.kill()  # a killed process leaves no lock behind
         holder.wait(30)
-        assert next_run(tmp_path, "schedules", 0) == expected[0]
+        assert not locked(expected[0])
     finally:
         for child in children:
             child.kill()
@@ -534,12 +515,9 @@ def test_a_process_has_one_writer_in_a_run(tmp_path, monkeypatch):
             message = r"Cannot write .*run': another writer of this process .*Close it"
             with pytest.raises(BlockingIOError, match=message):
                 EventWriter(path)
-        for path in (tmp_path, "."):
-            assert next_run(path, "run", 1) == f"{path}/run_1"
         writer.scalars([1], [NOW], {"a": [1]})  # it goes on, and keeps others out
         assert locked(run_dir)
     assert len(list(run_dir.iterdir())) == 1
-    assert next_run(tmp_path, "run", 2) == str(run_dir)
     with EventWriter("run") as writer:
         writer.scalars([2], [NOW], {"a": [2]})
     assert steps_of(run_dir, "a") == [0, 1, 2]
@@ -556,10 +534,10 @@ def test_a_writer_stays_in_its_folder(tmp_path, monkeypatch):
 
 
 def test_a_folder_made_anew_is_another_run(tmp_path):
-    run_dir = next_run(tmp_path, "run", 0)
+    run_dir = found(tmp_path, 0)
     with EventWriter(run_dir):
         shutil.rmtree(run_dir)
-        assert next_run(tmp_path, "run", 0) == run_dir
+        assert found(tmp_path, 0) == run_dir
         write(run_dir, [0])
 
 
@@ -594,6 +572,9 @@ class Bucket:
     def exists(self, name):
         return self.isdir(name) or name in self.files
 
+    def stat(self, name):
+        return gfile.StatData(len(self.files[name]))
+
     def isdir(self, name):
         return any(file.startswith(name + "/") for file in self.files)
 
@@ -616,19 +597,25 @@ class Bucket:
 def test_remote_folders_go_through_tensorboards_file_layer(monkeypatch):
     bucket = Bucket()
     monkeypatch.setitem(gfile._REGISTERED_FILESYSTEMS, "fake", bucket)
-    run_dir = next_run("fake://logs/", "schedules", 0)
+    journal = find_run("fake://logs/", "schedules", 0).journal
+    run_dir = journal.run_dir
     assert run_dir == "fake://logs/schedules"
+    journal.begin(0)
     with EventWriter(run_dir) as writer:
         writer.scalars([0, 1], [NOW, NOW], {"a": [1, 2]})
         writer.flush()
         assert last_step(run_dir) == 1
         with pytest.raises(BlockingIOError, match="another writer of this process"):
             EventWriter(run_dir + "/")
-        assert next_run("fake://logs", "schedules", 2) == "fake://logs/schedules_1"
+        journal.note_state(2, STATE)
+        assert found("fake://logs", 2, STATE) == "fake://logs/schedules_1"
         writer.scalars([2], [NOW], {"a": [3]})
     assert last_step(run_dir) == 2
-    assert next_run("fake://logs", "schedules", 3) == run_dir
-    assert next_run("fake://logs", "schedules", 2) == "fake://logs/schedules_1"
+    journal.note_state(3, OTHER)
+    assert find_run("fake://logs", "schedules", 2, STATE)[1:] == (True, False)
+    journal.end(3)
+    assert found("fake://logs", 3, OTHER) == run_dir
+    assert found("fake://logs", 2, STATE) == "fake://logs/schedules_1"
     assert new_run("fake://logs", "range_test") == "fake://logs/range_test"
     assert new_run("fake://logs", "range_test") == "fake://logs/range_test_1"
     bucket.full = True
@@ -677,9 +664,10 @@ def test_a_file_system_that_fails_at_appending_is_an_error_at_once(monkeypatch):
 
 ALONE = """
 import sys
-from tfschedules.tensorboard import EventWriter, last_step, new_run, next_run
+from tfschedules.tensorboard import EventWriter, find_run, last_step, new_run
 
-with EventWriter(next_run(sys.argv[1], "schedules", 0)) as writer:
+run_dir = find_run(sys.argv[1], "schedules", 0).journal.run_dir
+with EventWriter(run_dir) as writer:
     writer.scalars([0], [1.7e9], {"a": [1.0]})
     writer.text("report", "text", 0)
     writer.image("curve", bytes.fromhex(sys.argv[2]), 3, 2, 0)
@@ -775,7 +763,7 @@ def test_tensorboard_shows_scalars_image_text_and_rows(
     tmp_path, load_fast, logs_of_fits
 ):
     shutil.copytree(logs_of_fits, tmp_path / "fits")
-    run_dir = next_run(tmp_path, "schedules", 0)
+    run_dir = found(tmp_path, 0)
     with EventWriter(run_dir) as writer:
         steps = np.arange(100)
         writer.scalars(steps, NOW + steps, {"rate": steps / 8, "loss": np.sqrt(steps)})

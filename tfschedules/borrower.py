@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import keras
 
 from tfschedules.arguments import Recalled
-from tfschedules.drive import Loan, Taken
+from tfschedules.drive import Loan, Taken, mark_earlier
 
 # Two threads may give one callback to two fits at the same time.
 _taking = threading.RLock()
@@ -54,6 +54,7 @@ class Borrower(Recalled, keras.callbacks.Callback):
                     "(copy.deepcopy)."
                 )
             self._taken = taken
+            mark_earlier(model)
             super().set_model(model)
 
     def _in_use(self, taken: Taken) -> keras.Model | None:

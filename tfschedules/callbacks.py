@@ -16,7 +16,6 @@ from tfschedules.drive import (
 )
 from tfschedules.position import (
     epochs_of,
-    note_end,
     position_given,
     resolved_in,
     resumed_position,
@@ -281,7 +280,6 @@ class HyperparameterScheduler(Borrower):
         """Give the hyperparameters back."""
         try:
             if self._loan is not None and self._loan.closed is None:
-                note_end(self.model)
                 if not self._refused:  # once is enough: this may stand in a `finally`
                     self._check_driven()
         finally:

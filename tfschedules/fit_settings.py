@@ -113,7 +113,7 @@ def _of_schedule(schedule: Schedule) -> dict[str, Setting]:
         settings |= plain
     if schedule.length is not None:
         last = int(schedule.length)
-        some = np.unique(np.linspace(0, last, _SAMPLED).astype(np.int64))
+        some = np.unique(np.linspace(0, min(last, 2**53), _SAMPLED).astype(np.int64))
         settings["max_lr"] = float(schedule.values(some).max())
         settings["total_steps"] = last
     return settings

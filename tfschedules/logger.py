@@ -19,6 +19,7 @@ from tfschedules.drive import (
     Loan,
     StepReader,
     after_steps,
+    before_saves,
     is_first_process,
     updates,
 )
@@ -34,10 +35,13 @@ class TensorBoardLogger(Borrower):
     `LayerwiseOptimizer` also `schedule/learning_rate/<group>`), `schedule/momentum`
     (also where it is Adam's `beta_1`), `schedule/weight_decay`,
     `schedule/<hyperparameter>` for others that are driven, and `schedule/loss`. Steps
-    are the optimizer's updates. A second fit goes on in the same run; where the count
-    was reset, a new run folder begins. Beside a `RangeTest` its result is written
-    instead, to `<log_dir>/range_test`. Put it last among the callbacks: a rate that
-    another one assigns from Python is recorded if that has been done by then.
+    are the optimizer's updates. A run is the record of one training: its next fit goes
+    on in the same run, also where it is resumed in another process from a backup, a
+    checkpoint or a saved model. Steps that are made again are shown once. A new model,
+    and a branch from an old checkpoint, begin a new run folder. Beside a `RangeTest`
+    its result is written instead, to `<log_dir>/range_test`. Put it last among the
+    callbacks: a rate that another one assigns from Python is recorded if that has been
+    done by then.
 
     Of several processes that train one model together, the first writes.
 
@@ -47,8 +51,9 @@ class TensorBoardLogger(Borrower):
     with the last values of that fit; the first row shows those of the whole run.
 
     A killed process loses the last two seconds of training and the step, or execution
-    block, that was on its way. If the disk fails during training, there is a warning
-    and training goes on unrecorded.
+    block, that was on its way. If the disk fails during training, or whatever else
+    there is, there is one warning with the cause, and training goes on unrecorded. So
+    there is where the train step does not update with the compiled optimizer.
 
     Args:
         log_dir: The folder that `tensorboard --logdir` is started on.
@@ -86,14 +91,25 @@ class TensorBoardLogger(Borrower):
             # Before other callbacks take their time at the epoch's end.
             done = functools.partial(self._record, Recorder.steps_done)
             after_steps(self.model, loan, done)
+            saved = functools.partial(self._record, Recorder.saved)
+            before_saves(self.model, loan, saved)
             # What a callback does with the model is none of the fit's.
             before = functools.partial(self._record, Recorder.steps_done)
             loan.around_others(before, lambda _: self._record(Recorder.go_on))
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Open the run at the optimizer's count: a resumed state is loaded by now."""
-        if self._check_on_loan():
+        if self._is_on_loan():
             self._begin()
+
+    def _is_on_loan(self) -> bool:
+        """Whether there is a loan; a loop that goes on without is not recorded."""
+        try:
+            return self._check_on_loan()
+        except RuntimeError as error:
+            self._say(str(error))
+            self._give_back()
+            return False
 
     def _begin(self) -> None:
         """Open the run, and record from here on."""
@@ -104,8 +120,13 @@ class TensorBoardLogger(Borrower):
                 test.also_log_to(self.log_dir)
             if tests or not is_first_process():
                 return
-            step = updates(self.model)
-            self._recorder = Recorder(self.model, reader, self.log_dir, step)
+            try:
+                step = updates(self.model)
+                self._recorder = Recorder(self.model, reader, self.log_dir, step)
+            except OSError:  # the argument `log_dir`: the fit has not begun
+                raise
+            except Exception as error:
+                self._say(error)
         self._record(Recorder.begin)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -114,7 +135,7 @@ class TensorBoardLogger(Borrower):
         This is called in the main thread between two steps; `on_train_batch_end` would
         take Keras's asynchronous dispatch away, or be called beside a running step.
         """
-        if self._check_on_loan() and self._reader is not None:  # a loop without epochs
+        if self._is_on_loan() and self._reader is not None:  # a loop without epochs
             self._begin()
             batch = 0
         self._record(Recorder.start if batch == 0 else Recorder.tick)
@@ -129,7 +150,7 @@ class TensorBoardLogger(Borrower):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write what the epoch has left."""
-        self._record(Recorder.end)
+        self._record(Recorder.end_epoch)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Close the run."""
@@ -145,18 +166,26 @@ class TensorBoardLogger(Borrower):
             return
         try:
             action(self._recorder)
-        except OSError as error:
-            warnings.warn(
-                f"TensorBoardLogger no longer records to {self.log_dir!r}: {error}. "
-                "Training goes on.",
-                stacklevel=2,
-            )
+        except Exception as error:  # whatever it is: the training is worth more
+            self._say(error)
             self._recorder.active = False
             self._close()
+
+    def _say(self, cause: object) -> None:
+        """Say why nothing is recorded any more."""
+        if isinstance(cause, Exception) and not isinstance(cause, OSError):
+            cause = f"{type(cause).__name__}: {cause}"
+        text = str(cause).rstrip(".")
+        warnings.warn(
+            f"TensorBoardLogger no longer records to {self.log_dir!r}: {text}. "
+            "Training goes on.",
+            stacklevel=3,
+        )
 
     def _close(self) -> None:
         recorder, self._recorder = self._recorder, None
         if recorder is not None:
-            # RuntimeError: JAX has lost the state with a step that was interrupted.
-            with contextlib.suppress(OSError, RuntimeError):
+            # What fails here has failed before; or JAX has lost the state with a step
+            # that was interrupted.
+            with contextlib.suppress(Exception):
                 recorder.close()

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import weakref
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfschedules import checks
-from tfschedules.drive import innermost, updates
+from tfschedules.drive import innermost, is_restored
 from tfschedules.schedules import Schedule
-
-# The optimizer's count at the end of each model's last fit that was not interrupted.
-_finished: weakref.WeakKeyDictionary[keras.Model, int] = weakref.WeakKeyDictionary()
-
-
-def note_end(model: keras.Model) -> None:
-    """Note that a fit of `model` has come to its end: the next one is a new one."""
-    _finished[model] = updates(model)
 
 
 def updates_in_epoch(callback: keras.callbacks.Callback) -> float | None:
@@ -70,8 +61,7 @@ def resumed_position(
     interrupted is begun anew, but its updates have been made. Where it does not (the
     optimizer has a longer history than this run), the epoch tells.
     """
-    # Keras does not take this back: a fit after a finished one is not restored by it.
-    restored = model._initial_epoch is not None and _finished.get(model) != made
+    restored = is_restored(model)
     if epoch == 0 and not restored:
         return 0
     if per_epoch is None:

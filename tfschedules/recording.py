@@ -9,6 +9,7 @@ go by too early only the last, when the device was done, is believed.
 from __future__ import annotations
 
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -24,10 +25,11 @@ from tfschedules.drive import (
     parts_of,
     rate_of,
     read,
+    updates,
 )
-from tfschedules.fit_settings import settings_of
+from tfschedules.idle import Idle
+from tfschedules.run_files import RunFiles
 from tfschedules.schedules import Schedule
-from tfschedules.tensorboard import EventWriter, next_run, session_run
 
 _SECONDS_BETWEEN_WRITES = 2.0
 
@@ -47,7 +49,7 @@ class Recorder:
         Raises:
             OSError: If that fails.
         """
-        self._model, self._reader, self._log_dir = model, reader, log_dir
+        self._model, self._reader = model, reader
         self._optimizer = innermost(model.optimizer)
         self._hyperparameters = hyperparameters_of(self._optimizer)
         # A scaled loss may skip updates; which, is known from one read to the next.
@@ -59,28 +61,15 @@ class Recorder:
         self._times: list[float] = []  # since the last one
         self._rates: list[float] = []
         self.active = False
+        self._idle: Idle | None = Idle(model)  # until something is recorded, or said
+        self._ahead = False  # of the ticks: a save came between two of them
         self._note_drives()
-        self._open(step)
-
-    def _open(self, step: int) -> None:
-        self._run_dir = next_run(self._log_dir, "schedules", step)
-        self._writer = EventWriter(self._run_dir)
-        self._flushed_at = time.monotonic()
-        self._row: EventWriter | None = None
-
-    def _open_row(self) -> None:
-        """Say what the fit is given: with its first steps, so that no row lacks any."""
-        settings = settings_of(self._model)
-        row_dir, known = session_run(self._run_dir, settings)
-        same = row_dir == self._run_dir
-        self._row = self._writer if same else EventWriter(row_dir)
-        if not known:
-            self._row.session_start(settings)
+        self._files = RunFiles(model, log_dir, step)
 
     def begin(self) -> None:
         """Record from here on: an epoch begins, or validation is over."""
         self._reader.skip()
-        self._rates = []
+        self._rates, self._ahead = [], False
         self.go_on()
         self.active = True
 
@@ -92,15 +81,21 @@ class Recorder:
     def start(self) -> None:
         """The first batch begins, and callbacks have set what they set by the epoch."""
         self.begin()
+        self._count_call()
         self._note_drives()
         self._rates = self._rate_now()
 
     def tick(self) -> None:
         """A batch, or a block of them, is done, or on its way."""
-        self._times.append(time.time())
+        self._count_call()
+        ahead, self._ahead = self._ahead, False
+        written = ahead and not self._reader.waiting  # when the save came
         # JAX would be held up by the reading, and loses what callbacks assign anyway.
         if keras.backend.backend() != "jax":
-            self._rates += self._rate_now()
+            self._rates = [*([] if written else self._rates), *self._rate_now()]
+        if written:
+            return
+        self._times.append(time.time())
         block = block_of(self._model)
         if (
             len(self._times) >= self._blocks
@@ -115,13 +110,47 @@ class Recorder:
         if self.active:
             self._times.append(time.time())
             self.write()
-            self._flush()
+            self._files.flush()
+
+    def saved(self) -> None:
+        """The state is being saved, between two steps or after an epoch's.
+
+        The records go as far as what is saved: whoever resumes it goes on there.
+        """
+        if self.active:
+            waiting = self._reader.waiting
+            if waiting > len(self._times) * block_of(self._model):
+                self._times.append(time.time())
+                self._ahead = True
+            if waiting > 0 and self._times:
+                self.write()
+                self._files.flush()
+        self._files.note_state()
 
     def end(self) -> None:
         """The epoch's batches are done; what comes now is not recorded."""
         self.steps_done()
         self._write_row()
         self.active = False
+
+    def end_epoch(self) -> None:
+        """An epoch is over."""
+        self.end()
+        self._files.note_state()
+        self._say_if_idle()
+
+    def _count_call(self) -> None:
+        if self._idle is not None:
+            self._idle.steps += 1
+
+    def _say_if_idle(self, *, over: bool = False) -> None:
+        """Say so, once, if steps have led to nothing that could be recorded."""
+        if self._idle is None or (cause := self._idle.cause(over=over)) is None:
+            return
+        self._idle = None
+        warnings.warn(
+            f"TensorBoardLogger has nothing to record: {cause}.", stacklevel=4
+        )
 
     def write(self, now: float | None = None) -> None:
         """Write the steps since the last time.
@@ -133,6 +162,11 @@ class Recorder:
             OSError: If that fails.
         """
         done = self._reader.read()  # waits until they are made
+        if updates(self._model) < 0:
+            raise OverflowError(
+                "the optimizer's count of updates has passed the largest number that "
+                "it can hold, and goes on with negative ones"
+            )
         now = time.time() if now is None else now
         count, blocks = len(done.steps), len(self._times)
         if count:
@@ -140,19 +174,19 @@ class Recorder:
             if self._reader.seen:
                 columns["schedule/loss"] = done.losses
             if done.steps[0] <= self._last:  # something has put the model back
-                self._close_files()
-                self._open(int(done.steps[0]))
-            if self._row is None:
-                self._open_row()
+                self._files.open_anew(int(done.steps[0]))
+            if not self._files.begun:
+                self._files.begin()
+                self._idle = None
             self._last = int(done.steps[-1])
             times = self._times
             if now - times[-1] > 0.1 * (now - self._began):  # Python was ahead
                 times = [now]
             made = _between(self._began, times, count)
-            self._writer.scalars(done.steps, made, columns)
+            self._files.scalars(done.steps, made, columns)
             # Where a file system cannot append, this uploads the whole file.
-            if time.monotonic() - self._flushed_at > _SECONDS_BETWEEN_WRITES:
-                self._flush()
+            if time.monotonic() - self._files.flushed_at > _SECONDS_BETWEEN_WRITES:
+                self._files.flush()
             self._latest = {tag: values[-1:] for tag, values in columns.items()}
             elapsed = max(time.monotonic() - self._written_at, 1e-6)
             fitting = int(_SECONDS_BETWEEN_WRITES * blocks / elapsed)
@@ -160,19 +194,18 @@ class Recorder:
         self._times, self._rates = [], self._rates[-1:]
         self._began, self._written_at = now, time.monotonic()
 
-    def _flush(self) -> None:
-        self._writer.flush()
-        self._flushed_at = time.monotonic()
-
     def finish(self) -> None:
         """The fit has come to its end.
 
         Raises:
             OSError: If that cannot be written.
         """
-        if self._row is not None:
-            self._row.session_end()
-        self.close()
+        try:
+            self._write_rest()
+            self._say_if_idle(over=True)
+            self._files.end()
+        finally:
+            self._files.close()
 
     def close(self) -> None:
         """Write what an interrupted fit has left, and close the files.
@@ -181,26 +214,21 @@ class Recorder:
             OSError: If that fails.
         """
         try:
-            if self.active:  # when they were made is known up to the last tick
-                self._times = self._times or [self._began]
-                self.write(self._times[-1])
-                self._write_row()
+            self._write_rest()
+            self._files.note_state()
         finally:
-            self._close_files()
+            self._files.close()
 
-    def _close_files(self) -> None:
-        try:
-            self._writer.close()
-        finally:
-            if self._row is not None:
-                self._row.close()
+    def _write_rest(self) -> None:
+        if self.active:  # when they were made is known up to the last tick
+            self._times = self._times or [self._began]
+            self.write(self._times[-1])
+            self._write_row()
 
     def _write_row(self) -> None:
         """Let a row of its own show where this fit is."""
-        row = self._row
-        if row is not None and row is not self._writer and self._latest:
-            row.scalars([self._last], [self._began], self._latest)
-            row.flush()
+        if self._latest:
+            self._files.point(self._last, self._began, self._latest)
         self._latest = {}
 
     def _note_drives(self) -> None:
@@ -244,9 +272,9 @@ class Recorder:
             return drive.schedule.values(steps - drive.start)
         if self._rates:  # noted before each block, and after the last
             used = self._rates[: len(self._times)] or self._rates
-            return np.asarray(used, np.float64)[
-                np.arange(len(steps)) * len(used) // len(steps)
-            ]
+            every = self._optimizer.gradient_accumulation_steps or 1
+            block = max(block_of(self._model), -(-len(steps) * every // len(used)))
+            return np.asarray(used, np.float64)[np.arange(len(steps)) * every // block]
         schedule = rate_of(self._model)
         if isinstance(schedule, Schedule):
             return schedule.values(steps)

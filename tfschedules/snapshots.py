@@ -14,6 +14,7 @@ import dataclasses
 import os
 import re
 import shutil
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,9 +48,11 @@ class SnapshotEnsemble(Borrower):
     schedule), or that the optimizer was compiled with: see `Schedule.cycles`.
 
     A file is written elsewhere and moved into place: a killed process leaves whole
-    files only. A resumed fit (one whose position is not 0) goes on in its directory,
-    and writes again what it trains again. A fit that begins at 0 needs a directory
-    without snapshots, unless `overwrite` is set.
+    files only. Where one cannot be written, as on a full disk, there is a warning,
+    training goes on, and the snapshots that are there stay. A resumed fit (one whose
+    position is not 0) goes on in its directory, and writes again what it trains again.
+    A fit that begins at 0 needs a directory without snapshots, unless `overwrite` is
+    set.
 
     With `use_ema` a snapshot has the weights as trained, not their average.
 
@@ -197,18 +200,44 @@ class SnapshotEnsemble(Borrower):
     def _keep(self, made: int) -> None:
         step = made - self._start
         cycle = self._schedule.cycles(step).ended
-        name = f"cycle_{cycle:04d}_step_{step:09d}.keras"
-        partial = self.directory / _PARTIAL / name
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        self.model.save(str(partial))
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.directory / name)
-        shutil.rmtree(partial.parent, ignore_errors=True)
+        path = self.directory / f"cycle_{cycle:04d}_step_{step:09d}.keras"
+        try:
+            self._write(path)
+        except Exception as error:  # HDF5 has other classes for a full disk, too
+            cause = error if isinstance(error, OSError) else repr(error)
+            warnings.warn(
+                f"SnapshotEnsemble could not keep the snapshot {path}: {cause}. "
+                "Training goes on without it; those that are there stay.",
+                stacklevel=2,
+            )
+            return
         if self.max_to_keep is not None:
             kept = [s for s in _snapshots(self.directory) if s.cycle <= cycle]
             for snapshot in kept[: -self.max_to_keep]:
-                snapshot.path.unlink()
+                self._remove(snapshot.path)
+
+    def _write(self, path: Path) -> None:
+        """Write the model: the whole file is there, or the one of before."""
+        partial = self.directory / _PARTIAL / path.name
+        try:
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            self.model.save(str(partial))
+            _check_whole(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+        finally:
+            shutil.rmtree(partial.parent, ignore_errors=True)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            warnings.warn(
+                f"SnapshotEnsemble could not remove the snapshot {path}: {error}. "
+                "There are more than max_to_keep now.",
+                stacklevel=2,
+            )
 
 
 @dataclasses.dataclass(frozen=True)

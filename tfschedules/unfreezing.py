@@ -19,7 +19,7 @@ from tfschedules.drive import (
     updates,
 )
 from tfschedules.groups import LayerGroup, assign, check_groups, memberships
-from tfschedules.position import note_end, resumed_position, updates_in_epoch
+from tfschedules.position import resumed_position, updates_in_epoch
 
 BATCH_NORM = ["frozen", "updating"]  # what layers with statistics may do
 
@@ -143,7 +143,6 @@ class GradualUnfreezing(Borrower):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Make everything trainable again."""
-        note_end(self.model)
         self._give_back()
 
     def _give_back(self) -> None:

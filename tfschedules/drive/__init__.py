@@ -7,11 +7,14 @@ loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
 `generators`, from a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
-others, and `insides` what of Keras all this leans on.
+others, and `insides` what of Keras all this leans on. `fingerprint` tells states of a
+training apart, and `restored` whether a fit was put back.
 """
 
-from tfschedules.drive.between import Stops, after_steps
+from tfschedules.drive.attributes import InPlace
+from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
+from tfschedules.drive.fingerprint import digest, fingerprint, heads
 from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
@@ -20,6 +23,7 @@ from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
+from tfschedules.drive.restored import is_restored, mark_earlier
 from tfschedules.drive.snapshot import NotRestoredError, Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
@@ -41,6 +45,7 @@ __all__ = [
     "Freezer",
     "Functions",
     "Generators",
+    "InPlace",
     "Loan",
     "NotRestoredError",
     "Part",
@@ -56,17 +61,23 @@ __all__ = [
     "Unsaved",
     "after_steps",
     "batches_made",
+    "before_saves",
     "block_of",
     "check_compiled",
+    "digest",
     "do_all",
     "drive_of",
+    "fingerprint",
     "fits_running",
     "grows",
     "has_weights",
+    "heads",
     "hyperparameters_of",
     "innermost",
     "is_first_process",
+    "is_restored",
     "layers_with_statistics",
+    "mark_earlier",
     "name_of",
     "parts_of",
     "rate_of",

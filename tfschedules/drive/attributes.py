@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -46,3 +47,36 @@ class InPlace:
         traceback: TracebackType | None,
     ) -> None:
         self.give_back()
+
+
+class Announced:
+    """In place of a method: it calls others first, in the order in which they came."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        """Note what is there now; nothing is changed yet."""
+        self._method = getattr(owner, name)
+        self._actions: list[Callable[[], None]] = []
+        self._place = InPlace(owner, name, self)
+
+    @classmethod
+    def of(cls, owner: Any, name: str) -> Announced:
+        """What is in place of the method, or a new one."""
+        there = vars(owner).get(name)
+        return there if isinstance(there, cls) else cls(owner, name)
+
+    def add(self, action: Callable[[], None]) -> None:
+        """Call `action` each time before the method is called."""
+        self._actions.append(action)
+        self._place.take()
+
+    def remove(self, action: Callable[[], None]) -> None:
+        """Call it no more; the last gives the method back. A second time: nothing."""
+        if action in self._actions:
+            self._actions.remove(action)
+        if not self._actions:
+            self._place.give_back()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for action in self._actions[:]:
+            action()
+        return self._method(*args, **kwargs)

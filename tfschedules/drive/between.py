@@ -201,10 +201,14 @@ def after_steps(model: keras.Model, loan: Loan, action: Callable[[], None]) -> N
     It is called before validation, before any callback has its turn, and once more
     after each evaluation.
     """
-    results = model._get_metrics_result_or_logs
+    loan.before(model, "_get_metrics_result_or_logs", action)
 
-    def after(logs: Any) -> Any:
-        action()
-        return results(logs)
 
-    loan.borrow(model, "_get_metrics_result_or_logs", after)
+def before_saves(model: keras.Model, loan: Loan, action: Callable[[], None]) -> None:
+    """Call `action` when the state of the training is saved, until `loan` is closed.
+
+    Whatever saves a model, or its weights alone, saves its optimizer, too: by this
+    method of its; and Orbax takes the state by the model's. The variables hold it then.
+    """
+    loan.before(model.optimizer, "save_own_variables", action)
+    loan.before(model, "get_state_tree", action)

@@ -89,8 +89,12 @@ INSIDES = [
         "how many batches pass between two calls of Python", _REFUSED,
     ),
     Inside(
-        "model", "_initial_epoch", "position.py (callbacks)",
+        "model", "_initial_epoch", "restored.py",
         "BackupAndRestore sets it: the fit goes on inside a schedule", _REFUSED,
+    ),
+    Inside(
+        "model", "get_state_tree", "between.py",
+        "OrbaxCheckpoint saves by it: the state is noted for the records", _REFUSED,
     ),
     Inside(
         "model", "_flatten_layers", "state.py, freezing.py",
@@ -122,6 +126,10 @@ INSIDES = [
     Inside(
         "optimizer", "_iterations", "state.py, split.py",
         "the count of batches; `iterations` is the count of updates", _REFUSED,
+    ),
+    Inside(
+        "optimizer", "save_own_variables", "between.py",
+        "whatever saves a model calls it: the state is noted for the records", _REFUSED,
     ),
     Inside(
         "optimizer", "_learning_rate", "drive.py, wheel.py",

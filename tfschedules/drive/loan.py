@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfschedules.drive.attributes import InPlace
+from tfschedules.drive.attributes import Announced, InPlace
 from tfschedules.drive.insides import check_insides
 from tfschedules.drive.tidying import Uninterrupted, do_all
 from tfschedules.drive.turns import Turns
@@ -77,6 +77,15 @@ class Loan:
         place = InPlace(owner, name, replacement)
         self.undo_with(place.give_back)
         place.take()
+
+    def before(self, owner: Any, name: str, action: Callable[[], None]) -> None:
+        """Call `action` before a method of `owner` is, until the loan is closed.
+
+        Several loans may do so, and be closed in any order.
+        """
+        announced = Announced.of(owner, name)
+        self.undo_with(lambda: announced.remove(action))
+        announced.add(action)
 
     def undo_with(self, action: Callable[[], None]) -> None:
         """Add an action to be done at the end; the last added is done first.

@@ -252,6 +252,11 @@ class StepReader:
         """Whether the training step, once traced, gives the loss tracker its loss."""
         return self._kept.seen
 
+    @property
+    def waiting(self) -> int:
+        """How many batches the optimizer has seen that were not read yet."""
+        return batches_made(self._model) - self._batches
+
     def skip(self) -> None:
         """Begin to read here: what came before was validation, or is of no interest."""
         self._count = int(read(self._model, self._kept.count))

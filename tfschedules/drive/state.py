@@ -34,14 +34,10 @@ def read(model: keras.Model, variable: Any) -> np.ndarray:
     """
     # There is none in a fit that has failed in its first step, and in the next one
     # until its first step: then the variables are what there is.
-    outside = keras.backend.backend() == "jax" and not model._jax_state_synced
-    if outside and getattr(model, "_jax_state", None) is not None:
-        for kind in ("optimizer_variables", "metrics_variables"):
-            owner = model.optimizer if kind == "optimizer_variables" else model
-            names = "variables" if kind == "optimizer_variables" else kind
-            for candidate, array in zip(
-                getattr(owner, names), model._jax_state[kind], strict=True
-            ):
+    if (state := outside_state(model)) is not None:
+        owners = (model.optimizer.variables, model.metrics_variables)
+        for variables, arrays in zip(owners, state[2:], strict=True):
+            for candidate, array in zip(variables, arrays, strict=True):
                 if candidate is variable:
                     return np.asarray(array)
     return value_of(variable)
@@ -53,6 +49,14 @@ def value_of(variable: keras.Variable) -> np.ndarray:
     if keras.backend.backend() == "tensorflow":
         return np.array(value.numpy())  # also of a mirrored one, where int() raises
     return np.array(keras.ops.convert_to_numpy(value))
+
+
+def outside_state(model: keras.Model) -> tuple[Any, ...] | None:
+    """JAX's state, where it has it outside of the variables."""
+    outside = keras.backend.backend() == "jax" and not model._jax_state_synced
+    if outside and getattr(model, "_jax_state", None) is not None:
+        return tuple(model._jax_state[kind] for kind in KINDS)
+    return None
 
 
 def batches_made(model: keras.Model) -> int:

@@ -6,13 +6,22 @@ import contextlib
 import os
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfschedules.estimator import graph as graphs
+from tfschedules.estimator.states import States
 from tfschedules.paths import log_path
-from tfschedules.tensorboard import EventWriter, make_log_dir, next_run
+from tfschedules.tensorboard import (
+    EventWriter,
+    Found,
+    begin_run,
+    find_run,
+    let_go,
+    make_log_dir,
+)
 
 _SECONDS_BETWEEN_WRITES = 2.0
 _MOST_STEPS_KEPT = 1000
@@ -25,8 +34,9 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
     They go to `<output_dir>/schedules`, under the tags `schedule/learning_rate` and
     `schedule/loss`, at the global step that the rate was made of. With the estimator's
     own `model_dir` one `tensorboard --logdir` shows them beside its summaries. A
-    resumed training goes on in the same run; where the count went back, a new run
-    folder begins. Each worker has a run folder of its own. Beside a `RangeTestHook` its
+    training that is resumed from a checkpoint goes on in its own run, and steps that
+    were undone are hidden; a new one, and one whose count went back, begins a new run
+    folder. Each worker has a run folder of its own. Beside a `RangeTestHook` its
     result is written instead, to `<output_dir>/range_test`.
 
     A killed process loses at most the last seconds. If the disk fails during training,
@@ -54,6 +64,8 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         self.output_dir = log_path("output_dir", output_dir)
         self._loss = loss
         self._writer: EventWriter | None = None
+        self._states: States | None = None
+        self._found: Found  # with the writer
 
     def begin(self) -> None:
         """Find the loss, and the folder: the graph is complete."""
@@ -70,10 +82,14 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         self._fetched = {"loss": graphs.find_loss(graph, self._loss)}
         # Hooks after this one may take the rate over; what they do not bring is ready.
         self._own_step = graphs.read_step(graph)
+        self._states = States(graph)
         graphs.before_counting(graph, self._own_step)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
         """Find the rate: all hooks have done with the graph."""
+        assert self._states is not None
+        self._first_state = self._states.now(session)
+        self._states.before_saves(session.graph, self._save)
         rate = graphs.observed_rate(session.graph)
         self._graph, self._rate_ops = session.graph, set()
         if rate is not None:
@@ -117,36 +133,75 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
     def end(self, session: Any) -> None:
         """Write the last steps and close the run."""
         self._write()
+        self._save(session)
+        if self._writer is not None:
+            self._guarded(lambda: self._found.journal.end(self._last + 1))
         self._close()
+
+    def _save(self, session: Any) -> None:
+        """Note the state of a training that is saved, or over, and what led there."""
+        self._write()
+        if self._writer is not None and self._states is not None:
+            known = self._states.now(session)
+            if known is not None:  # the hook that saves may come before this one
+                self._guarded(lambda: self._found.journal.note_state(*known))
+
+    def _open(self, step: int) -> None:
+        """Open the run in which steps are written from `step` on."""
+        put_back = self._writer is not None
+        self._close_writer()
+        first, state = self._first_state or (-1, None)
+        state = state if first == step and not put_back else None
+        if put_back:  # a checkpoint was gone back to
+            self._found.journal.end(self._last + 1)
+            self._found = Found(begin_run(self.output_dir, "schedules"))
+        else:
+            self._found = find_run(self.output_dir, "schedules", step, state)
+        try:
+            self._writer = EventWriter(self._found.journal.run_dir)
+            self._found.begin(self._writer, step, state)
+        except BaseException:
+            let_go(self._found.journal.run_dir)
+            raise
 
     def _write(self) -> None:
         if not self._steps or self._failed:
             return
+        self._guarded(self._write_steps)
+        self._steps, self._times, self._rates, self._losses = [], [], [], []
+
+    def _write_steps(self) -> None:
+        if self._writer is None or self._steps[0] <= self._last:
+            self._open(self._steps[0])
+        assert self._writer is not None
+        columns = {
+            "schedule/learning_rate": self._rates,
+            "schedule/loss": self._losses,
+        }
+        self._writer.scalars(self._steps, self._times, columns)
+        self._writer.flush()
+        self._last = self._steps[-1]
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Do what records, and if that fails, record no more: training goes on."""
         try:
-            if self._writer is not None and self._steps[0] <= self._last:
-                self._writer.close()  # a checkpoint was gone back to
-                self._writer = None
-            if self._writer is None:
-                folder = next_run(self.output_dir, "schedules", self._steps[0])
-                self._writer = EventWriter(folder)
-            columns = {
-                "schedule/learning_rate": self._rates,
-                "schedule/loss": self._losses,
-            }
-            self._writer.scalars(self._steps, self._times, columns)
-            self._writer.flush()
-            self._last = self._steps[-1]
-        except OSError as error:
+            action()
+        except Exception as error:
+            cause = error if isinstance(error, OSError) else repr(error)
             warnings.warn(
-                f"TensorBoardHook no longer records to {self.output_dir!r}: {error}. "
+                f"TensorBoardHook no longer records to {self.output_dir!r}: {cause}. "
                 "Training goes on.",
-                stacklevel=2,
+                stacklevel=3,
             )
             self._failed = True
             self._close()
-        self._steps, self._times, self._rates, self._losses = [], [], [], []
 
     def _close(self) -> None:
+        self._close_writer()
+        if self._states is not None:
+            self._states.let_go()
+
+    def _close_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Run folders: which one is written next, how far it got, and who writes there.
+"""Run folders: new ones, how far one got, and who writes there.
 
 Left out: locks on remote file systems and on Windows, which have none that vanish
 with a killed process. There, two processes may continue the same run folder.
@@ -11,12 +11,13 @@ import errno
 import functools
 import itertools
 import os
+import re
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 
+from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub.io import gfile
 
-from tfschedules import checks
 from tfschedules.paths import log_path
 from tfschedules.tensorboard.wire import whole_events
 
@@ -24,50 +25,6 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
-
-
-def next_run(log_dir: str | os.PathLike[str], name: str, first_step: int) -> str:
-    """The run folder for steps from `first_step` on: one goes on where it can.
-
-    Among `name`, `name_1`, `name_2`, … it is the first that does not exist or whose
-    last step is below `first_step`, so that steps never go back inside a run; one that
-    is being written is passed over. It is made, and kept from other processes until
-    its writer is closed; without a writer, until this process ends.
-
-    Args:
-        log_dir: The folder of all runs: a path, or a URL.
-        name: The run's name, such as `"schedules"`.
-        first_step: The first step that will be written.
-
-    Raises:
-        OSError: If a folder cannot be made or read.
-
-    Example:
-        >>> import tempfile
-        >>> from tfschedules.tensorboard import EventWriter, next_run
-        >>> folder = tempfile.mkdtemp()
-        >>> with EventWriter(next_run(folder, "schedules", 0)) as writer:
-        ...     writer.scalars([0, 1], [1.7e9, 1.7e9], {"schedule/loss": [2.5, 2.0]})
-        >>> next_run(folder, "schedules", 2) == f"{folder}/schedules"
-        True
-        >>> next_run(folder, "schedules", 1) == f"{folder}/schedules_1"
-        True
-    """
-    first_step = checks.whole("first_step", first_step, at_least=0)
-    for run_dir in _candidates(log_dir, name):
-        with file_errors("write event files to", run_dir):
-            gfile.makedirs(run_dir)
-            folder = _identity(run_dir)
-            ours = folder in _locks
-            free = folder not in _written and _lock(run_dir, folder)
-        if not free:
-            continue
-        last = last_step(run_dir)
-        if last is None or last < first_step:
-            return run_dir
-        if not ours:
-            _unlock(folder)
-    raise AssertionError("unreachable: there is always another name")
 
 
 def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
@@ -86,7 +43,12 @@ def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
         >>> [Path(new_run(folder, "range_test")).name for _ in range(3)]
         ['range_test', 'range_test_1', 'range_test_2']
     """
-    for run_dir in _candidates(log_dir, name):
+    base = f"{folder_path('log_dir', log_dir)}/{name}"
+    taken = _names(log_dir)
+    for n in itertools.count():
+        run_dir = f"{base}_{n}" if n else base
+        if run_dir.rpartition("/")[2] in taken:
+            continue
         with file_errors("write event files to", run_dir):
             if is_local(run_dir):
                 Path(run_dir).parent.mkdir(parents=True, exist_ok=True)
@@ -100,6 +62,27 @@ def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
                 gfile.makedirs(run_dir)
         return run_dir
     raise AssertionError("unreachable: there is always another name")
+
+
+def runs_of(log_dir: str | os.PathLike[str], name: str) -> list[str]:
+    """The folders `name`, `name_1`, … that are there, the last first.
+
+    Raises:
+        OSError: If the folder of all runs cannot be read.
+    """
+    parent = folder_path("log_dir", log_dir)
+    form = re.compile(re.escape(name) + r"(?:_([1-9][0-9]*))?")
+    found = [form.fullmatch(each) for each in _names(log_dir)]
+    numbers = sorted((int(each[1] or 0) for each in found if each), reverse=True)
+    return [f"{parent}/{name}_{n}" if n else f"{parent}/{name}" for n in numbers]
+
+
+def _names(log_dir: str | os.PathLike[str]) -> set[str]:
+    """What is in the folder of all runs; one listing, however many there are."""
+    path = folder_path("log_dir", log_dir)
+    with file_errors("read the folder", path):
+        listed = gfile.listdir(path) if gfile.isdir(path) else []
+    return {each.split("/")[0] for each in listed}  # some list what is deeper, too
 
 
 def make_log_dir(log_dir: str | os.PathLike[str]) -> None:
@@ -118,25 +101,28 @@ def make_log_dir(log_dir: str | os.PathLike[str]) -> None:
 def last_step(run_dir: str | os.PathLike[str]) -> int | None:
     """The greatest step in a run folder's event files, or None where there is none.
 
-    What a killed run left half-written at the end of a file is passed over, and so is
-    a row of the HParams tab, which is of no step.
+    What a killed run left half-written at the end of a file is passed over, and so are
+    steps that a resumed run has undone, and a row of the HParams tab, which is of no
+    step.
 
     Raises:
         OSError: If a file is there and cannot be read.
     """
     run_dir = folder_path("run_dir", run_dir)
-    greatest = None
+    steps: list[int] = []
     with file_errors("read event files in", run_dir):
         names = gfile.listdir(run_dir) if gfile.isdir(run_dir) else []
-        for name in names:
+        for name in sorted(names):
             if "tfevents" not in name:
                 continue
             with gfile.GFile(f"{run_dir}/{name}", "rb") as file:
                 data = file.read()
             for event in whole_events(data):
+                if event.session_log.status == event_pb2.SessionLog.START:
+                    steps = [step for step in steps if step < event.step]
                 if any(v.tag[:10] != "_hparams_/" for v in event.summary.value):
-                    greatest = max(event.step, -1 if greatest is None else greatest)
-    return greatest
+                    steps.append(event.step)
+    return max(steps, default=None)
 
 
 def folder_path(argument: str, path: str | os.PathLike[str]) -> str:
@@ -149,11 +135,6 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-def _candidates(log_dir: str | os.PathLike[str], name: str) -> Iterator[str]:
-    base = f"{folder_path('log_dir', log_dir)}/{name}"
-    return itertools.chain([base], (f"{base}_{n}" for n in itertools.count(1)))
-
-
 @contextlib.contextmanager
 def file_errors(doing: str, path: str) -> Iterator[None]:
     """Say what failed, where and the way out; whatever it was, as an `OSError`."""
@@ -161,7 +142,7 @@ def file_errors(doing: str, path: str) -> Iterator[None]:
         yield
     except Exception as error:  # S3 and fsspec have exception classes of their own
         if isinstance(error, BlockingIOError):
-            cure = "Close it, or take another folder, as `next_run` does."
+            cure = "Close it, or take another folder, as `find_run` does."
         elif is_local(path):
             cure = "Give a `log_dir` that can be read and written, with space left."
         else:
@@ -191,6 +172,33 @@ def take(run_dir: str) -> Callable[[], None]:
         raise BlockingIOError(errno.EAGAIN, "another process writes there")
     _written.add(folder)
     return functools.partial(_give_back, folder)
+
+
+def hold(run_dir: str) -> bool:
+    """Keep a folder that exists from other processes, if nobody writes there.
+
+    It is kept until its writer is closed; without a writer, until `let_go`.
+
+    Returns:
+        Whether it is kept now.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    with file_errors("write event files to", run_dir):
+        try:
+            folder = _identity(run_dir)
+            return folder not in _written and _lock(run_dir, folder)
+        except FileNotFoundError:  # whoever has made it found no use for it
+            return False
+
+
+def let_go(run_dir: str) -> None:
+    """Keep a folder no longer that has no writer; a second time does nothing."""
+    with contextlib.suppress(OSError):
+        folder = _identity(run_dir)
+        if folder not in _written:
+            _unlock(folder)
 
 
 def _give_back(folder: Hashable) -> None:

@@ -122,10 +122,23 @@ class EventWriter:
             raise ValueError(
                 "Argument `steps` must rise strictly within a run, from 0 on. "
                 f"Received: step {course[place + 1]} after step {course[place]}. Where "
-                "the count was reset, write into a new run folder (`next_run`)."
+                "the count was reset, write into a new run folder (`find_run`)."
             )
         self._append(scalar_records(steps, wall_times, values))
         self._last_step = int(steps[-1])
+
+    def restart(self, step: int) -> None:
+        """Let TensorBoard hide what the run has had from `step` on until now.
+
+        A run needs one at its beginning, too: TensorBoard takes the first that it meets
+        in a run for no restart.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        step = checks.whole("step", step, at_least=0)
+        log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._append(event_pb2.Event(wall_time=time.time(), step=step, session_log=log))
 
     def image(self, tag: str, png: bytes, width: int, height: int, step: int) -> None:
         """Write a picture for the Images tab.

@@ -1,0 +1,102 @@
+"""What a training's state is known by, wherever it is met again.
+
+Weights and slots change with every update, so two trainings, or two moments of one,
+have different bytes. Files and copies keep the bytes. A part of them is enough, and
+costs next to nothing: the smallest variables first.
+
+Left out are scalars of the optimizer, which others set, as the rate; and what Keras
+does not save.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfschedules.drive.state import KINDS, batches_in, innermost, outside_state
+
+_MOST_NUMBERS, _MOST_VARIABLES = 1 << 18, 64
+
+
+def fingerprint(model: keras.Model) -> str:
+    """The fingerprint of the state of a model that is being trained, 32 hex digits.
+
+    To be called between two steps, in the main thread.
+
+    Raises:
+        RuntimeError: If JAX has lost the state with a step that was interrupted.
+    """
+    optimizer = innermost(model.optimizer)
+    state = outside_state(model)
+    held: dict[int, Any] = {}
+    if state is not None:  # JAX has it outside of the variables
+        for kind, arrays in zip(KINDS[:3], state, strict=False):
+            owner = model.optimizer if kind == "optimizer_variables" else model
+            name = "variables" if kind == "optimizer_variables" else kind
+            held.update(zip(map(id, getattr(owner, name)), arrays, strict=True))
+    weights = getattr(optimizer, "_trainable_variables", [])
+    slots = [slot for slot in optimizer.variables if len(slot.shape) > 0]
+    values = []
+    for variable, head in heads([*weights, *slots]):
+        value = _local(held.get(id(variable), variable.value))
+        part = value if head is None else value[head]  # on the device
+        # Keras's way to NumPy takes longer on TensorFlow: it looks for sparse ones.
+        fast = keras.backend.backend() == "tensorflow"
+        values.append(part.numpy() if fast else keras.ops.convert_to_numpy(part))
+    return digest(batches_in(model, state), values)
+
+
+def digest(count: int, values: Iterable[np.ndarray]) -> str:
+    """The fingerprint of a count of steps and some arrays."""
+    hashed = hashlib.blake2b(b"%d" % count, digest_size=16)
+    for value in values:
+        array = np.ascontiguousarray(value)
+        hashed.update(f"{array.dtype} {array.shape} ".encode())
+        hashed.update(array.tobytes())
+    return hashed.hexdigest()
+
+
+def heads(variables: Sequence[Any]) -> Iterator[tuple[Any, tuple[slice, ...] | None]]:
+    """What a fingerprint is made of: variables, the smallest first, and which part.
+
+    The part is `None` where it is all of a variable.
+    """
+    left = _MOST_NUMBERS
+    for variable in sorted(variables, key=_size)[:_MOST_VARIABLES]:
+        if left <= 0:
+            return
+        whole = _size(variable) <= left
+        yield variable, None if whole else _head(variable.shape, left)
+        left -= _size(variable)
+
+
+def _size(variable: Any) -> int:
+    return math.prod(map(int, variable.shape))
+
+
+def _head(shape: Sequence[int], most: int) -> tuple[slice, ...]:
+    """What to take of each axis for some of the first numbers, `most` or fewer.
+
+    Example:
+        >>> _head((1000, 10), 95), _head((3, 50, 2), 7)
+        ((slice(None, 9, None), slice(None, 10, None)),
+         (slice(None, 1, None), slice(None, 3, None), slice(None, 2, None)))
+    """
+    axes = []
+    for axis, size in enumerate(shape):
+        kept = min(size, max(most // math.prod(shape[axis + 1 :]), 1))
+        axes.append(slice(kept))
+        most //= kept
+    return tuple(axes)
+
+
+def _local(value: Any) -> Any:
+    """What this process has of an array: others do not take part in the reading."""
+    if keras.backend.backend() == "jax" and hasattr(value, "addressable_data"):
+        return value.addressable_data(0)
+    return value

@@ -1,0 +1,165 @@
+"""The run folder in which the records of a training are, and who is known to own which.
+
+A run is the record of one training, and which one is known by its state (see
+`tensorboard/identity.py`). So the state is noted at the moments at which it may be
+saved: when something saves it, and when an epoch, or the fit, is over.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfschedules.drive import Loan, fingerprint, innermost, updates
+from tfschedules.fit_settings import settings_of
+from tfschedules.tensorboard import (
+    EventWriter,
+    Found,
+    Journal,
+    begin_run,
+    discard,
+    find_run,
+    let_go,
+    row_key,
+)
+
+_NAME = "schedules"  # of the runs
+_MOST_RUNS = 8  # of one training that are remembered
+
+# The runs that each optimizer's training has in this process, the latest last.
+_runs: weakref.WeakKeyDictionary[Any, list[Journal]] = weakref.WeakKeyDictionary()
+_recorded: weakref.WeakSet[keras.Model] = weakref.WeakSet()  # models with open runs
+_opening = threading.RLock()  # one thread at a time finds a run and opens it
+
+
+class RunFiles:
+    """The files of a fit: its run's events and journal, and its row.
+
+    All methods raise an `OSError` if something cannot be written.
+
+    Attributes:
+        begun: Whether anything has been recorded.
+        flushed_at: When all of it was last on disk, by the monotonic clock.
+    """
+
+    def __init__(self, model: keras.Model, log_dir: str, step: int) -> None:
+        """Open the run that the training is recorded in, from `step` on."""
+        self._model, self._log_dir = model, log_dir
+        for other in [*_recorded]:
+            if other is not model:
+                Loan.end_if_over(other)  # what an interrupted fit of it has open
+        self._own = _runs.setdefault(innermost(model.optimizer), [])
+        self._state = _state_of(model) if step > 0 else None  # before the first step
+        with _opening:
+            found = find_run(log_dir, _NAME, step, self._state, self._own)
+            self._take(found, step)
+        if found.stranger:
+            warnings.warn(
+                "TensorBoardLogger begins a new run with step "
+                f"{step}, {self._journal.run_dir!r}: no run in {log_dir!r} has "
+                "recorded how the training came to the state that it is in. (It was "
+                "trained without the logger, in another log_dir or by an earlier "
+                "version of tfschedules, or somebody has changed its weights.)",
+                stacklevel=6,
+            )
+
+    def open_anew(self, step: int) -> None:
+        """Open another run: the model was put back inside of the fit."""
+        self._journal.end(self._journal.reached)
+        self.close()
+        if self._journal in self._own:
+            self._own.remove(self._journal)
+        self._state = None
+        with _opening:
+            self._take(Found(begin_run(self._log_dir, _NAME)), step)
+
+    def _take(self, found: Found, step: int) -> None:
+        self._found, self._journal, self._first = found, found.journal, step
+        try:
+            self._writer = EventWriter(self._journal.run_dir)
+        except BaseException:
+            let_go(self._journal.run_dir)
+            raise
+        if self._journal not in self._own:
+            self._own[:] = [*self._own[1 - _MOST_RUNS :], self._journal]
+        _recorded.add(self._model)
+        self.begun, self._row = False, self._writer
+        self.flushed_at = time.monotonic()
+
+    def begin(self) -> None:
+        """Say that steps follow, and what the fit is given: the first are made."""
+        self._found.begin(self._writer, self._first, self._state)
+        self.begun = True
+        settings = settings_of(self._model)
+        key, rows = row_key(settings), self._journal.rows
+        folder = rows.get(key) or (f"fit_{len(rows) + 1}" if rows else ".")
+        undone = [*rows.values()] if self._found.back else []
+        for each in dict.fromkeys([folder, *undone]):
+            if each == ".":
+                continue
+            row = EventWriter(f"{self._journal.run_dir}/{each}")
+            if undone or key not in rows:
+                row.restart(self._first)
+            if each == folder:
+                self._row = row
+            else:
+                row.close()
+        if key not in rows:
+            self._row.session_start(settings)
+            self._journal.note_row(key, folder)
+
+    def scalars(
+        self, steps: np.ndarray, times: np.ndarray, columns: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write some steps."""
+        self._writer.scalars(steps, times, columns)
+        reached = int(steps[-1]) + 1
+        self._journal.reached = max(self._journal.reached, reached)
+
+    def flush(self) -> None:
+        """See to it that it is on disk."""
+        self._writer.flush()
+        self.flushed_at = time.monotonic()
+
+    def point(self, step: int, now: float, values: Mapping[str, np.ndarray]) -> None:
+        """Let a row of its own show where this fit is."""
+        if self._row is not self._writer:
+            self._row.scalars([step], [now], values)
+            self._row.flush()
+
+    def note_state(self) -> None:
+        """Note the state that the recorded steps have led to."""
+        if self.begun and (state := _state_of(self._model)) is not None:
+            self._journal.note_state(updates(self._model), state)
+
+    def end(self) -> None:
+        """Note that the fit has come to its end."""
+        if self.begun:
+            self._row.session_end()
+            self.note_state()
+            self._journal.end(self._journal.reached)
+
+    def close(self) -> None:
+        """Close the files; a run in which nothing was recorded is removed."""
+        _recorded.discard(self._model)
+        try:
+            self._writer.close()
+        finally:
+            self._row.close()
+            if not self.begun:
+                discard(self._journal)
+
+
+def _state_of(model: keras.Model) -> str | None:
+    """The fingerprint of the training's state; None where it has none."""
+    try:
+        return fingerprint(model)
+    except Exception:  # the state is lost, or of a kind that this does not know
+        return None

@@ -1,0 +1,159 @@
+"""What a run folder says of itself: who it is, and what training it is the record of.
+
+A count of steps does not tell whose it is. So each run keeps a journal beside its event
+files, of one line for each of these:
+
+    run <id>                     the run was made
+    begin <step>                 a fit records from this step on
+    back <step>                  a resumed fit does: what came from there on is undone
+    state <step> <fingerprint>   the training was in this state after so many steps
+    row <key> <folder>           a row of the HParams tab, and the folder that it is in
+    end <step>                   a fit has come to its end after so many steps
+
+Lines are only added. A process that is killed leaves a part of one at most, and that is
+passed over.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+from tensorboard.compat.tensorflow_stub.io import gfile
+
+from tfschedules.tensorboard.runs import file_errors
+
+NAME = "tfschedules.run"  # of the file
+_WORDS = {"run": 2, "begin": 2, "back": 2, "state": 3, "row": 3, "end": 2}
+_CUT = b"?\n"  # what a line that was cut off is ended with: no line is of that form
+
+
+class Journal:
+    """The journal of one run.
+
+    Attributes:
+        run_dir: The run's folder.
+        id: What tells the run from any other, also from a later one in its folder;
+            empty where there is no journal.
+        begun: Whether a fit has recorded anything.
+        reached: How many steps the run has, as far as that is known: after a fit that
+            was killed it may have more.
+        open_from: Where the first fit began of those since the last that has come to
+            its end; `None` if the last one has.
+        latest: The state that was noted last, with its step.
+    """
+
+    def __init__(self, run_dir: str) -> None:
+        """Read it, where there is one.
+
+        Raises:
+            OSError: If it is there and cannot be read.
+        """
+        self.run_dir = run_dir
+        self._path = f"{run_dir}/{NAME}"
+        self._size = -1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read it anew, if somebody else has written to it since.
+
+        Raises:
+            OSError: If it is there and cannot be read.
+        """
+        with file_errors("read the journal of the run", self.run_dir):
+            there = gfile.exists(self._path)
+            size = gfile.stat(self._path).length if there else 0
+            if size == self._size:
+                return
+            data = self._read() if there else b""
+        self._size, self._cut = len(data), data[-1:] not in (b"", b"\n")
+        self.id, self.begun, self.reached = "", False, 0
+        self.open_from: int | None = None
+        self.latest: tuple[int, str] | None = None
+        self._states: dict[str, int] = {}
+        self._rows: dict[str, str] = {}
+        for words in _lines(data):
+            self._take(*words)
+
+    def _read(self) -> bytes:
+        with gfile.GFile(self._path, "rb") as file:
+            data: bytes = file.read()
+        return data
+
+    def _take(self, kind: str, first: str, second: str = "") -> None:
+        if kind == "run":
+            self.id = self.id or first
+        elif kind == "row":
+            self._rows[first] = second
+        elif kind == "state":
+            self.latest = int(first), second
+            self._states[second] = int(first)
+            self.reached = max(self.reached, int(first))
+        elif kind == "end":
+            self.reached, self.open_from = max(self.reached, int(first)), None
+        else:
+            self.begun, step = True, int(first)
+            if kind == "back":
+                self.reached = min(self.reached, step)
+                self._states = {s: n for s, n in self._states.items() if n <= step}
+            self.open_from = step if self.open_from is None else self.open_from
+
+    def _add(self, *words: str | int) -> None:
+        line = " ".join(map(str, words)).encode() + b"\n"
+        if self._cut:
+            line = _CUT + line
+        with file_errors("write the journal of the run", self.run_dir):
+            files = gfile.get_filesystem(self._path)
+            if hasattr(files, "append") and self._size > 0:
+                files.append(self._path, line, binary_mode=True)
+            else:  # one that cannot append gets all of it anew
+                before = self._read() if self._size > 0 else b""
+                files.write(self._path.encode(), before + line, binary_mode=True)
+        self._size, self._cut = self._size + len(line), False
+        self._take(*map(str, words))
+
+    def make(self) -> None:
+        """Say who the run is; its folder is there.
+
+        Raises:
+            OSError: As all that write here, if it cannot be written.
+        """
+        self._add("run", uuid.uuid4().hex)
+
+    def begin(self, step: int, *, back: bool = False) -> None:
+        """Note that a fit records from `step` on, and whether steps are undone."""
+        self._add("back" if back else "begin", step)
+
+    def note_state(self, step: int, state: str) -> None:
+        """Note the state that the training is in after so many steps."""
+        if self.latest != (step, state):
+            self._add("state", step, state)
+
+    def note_row(self, key: str, folder: str) -> None:
+        """Note in which folder the row of these settings is."""
+        self._add("row", key, folder)
+
+    def end(self, step: int) -> None:
+        """Note that a fit has come to its end after so many steps."""
+        self._add("end", step)
+
+    def passed(self, step: int, state: str) -> bool:
+        """Whether the training was in this state after so many steps."""
+        return self._states.get(state) == step
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """The folder of each row's settings, inside the run's; "." is that itself."""
+        return dict(self._rows)
+
+
+def _lines(data: bytes) -> Iterator[list[str]]:
+    """The words of all whole lines that are of a known form."""
+    whole, _, _ = data.rpartition(b"\n")
+    for line in whole.decode("utf-8", "replace").split("\n"):
+        words = line.split(" ")
+        if len(words) != _WORDS.get(words[0]):
+            continue
+        number = words[1].isdecimal() and len(words[1]) < 20
+        if words[0] == "row" or (words[1].isalnum() if words[0] == "run" else number):
+            yield words
