@@ -41,8 +41,8 @@ from peers import PEERS
 from problems import Problem, problems
 from unseen_problems import unseen_problems
 
-from tfschedules.divergence import diverged
-from tfschedules.suggestions import RULES, suggest
+from tfschedules.finding.divergence import diverged
+from tfschedules.finding.suggestions import RULES, suggest
 
 SWEEP = np.geomspace(1e-7, 10.0, 100)  # as RangeTest has it
 STOP_FACTOR = 4.0

@@ -102,10 +102,10 @@ def pages() -> dict[str, str | bytes]:
 def _picture(line: str, scheme: str) -> bytes:
     """What a line of code makes, as an SVG without a background."""
     import tfschedules as tfs
-    from tfschedules import plot_command
+    from tfschedules.commands import plot
 
     def draw(figure: Any) -> None:
-        label = plot_command.label_of(line)
-        plot_command.draw(eval(line, {"tfs": tfs}), figure, label=label)
+        label = plot.label_of(line)
+        plot.draw(eval(line, {"tfs": tfs}), figure, label=label)
 
     return svg(draw, scheme, colors=[_CURVE[scheme]], salt=line)

@@ -29,7 +29,7 @@ def train(case: str, folder: Path, kill_at: int | None) -> None:
     from helpers import digits, softmax_regression
 
     import tfschedules as tfs
-    from tfschedules import recording
+    from tfschedules.tensorboard import recording
 
     recording._SECONDS_BETWEEN_WRITES = 0.0  # also what is undone is written
 
@@ -74,8 +74,6 @@ def train(case: str, folder: Path, kill_at: int | None) -> None:
 def main(folder: Path, cases: list[str]) -> None:
     """Train all cases, and kill."""
     import helpers  # noqa: F401  # and with it Keras, once for all
-
-    from tfschedules import logger, ready_made  # noqa: F401
 
     for case in cases:
         (folder / case).mkdir(parents=True)

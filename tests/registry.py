@@ -17,14 +17,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.recipes import (
-    cyclical,
-    flat_cosine,
-    one_cycle,
-    warm_restarts,
-    warmup,
-    warmup_stable_decay,
-)
 from tfschedules.schedules import (
     Clip,
     Constant,
@@ -45,6 +37,14 @@ from tfschedules.schedules import (
     Schedule,
     SquareRoot,
     Sum,
+)
+from tfschedules.schedules.recipes import (
+    cyclical,
+    flat_cosine,
+    one_cycle,
+    warm_restarts,
+    warmup,
+    warmup_stable_decay,
 )
 
 

@@ -24,8 +24,8 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 import tfschedules
-from tfschedules.records import RangeTestResult
-from tfschedules.reports import write_range_test
+from tfschedules.finding.reports import write_range_test
+from tfschedules.finding.result import RangeTestResult
 from tfschedules.tensorboard import EventWriter
 from tfschedules.tensorboard_plugin import range_tests
 

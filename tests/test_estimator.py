@@ -537,7 +537,7 @@ def test_a_log_that_fails_leaves_the_result(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tfschedules.reports.EventWriter.scalars", full)
+    monkeypatch.setattr("tfschedules.finding.reports.EventWriter.scalars", full)
     test = RangeTestHook(1e-4, 1e-2, 10, log_dir=tmp_path)
     with pytest.warns(UserWarning, match="result is kept.*No space left on device"):
         train(momentum, [test], 100)

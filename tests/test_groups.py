@@ -7,8 +7,8 @@ from hypothesis import given, settings, strategies as st
 from keras import layers
 
 import tfschedules as tfs
-from tfschedules.group_table import GroupRow, GroupTable
-from tfschedules.groups import (
+from tfschedules.layers.group_table import GroupRow, GroupTable
+from tfschedules.layers.groups import (
     NO_DECAY,
     assign,
     is_decayed,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import tfschedules as tfs
-from tfschedules import plots
+from tfschedules.finding import pictures
 
 RATES = np.geomspace(1e-5, 1, 24)
 CURVE = 2 / (1 + RATES / 0.01) + 5 * RATES**2
@@ -73,7 +73,7 @@ def use(loaded, folder, *, draw):
 
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph")  # that a font lacks
-            plots.range_test_png(loaded)
+            pictures.range_test_png(loaded)
             compared.plot().figure.canvas.draw()
         plt.close("all")
 
@@ -222,7 +222,7 @@ def test_a_sweep_is_a_result_whatever_the_losses_were(path):
 
 
 def test_the_highest_numbers_are_compared_without_a_warning():
-    from tfschedules.divergence import diverged
+    from tfschedules.finding.divergence import diverged
 
     assert not diverged([1e308] * 5 + [1.5e308] * 3, 4.0)  # four times it is infinite
     assert diverged([0.1] * 5 + [1.5e308] * 3, 4.0)
@@ -339,7 +339,7 @@ def test_a_notebook_sets_no_mathematics_and_shows_a_result_without_its_picture(
     def fails(*arguments):
         raise ImportError("numpy.core.multiarray <failed>")
 
-    monkeypatch.setattr(plots, "_png", fails)
+    monkeypatch.setattr(pictures, "_png", fails)
     for shown in (test._repr_html_(), compared._repr_html_()):
         assert "cannot be drawn: ImportError: numpy.core.multiarray &lt;failed" in shown
         assert "&lt;b&gt;$x$&lt;/b&gt;" in shown
@@ -359,7 +359,7 @@ def test_a_report_shows_names_as_they_are_written():
 
     from tensorboard.plugin_util import markdown_to_safe_html
 
-    from tfschedules.reports import report
+    from tfschedules.finding.reports import report
 
     for name in ("*a* __b__", "<img src=x> & &amp;", "[c](d)", "a|b", "# \\*"):
         test = result(metric=name, values=CURVE, group=f"{name} `")

@@ -12,7 +12,7 @@ from helpers import Interrupt, arrays, digits, softmax_regression
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import tfschedules as tfs
-from tfschedules import plots, reports
+from tfschedules.finding import pictures, reports
 from tfschedules.tensorboard import EventWriter
 
 X, Y = digits(256)
@@ -79,7 +79,7 @@ def test_a_picture_that_fails_leaves_the_rest_of_the_log(tmp_path, monkeypatch):
     def fails(result):
         raise RuntimeError("a font is missing")
 
-    monkeypatch.setattr(plots, "range_test_png", fails)
+    monkeypatch.setattr(pictures, "range_test_png", fails)
     why = "log in .*range_test' has no picture.*RuntimeError: a font is missing"
     with pytest.warns(UserWarning, match=why):
         result = tfs.find_learning_rate(network(), X, Y, log_dir=tmp_path, **SWEEP)

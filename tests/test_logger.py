@@ -14,9 +14,8 @@ from test_range_test import LOSS, X, Y, linear_model, numpy_sweep
 from test_tensorboard_events import run_python
 
 import tfschedules as tfs
-from tfschedules import recording
 from tfschedules.drive import StepReader, innermost
-from tfschedules.tensorboard import last_step
+from tfschedules.tensorboard import last_step, recording
 
 TESTS = str(Path(__file__).parent)
 

@@ -13,9 +13,8 @@ from helpers import BACKEND, JIT, arrays, digits, patches, softmax_regression
 from test_logger import read, runs
 
 import tfschedules as tfs
-from tfschedules import fit_settings, run_files
 from tfschedules.drive import StepReader
-from tfschedules.tensorboard import EventWriter
+from tfschedules.tensorboard import EventWriter, fit_settings, run_files
 
 X, Y = digits(48)  # six batches of eight to an epoch
 SGD = keras.optimizers.SGD

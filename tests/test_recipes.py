@@ -15,14 +15,6 @@ from hypothesis import assume, given, settings, strategies as st
 from registry import compiled, cycle_of, harmonic
 
 import tfschedules as tfs
-from tfschedules.recipes import (
-    cyclical,
-    flat_cosine,
-    one_cycle,
-    warm_restarts,
-    warmup,
-    warmup_stable_decay,
-)
 from tfschedules.schedules import (
     Constant,
     Cosine,
@@ -31,6 +23,14 @@ from tfschedules.schedules import (
     Piecewise,
     Polynomial,
     SquareRoot,
+)
+from tfschedules.schedules.recipes import (
+    cyclical,
+    flat_cosine,
+    one_cycle,
+    warm_restarts,
+    warmup,
+    warmup_stable_decay,
 )
 
 DATA = pathlib.Path(__file__).parent / "data"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import tfschedules as tfs
-from tfschedules.suggestions import Bounds
+from tfschedules.finding.suggestions import Bounds
 
 RATES = np.geomspace(1e-5, 10, 100)
 CURVE = 2 / (1 + (RATES / 1e-2) ** 2) + RATES**2
@@ -393,9 +393,9 @@ def test_what_has_no_descent_is_drawn_all_the_same(losses):
 def test_the_picture_leaves_pyplot_alone():
     import matplotlib.pyplot as plt
 
-    from tfschedules import plots
+    from tfschedules.finding import pictures
 
-    picture, width, height = plots.range_test_png(result())
+    picture, width, height = pictures.range_test_png(result())
     assert picture.startswith(b"\x89PNG")
     assert (width, height) == (800, 496)
     assert plt.get_fignums() == []
@@ -418,7 +418,7 @@ def test_a_schedule_is_drawn_over_its_steps():
 def test_a_run_has_the_metric_that_was_read_under_its_name(tmp_path):
     from test_logger import read
 
-    from tfschedules.reports import new_range_test_run, report, write_range_test
+    from tfschedules.finding.reports import new_range_test_run, report, write_range_test
 
     accuracy = np.full(100, np.nan)
     accuracy[9::10] = np.linspace(0.1, 0.9, 10)

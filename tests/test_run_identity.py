@@ -26,9 +26,8 @@ from test_hparams_rows import row
 from test_logger import read, runs
 
 import tfschedules as tfs
-from tfschedules import run_files
 from tfschedules.drive import fingerprint
-from tfschedules.tensorboard import Journal
+from tfschedules.tensorboard import Journal, run_files
 
 X, Y = digits(48)  # six batches of eight to an epoch
 SGD = keras.optimizers.SGD

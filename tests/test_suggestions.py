@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from tfschedules.suggestions import (
+from tfschedules.finding.suggestions import (
     RULES,
     Bounds,
     Suggestion,
@@ -19,8 +19,8 @@ from tfschedules.suggestions import (
     smooth,
     suggest,
 )
-from tfschedules.suggestions.curves import Curve
-from tfschedules.suggestions.descents import Descent
+from tfschedules.finding.suggestions.curves import Curve
+from tfschedules.finding.suggestions.descents import Descent
 
 RATES = np.geomspace(1e-6, 10.0, 100)
 CENTRE, EDGE = 1e-2, 0.5
@@ -638,7 +638,7 @@ def test_suggestion_is_immutable():
 
 def test_module_needs_neither_keras_nor_tensorflow():
     code = (
-        "import sys, tfschedules.suggestions;"
+        "import sys, tfschedules.finding.suggestions;"
         "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

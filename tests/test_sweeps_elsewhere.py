@@ -10,7 +10,7 @@ import pytest
 from helpers import arrays, digits
 
 import tfschedules as tfs
-from tfschedules import sweeps
+from tfschedules.finding import sweeps
 
 X, Y = digits(256)
 SWEEP = {"steps": 12, "min_lr": 1e-3, "max_lr": 1.0, "batch_size": 32, "verbose": 0}

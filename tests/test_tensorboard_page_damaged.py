@@ -10,7 +10,7 @@ import pytest
 from tensorboard_server import LOADERS, Written, odd_tensors, one_cycle, sweep, wait_for
 from test_tensorboard_page_use import downloaded
 
-from tfschedules.records import RangeTestResult
+from tfschedules.finding.result import RangeTestResult
 
 FORMULAS = ("=cmd|' C calc'!A0", "+1", "-1", "@SUM(A1)")
 RATE, LOSS = "schedule/learning_rate", "schedule/loss"

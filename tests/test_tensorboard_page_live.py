@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard_server import NOW, Written, one_cycle, sweep, wait_for
 
-from tfschedules.records import RangeTestResult
+from tfschedules.finding.result import RangeTestResult
 
 BIG = 10_000
 

@@ -15,7 +15,7 @@ from tensorboard_server import Written, odd_tensors, one_cycle, sweep
 from werkzeug import test as werkzeug_test
 
 from tfschedules import tensorboard_plugin
-from tfschedules.records import RangeTestResult
+from tfschedules.finding.result import RangeTestResult
 
 ROUTE = "/data/plugin/schedules"
 STEPS = np.arange(30)

@@ -18,8 +18,8 @@ from tensorboard_server import Server, Written, one_cycle, sweep
 from werkzeug import test as werkzeug_test
 
 from tfschedules import tensorboard_plugin
-from tfschedules.records import RangeTestResult
-from tfschedules.tensorboard_plugin import range_tests
+from tfschedules.finding import event_record
+from tfschedules.finding.result import RangeTestResult
 
 SWEEP = RangeTestResult.from_sweep(*sweep(20), steps=20)
 
@@ -156,17 +156,17 @@ class WhileLoading:
     """A data provider that finds more when it is asked again, one of it no numbers."""
 
     def list_tensors(self, ctx, **where):
-        _, content = range_tests.to_tensor(SWEEP)
+        _, content = event_record.to_tensor(SWEEP)
         ours = {"run": "another", "color": "red", "error": "none"}  # the page's own
         content = json.dumps(json.loads(content) | ours).encode()
         word = types.SimpleNamespace(plugin_content=content)
-        return {"old": {range_tests.TAG: word}, "texts": {range_tests.TAG: word}}
+        return {"old": {event_record.TAG: word}, "texts": {event_record.TAG: word}}
 
     def read_tensors(self, ctx, **where):
-        table, _ = range_tests.to_tensor(SWEEP)
+        table, _ = event_record.to_tensor(SWEEP)
         data = {"old": table, "new": table, "texts": table.astype(object)}
         return {
-            run: {range_tests.TAG: [types.SimpleNamespace(numpy=tensor)]}
+            run: {event_record.TAG: [types.SimpleNamespace(numpy=tensor)]}
             for run, tensor in data.items()
         }
 

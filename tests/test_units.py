@@ -25,11 +25,10 @@ from tfschedules import (
     Linear,
     Piecewise,
     epochs,
-    recipes,
     schedules,
 )
-from tfschedules.schedules import PerCycle, Ramp, Repeat, ScaleFunction
-from tfschedules.units import Epochs
+from tfschedules.schedules import PerCycle, Ramp, Repeat, ScaleFunction, recipes
+from tfschedules.schedules.units import Epochs
 
 SGD = keras.optimizers.SGD
 # Keras says so of any data whose length it learns only when they end.

@@ -6,9 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tfschedules import __version__, plot_command
-from tfschedules.command_line import Parser
-from tfschedules.paths import local_path
+from tfschedules import __version__
+from tfschedules._support.paths import local_path
+from tfschedules.commands import plot
+from tfschedules.commands.command_line import Parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["plot"]:
-        return plot_command.main(arguments[1:])
+        return plot.main(arguments[1:])
     chosen = parser.parse_args(arguments)
     if chosen.epochs < 2:
         parser.error(f"argument --epochs: must be at least 2, not {chosen.epochs}")
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error).replace("Argument `log_dir`", "argument --log-dir"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        from tfschedules.demo import run
+        from tfschedules.commands.demo import run
     except ImportError as error:
         print(
             f"The demo needs {error.name}, which is not installed: "

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 _HOMES = {
-    "LayerwiseOptimizer": "tfschedules.optimizers",
+    "LayerwiseOptimizer": "tfschedules.layers.optimizer",
     "Attention": "tfschedules.models.attention",
     "LSTMCell": "tfschedules.models.lstm",
 }

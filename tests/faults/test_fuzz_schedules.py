@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 import tfschedules as tfs
-from tfschedules import schedules as namespace, steps as moments
+from tfschedules import schedules as namespace
 from tfschedules.schedules import (
     Clip,
     Constant,
@@ -36,6 +36,7 @@ from tfschedules.schedules import (
     Repeat,
     ScaleFunction,
     Schedule,
+    steps as moments,
 )
 from tfschedules.schedules.base import Pair
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tfschedules as tfs
-from tfschedules import paths
 from tfschedules.__main__ import main
+from tfschedules._support import paths
 from tfschedules.drive import Snapshot
 
 X = np.ones((16, 2), "float32")
@@ -240,7 +240,7 @@ def test_a_snapshot_of_a_sweep_is_in_the_home(home: Path, monkeypatch: Any) -> N
         seen.append(folder)
         return Snapshot(model, folder)
 
-    monkeypatch.setattr("tfschedules.range_test.Snapshot", snapshot)
+    monkeypatch.setattr("tfschedules.finding.range_test.Snapshot", snapshot)
     sweep(snapshot_dir="~/scratch")
     assert seen == [str(home / "scratch")]
 

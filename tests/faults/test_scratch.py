@@ -19,12 +19,12 @@ import pytest
 from faulty_files import Fault, every_fault
 from injector import Injector
 
-from tfschedules import scratch
-from tfschedules.scratch import Scratch
+from tfschedules._support import scratch
+from tfschedules._support.scratch import Scratch
 
 SCRIPT = """
 import os, signal, sys, threading, time
-from tfschedules.scratch import Scratch
+from tfschedules._support.scratch import Scratch
 
 def kept(parent=sys.argv[1]):
     made = Scratch(parent)

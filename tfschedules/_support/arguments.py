@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
-from tfschedules import checks
+from tfschedules._support import checks
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

@@ -8,7 +8,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from tfschedules.paths import local_path
+from tfschedules._support.paths import local_path
 
 
 def replace_text(path: str | os.PathLike[str], text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from tfschedules import checks
+from tfschedules._support import checks
 
 # Two letters at least: "C:/" is a drive. `pathlib` makes one slash of two.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(/?)")

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules import checks
+from tfschedules._support import checks
 from tfschedules.drive import innermost, is_restored
 from tfschedules.schedules import Schedule
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tfschedules.callbacks import HyperparameterScheduler
+from tfschedules.callbacks.position import epochs_of
+from tfschedules.callbacks.scheduler import HyperparameterScheduler
 from tfschedules.drive import hyperparameters_of
-from tfschedules.position import epochs_of
-from tfschedules.recipes import cyclical, one_cycle, warm_restarts
-from tfschedules.schedules import Schedule
-from tfschedules.units import Epochs, epochs
+from tfschedules.schedules import (
+    Epochs,
+    Schedule,
+    cyclical,
+    epochs,
+    one_cycle,
+    warm_restarts,
+)
 
 
 class CyclicalLearningRate(HyperparameterScheduler):

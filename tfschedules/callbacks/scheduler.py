@@ -6,21 +6,21 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from tfschedules.arguments import did_you_mean
-from tfschedules.borrower import Borrower
-from tfschedules.drive import (
-    Drive,
-    batches_made,
-    innermost,
-    updates,
-)
-from tfschedules.position import (
+from tfschedules._support.arguments import did_you_mean
+from tfschedules.callbacks.position import (
     epochs_of,
     position_given,
     resolved_in,
     resumed_position,
     updates_in,
     updates_in_epoch,
+)
+from tfschedules.drive import (
+    Borrower,
+    Drive,
+    batches_made,
+    innermost,
+    updates,
 )
 from tfschedules.schedules import Schedule, schedule_given
 

@@ -23,10 +23,17 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 import numpy as np
 
-from tfschedules import checks
-from tfschedules.borrower import Borrower
-from tfschedules.drive import Drive, Stops, drive_of, innermost, rate_of, updates
-from tfschedules.paths import local_path
+from tfschedules._support import checks
+from tfschedules._support.paths import local_path
+from tfschedules.drive import (
+    Borrower,
+    Drive,
+    Stops,
+    drive_of,
+    innermost,
+    rate_of,
+    updates,
+)
 from tfschedules.schedules import Schedule
 
 _NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from tfschedules.arguments import did_you_mean
+from tfschedules._support.arguments import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):

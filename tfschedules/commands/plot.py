@@ -23,16 +23,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import tfschedules
-from tfschedules import checks, plots
-from tfschedules.command_line import Parser
-from tfschedules.paths import local_path
-from tfschedules.units import Epochs
+from tfschedules._support import checks, lazy
+from tfschedules._support.axes import DPI, SIZE, STYLE, say
+from tfschedules._support.paths import local_path
+from tfschedules.commands.command_line import Parser
 
-if TYPE_CHECKING:
-    from tfschedules.schedules import Schedule
+if TYPE_CHECKING:  # it imports Keras, which takes seconds: where a schedule is chosen
+    from tfschedules.schedules import Epochs, Schedule
 
-# What is made of other schedules or of functions cannot be said in options.
-NOT_OFFERED = {"Join", "Repeat", "ScaleFunction", "Schedule", "warmup"}
+# What is made of other schedules or of functions cannot be said in options, and a
+# length is no schedule.
+NOT_OFFERED = {"Join", "Repeat", "ScaleFunction", "Schedule", "epochs", "warmup"}
 _FUNCTION_ARGUMENTS = {"scale_fn", "scale_mode"}
 _FORMATS = (".png", ".svg", ".pdf")
 _MOST_POINTS = 20_000  # more than a picture has columns, few enough to be quick
@@ -41,8 +42,9 @@ _CYCLES = 4  # how many are drawn of a schedule that goes on and on
 
 def names() -> dict[str, str]:
     """The public names that can be drawn, by their names on the command line."""
-    public = (*tfschedules._HOMES["schedules"], *tfschedules._HOMES["recipes"])
-    return {_snake(name): name for name in public if name not in NOT_OFFERED}
+    homes = lazy.homes("tfschedules")
+    public = {name for name, home in homes.items() if home == "tfschedules.schedules"}
+    return {_snake(name): name for name in sorted(public - NOT_OFFERED)}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         call = _call(offered[name], function, given)
         draw(schedules, figure, count, call, label_of(call))
         picture = io.BytesIO()
-        figure.savefig(picture, format=output.suffix.lower()[1:], dpi=plots.DPI)
+        figure.savefig(picture, format=output.suffix.lower()[1:], dpi=DPI)
     except (TypeError, ValueError, OverflowError) as error:
         options.error(_as_options(str(error), {*chosen, "steps_per_epoch", "range"}))
     try:
@@ -135,10 +137,10 @@ def draw(
     count = checks.whole("range", checks.real("range", count, at_most=2**53))
     points = np.linspace(0, count - 1, min(count, _MOST_POINTS))
     steps = np.unique(points.round().astype(np.int64))
-    width, height = plots.SIZE
+    width, height = SIZE
     figure.set_size_inches(width, height * (1 + 0.6 * (len(panels) - 1)))
     figure.set_layout_engine("constrained")
-    with mpl.rc_context(plots.STYLE):
+    with mpl.rc_context(STYLE):
         axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
         for ax, (name, schedule) in zip(axes, panels.items(), strict=True):
             schedule.plot(steps, ax=ax)
@@ -153,7 +155,7 @@ def draw(
             ax.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
             ax.label_outer()
         if title:
-            plots.say(figure.suptitle, textwrap.fill(title, 58), fontsize="small")
+            say(figure.suptitle, textwrap.fill(title, 58), fontsize="small")
 
 
 def label_of(call: str) -> str:
@@ -254,6 +256,8 @@ def _argument_texts(documentation: str) -> dict[str, str]:
 def _add_option(
     parser: argparse.ArgumentParser, parameter: inspect.Parameter, text: str
 ) -> None:
+    from tfschedules.schedules import Epochs
+
     # argparse fills in %(default)s; texts have formulas, and these may have a %.
     text = text.replace("`tfs.epochs(…)`", "epochs").replace("`", "").replace("%", "%%")
     settings: dict[str, Any] = {"required": True, "help": text}
@@ -297,6 +301,8 @@ def _number(text: str) -> float:
 
 
 def _length(text: str) -> float | Epochs:
+    from tfschedules.schedules import Epochs
+
     count = re.fullmatch(r"(.*?) ?epochs?", text)
     try:
         if count:
@@ -311,6 +317,7 @@ def _length(text: str) -> float | Epochs:
 
 def _in_steps(chosen: dict[str, Any], per_epoch: float | None) -> dict[str, Any]:
     """Put steps in place of epochs."""
+    from tfschedules.schedules import Epochs
 
     def in_steps(name: str, value: Any) -> Any:
         if isinstance(value, list):

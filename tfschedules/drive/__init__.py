@@ -9,10 +9,13 @@ copy of one lacks; `between` shows it right after an update; `loan` gives back w
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
 others, and `insides` what of Keras all this leans on. `fingerprint` tells states of a
 training apart, and `restored` whether a fit was put back.
+
+May import `schedules` and `_support`.
 """
 
 from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
+from tfschedules.drive.borrower import Borrower
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads
 from tfschedules.drive.frames import Taken, fits_running
@@ -38,9 +41,17 @@ from tfschedules.drive.state import (
 )
 from tfschedules.drive.tidying import AtTheEnd, Uninterrupted, do_all
 from tfschedules.drive.unsaved import Unsaved
+from tfschedules.drive.weights import (
+    calls_in_graphs,
+    is_trained_by,
+    place_of,
+    trained,
+    trained_by,
+)
 
 __all__ = [
     "AtTheEnd",
+    "Borrower",
     "Drive",
     "Freezer",
     "Functions",
@@ -63,6 +74,7 @@ __all__ = [
     "batches_made",
     "before_saves",
     "block_of",
+    "calls_in_graphs",
     "check_compiled",
     "digest",
     "do_all",
@@ -76,13 +88,17 @@ __all__ = [
     "innermost",
     "is_first_process",
     "is_restored",
+    "is_trained_by",
     "layers_with_statistics",
     "mark_earlier",
     "name_of",
     "parts_of",
+    "place_of",
     "rate_of",
     "read",
     "sweep",
+    "trained",
+    "trained_by",
     "updates",
     "value_of",
 ]

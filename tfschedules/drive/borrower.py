@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import keras
 
-from tfschedules.arguments import Recalled
+from tfschedules._support.arguments import Recalled
 from tfschedules.drive import Loan, Taken, mark_earlier
 
 # Two threads may give one callback to two fits at the same time.
@@ -22,6 +22,9 @@ class Borrower(Recalled, keras.callbacks.Callback):
     A copy of it, or what `pickle` makes of it, is in no fit and has no model. A deep
     copy is made with the same data and layers as the original, which are not copied.
     """
+
+    # Whether it writes records of the fit itself: then `also_log_to` says where else.
+    writes_records: ClassVar[bool] = False
 
     # What belongs to a fit, and the value that it has outside of one.
     _of_a_fit: ClassVar[dict[str, Any]] = {

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.arguments import did_you_mean
+from tfschedules._support.arguments import did_you_mean
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.state import innermost, updates, value_of
 from tfschedules.drive.traced import Traced

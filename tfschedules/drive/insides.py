@@ -97,8 +97,9 @@ INSIDES = [
         "OrbaxCheckpoint saves by it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "model", "_flatten_layers", "state.py, freezing.py",
-        "whether all layers are built; layers with statistics", _REFUSED,
+        "model", "_flatten_layers", "state.py, freezing.py, weights.py",
+        "whether all layers are built; layers with statistics; weights by layer",
+        _REFUSED,
     ),
     Inside(
         "model", "_non_trainable_variables", "freezing.py",
@@ -157,21 +158,22 @@ INSIDES = [
         "where the decay takes the rate from", _REFUSED,
     ),
     Inside(
-        "optimizer", "_trainable_variables", "freezing.py, split.py",
+        "optimizer", "_trainable_variables", "freezing.py, split.py, weights.py",
         "the weights that it was built on, in their order", _REFUSED,
     ),
     Inside(
-        "optimizer", "_get_variable_index", "freezing.py, split.py",
+        "optimizer", "_get_variable_index", "freezing.py, split.py, weights.py",
         "the place of a weight among them", _REFUSED,
     ),
     Inside(
-        "optimizer", "_var_key", "unsaved.py", "which weights have no decay", _REFUSED
+        "optimizer", "_var_key", "unsaved.py, weights.py",
+        "which weights have no decay, and which it knows", _REFUSED,
     ),
     Inside(
         "optimizer", "_use_weight_decay", "unsaved.py", "the same", _REFUSED
     ),
     Inside(
-        "optimizer", "_trainable_variables_indices", "unfreezing.py (callbacks)",
+        "optimizer", "_trainable_variables_indices", "weights.py",
         "whether the optimizer knows a weight", _REFUSED,
     ),
     Inside(

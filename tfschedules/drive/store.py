@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfschedules.scratch import Scratch
+from tfschedules._support.scratch import Scratch
 
 
 class InMemory:

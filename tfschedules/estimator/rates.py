@@ -7,10 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfschedules import steps as moments
 from tfschedules.estimator import graph as graphs
-from tfschedules.schedules import Schedule
-from tfschedules.schedules.base import as_schedule
+from tfschedules.schedules import Schedule, as_schedule, steps as moments
 
 _V1 = tf.compat.v1
 _TAG = "schedule/learning_rate"

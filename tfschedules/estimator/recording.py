@@ -11,9 +11,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfschedules._support.paths import log_path
 from tfschedules.estimator import graph as graphs
 from tfschedules.estimator.states import States
-from tfschedules.paths import log_path
 from tfschedules.tensorboard import (
     EventWriter,
     Found,

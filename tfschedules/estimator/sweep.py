@@ -11,12 +11,15 @@ from typing import Any, NoReturn
 import numpy as np
 import tensorflow as tf
 
-from tfschedules.divergence import diverged
+from tfschedules._support.paths import log_path
 from tfschedules.estimator import graph as graphs
-from tfschedules.paths import log_path
-from tfschedules.range_test import RangeTest
-from tfschedules.records import RangeTestResult
-from tfschedules.reports import log_range_test, new_range_test_run
+from tfschedules.finding import (
+    RangeTest,
+    RangeTestResult,
+    diverged,
+    log_range_test,
+    new_range_test_run,
+)
 
 _V1 = tf.compat.v1
 _GOING = "out of data"  # the reason to stop, until there is another

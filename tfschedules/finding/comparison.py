@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tfschedules import checks, plots
-from tfschedules.arguments import Named
-from tfschedules.records import RangeTestResult
-from tfschedules.tables import NO_MATH, html_table, text_table
+from tfschedules._support import checks
+from tfschedules._support.arguments import Named
+from tfschedules._support.tables import NO_MATH, html_table, text_table
+from tfschedules.finding import pictures
+from tfschedules.finding.result import RangeTestResult
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,9 @@ class RangeTestComparison(Named):
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture and the table."""
         curves = self._labelled()
-        picture = plots.png_html(lambda figure: plots.plot_comparison(curves, figure))
+        picture = pictures.png_html(
+            lambda figure: pictures.plot_comparison(curves, figure)
+        )
         reasons = "".join(
             f"<li>{html.escape(f'{self.over} {_label(key)}: {result.reason}')}</li>"
             for key, result in self.results.items()
@@ -86,7 +89,7 @@ class RangeTestComparison(Named):
         Args:
             ax: The `Axes` to draw on; a new figure's if not given.
         """
-        return plots.plot_comparison(self._labelled(), ax=ax)
+        return pictures.plot_comparison(self._labelled(), ax=ax)
 
     def _labelled(self) -> dict[str, RangeTestResult]:
         return {f"{self.over} {_label(k)}": r for k, r in self.results.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfschedules.suggestions.curves import noise
+from tfschedules.finding.suggestions.curves import noise
 
 NOISE = 4.0  # deviations from batch to batch, above which a rise is one
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfschedules import checks
-from tfschedules.suggestions.curves import checked
+from tfschedules._support import checks
+from tfschedules.finding.suggestions.curves import checked
 
 if TYPE_CHECKING:
-    from tfschedules.records import RangeTestResult
+    from tfschedules.finding.result import RangeTestResult
 
 PLUGIN_NAME = "schedules"
 TAG = "range_test/result"

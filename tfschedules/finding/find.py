@@ -9,12 +9,12 @@ from typing import Any
 
 import keras
 
-from tfschedules import checks
-from tfschedules.arguments import names_of
-from tfschedules.comparison import RangeTestComparison
+from tfschedules._support import checks
+from tfschedules._support.arguments import names_of
 from tfschedules.drive import check_compiled
-from tfschedules.records import RangeTestResult
-from tfschedules.sweeps import RESERVED, Sweeps, check_known, checked_executor
+from tfschedules.finding.comparison import RangeTestComparison
+from tfschedules.finding.result import RangeTestResult
+from tfschedules.finding.sweeps import RESERVED, Sweeps, check_known, checked_executor
 
 _NAMES = ("weight_decay", "momentum", "groups")
 

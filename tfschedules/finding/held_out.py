@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules import checks
+from tfschedules._support import checks
 
 
 def bounded(data: Any, size: int) -> tuple[Any, Any, Any]:

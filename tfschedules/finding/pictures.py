@@ -1,46 +1,32 @@
-"""Schedules and results drawn on given Axes.
-
-Sizes are chosen for TensorBoard's thumbnails and for print: 5 x 3.1 inches at 160 dots
-an inch, with letters of 12 points.
+"""Results of range tests drawn on given Axes.
 
 Names of metrics and groups are the user's text. matplotlib takes two `$` in a text for
 mathematics, the whole text for TeX where `text.usetex` is set, and leaves out of a
-legend what begins with "_". `say` and `_entry` show such a text as it was written.
+legend what begins with "_". `axes.say` and `_entry` show such a text as it was written.
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
 import importlib.util
 import io
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfschedules.tables import NO_MATH
+from tfschedules._support.axes import DPI, SIZE, axes_of, say
+from tfschedules._support.tables import NO_MATH
 
 if TYPE_CHECKING:
-    from tfschedules.records import RangeTestResult
+    from tfschedules.finding.result import RangeTestResult
 
-SIZE, DPI = (5.0, 3.1), 160
-STYLE: dict[Any, Any] = {
-    "font.size": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
 _RAW, _CURVE, _MARK, _CYCLE = "#9db4d3", "#1f4e8c", "#d1495b", "#e9c46a"
 # matplotlib adds margins, of a share of the axis: numbers end at 1.8e308.
 _FAR, _HIGHEST_RATE = 1e300, 1e100
 _LONGEST = 60  # letters of a name
-
-
-def say(set_text: Callable[..., Any], text: str, **settings: Any) -> None:
-    """Set a title or the like to a text that is neither mathematics nor TeX."""
-    set_text(text, parse_math=False, usetex=False, **settings)
 
 
 def _name(text: str) -> str:
@@ -83,34 +69,6 @@ def _has_place(rates: np.ndarray) -> np.ndarray:
     return (rates > 1 / _HIGHEST_RATE) & (rates < _HIGHEST_RATE)
 
 
-@contextlib.contextmanager
-def _axes(ax: Any, figure: Any = None) -> Iterator[Any]:
-    """The user's Axes as they are, or new ones in our style."""
-    if ax is not None:
-        yield ax
-        return
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        if figure is None:
-            import matplotlib.pyplot as plt
-
-            figure = plt.figure(figsize=SIZE, dpi=DPI, layout="constrained")
-        yield figure.add_subplot()
-
-
-def plot_schedule(steps: np.ndarray, values: np.ndarray, ax: Any = None) -> Any:
-    """Draw values `(n,)` over steps `(n,)`, in the Axes' next colour."""
-    with _axes(ax) as ax:
-        ax.plot(steps, values, linewidth=1.8)
-        ax.set_xlabel("step")
-        ax.set_ylabel("value")
-        if len(values):
-            bottom = min(0.0, float(np.min(values)), ax.get_ylim()[0])
-            ax.set_ylim(bottom=bottom, auto=True)  # what is drawn next may be higher
-    return ax
-
-
 def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None) -> Any:
     """Draw what was read over the rate: raw, smoothed, with what is suggested.
 
@@ -124,7 +82,7 @@ def plot_range_test(result: RangeTestResult, ax: Any = None, figure: Any = None)
     rates, raw, smoothed = rates[seen], _drawn(raw[seen]), _drawn(smoothed[seen])
     several = len(result.sweeps) > 1
     name = "batch loss" if result.metric == "loss" else _entry(_name(result.metric))
-    with _axes(ax, figure) as ax:
+    with axes_of(ax, figure) as ax:
         # Within a decade the labels of a logarithmic axis run into one another.
         wide = len(rates) > 0 and rates[-1] / 10 >= rates[0]
         ax.set_xscale("log" if result.mode == "exponential" and wide else "linear")
@@ -157,7 +115,7 @@ def plot_comparison(
     results: Mapping[str, RangeTestResult], figure: Any = None, *, ax: Any = None
 ) -> Any:
     """Draw the smoothed curves of several range tests, each with its suggestion."""
-    with _axes(ax, figure) as ax:
+    with axes_of(ax, figure) as ax:
         limits: list[float] = []
         for label, result in results.items():
             seen = ~np.isnan(result.smoothed_values)

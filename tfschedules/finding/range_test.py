@@ -16,9 +16,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfschedules import checks
-from tfschedules.borrower import Borrower
+from tfschedules._support import checks
+from tfschedules._support.paths import local_path, log_path
+from tfschedules.callbacks import epochs_of, updates_in
 from tfschedules.drive import (
+    Borrower,
     Functions,
     Loan,
     NotRestoredError,
@@ -33,14 +35,12 @@ from tfschedules.drive import (
     sweep,
     updates,
 )
-from tfschedules.held_out import bounded
-from tfschedules.paths import local_path, log_path
-from tfschedules.position import epochs_of, updates_in
-from tfschedules.records import RangeTestResult
-from tfschedules.reports import log_range_test, new_range_test_run
+from tfschedules.finding.held_out import bounded
+from tfschedules.finding.reports import log_range_test, new_range_test_run
+from tfschedules.finding.result import RangeTestResult
+from tfschedules.finding.suggestions import RULES
+from tfschedules.finding.sweep_notes import RUNNING, SweepNotes
 from tfschedules.schedules import Exponential, Linear, Schedule
-from tfschedules.suggestions import RULES
-from tfschedules.sweep_notes import RUNNING, SweepNotes
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
@@ -197,6 +197,7 @@ class RangeTest(Borrower):
         self._snapshot: Snapshot | None = None
         self._to_put_back: list[Callable[[], None]] = []  # the last first
 
+    writes_records = True
     _of_a_fit: ClassVar[dict[str, Any]] = {
         **Borrower._of_a_fit,
         "_snapshot": None,

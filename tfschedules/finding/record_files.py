@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from tfschedules import checks
-from tfschedules.suggestions import Bounds
-from tfschedules.suggestions.curves import checked
+from tfschedules._support import checks
+from tfschedules.finding.suggestions import Bounds
+from tfschedules.finding.suggestions.curves import checked
 
 _FORMAT = "tfschedules.range_test"
 _VERSION = 1

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfschedules import plots
-from tfschedules.records import RangeTestResult
+from tfschedules.finding import event_record, pictures
+from tfschedules.finding.result import RangeTestResult
 from tfschedules.tensorboard import EventWriter, new_run
-from tfschedules.tensorboard_plugin import range_tests
 
 # What follows `range_test/` in the tags that every range test has.
 _TAKEN = {"loss", "smoothed_loss", "learning_rate", "result", "report", "curve"}
@@ -93,8 +92,8 @@ def write_range_test(
             tags = always if not len(part) or not seen[part[0]] else always | measured
             series = {tag: values[part] for tag, values in tags.items()}
             writer.scalars(part, np.asarray(times)[part], series)
-        table, content = range_tests.to_tensor(result)
-        writer.table(range_tests.TAG, table, range_tests.PLUGIN_NAME, content, step=0)
+        table, content = event_record.to_tensor(result)
+        writer.table(event_record.TAG, table, event_record.PLUGIN_NAME, content, step=0)
         writer.text("range_test/report", report(result), step=0)
         picture = _picture(result, run_dir) if count else None
         if picture is not None:
@@ -105,7 +104,7 @@ def _picture(result: RangeTestResult, run_dir: str) -> tuple[bytes, int, int] | 
     if importlib.util.find_spec("matplotlib") is None:
         return None
     try:
-        return plots.range_test_png(result)
+        return pictures.range_test_png(result)
     except Exception as error:
         _warn(f"The log in {run_dir!r} has no picture of the range test", error)
         return None

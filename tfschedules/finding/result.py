@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from tfschedules import checks, record_files
-from tfschedules.files import replace_text
-from tfschedules.paths import local_path
-from tfschedules.suggestions import Bounds, smooth, suggest
-from tfschedules.tables import csv_table
+from tfschedules._support import checks
+from tfschedules._support.files import replace_text
+from tfschedules._support.paths import local_path
+from tfschedules._support.tables import csv_table
+from tfschedules.finding import record_files
+from tfschedules.finding.suggestions import Bounds, smooth, suggest
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -223,15 +224,15 @@ class RangeTestResult:
         Args:
             ax: The `Axes` to draw on; a new figure's if not given.
         """
-        from tfschedules import plots
+        from tfschedules.finding import pictures
 
-        return plots.plot_range_test(self, ax)
+        return pictures.plot_range_test(self, ax)
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture and the three lines."""
-        from tfschedules import plots
+        from tfschedules.finding import pictures
 
-        return plots.range_test_html(self)
+        return pictures.range_test_html(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the result as JSON; a file that is there is replaced as a whole.

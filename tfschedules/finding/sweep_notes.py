@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from tfschedules.divergence import diverged
 from tfschedules.drive import Steps
+from tfschedules.finding.divergence import diverged
 
 # Updates that a loss scale may skip in a row: it is halved each time, from 2**15.
 _SKIPS = 40

@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 
 import keras
 
-from tfschedules import checks
-from tfschedules.arguments import check_names, names_of, takes_any
+from tfschedules._support import checks
+from tfschedules._support.arguments import check_names, names_of, takes_any
+from tfschedules._support.paths import log_path
 from tfschedules.drive import (
     AtTheEnd,
     Generators,
@@ -36,12 +37,11 @@ from tfschedules.drive import (
     innermost,
     is_first_process,
 )
-from tfschedules.held_out import bounded
-from tfschedules.paths import log_path
-from tfschedules.range_test import RangeTest
-from tfschedules.records import RangeTestResult
-from tfschedules.reports import log_range_test, new_range_test_run
-from tfschedules.sources import Source, check_targets, source_of
+from tfschedules.finding.held_out import bounded
+from tfschedules.finding.range_test import RangeTest
+from tfschedules.finding.reports import log_range_test, new_range_test_run
+from tfschedules.finding.result import RangeTestResult
+from tfschedules.finding.sources import Source, check_targets, source_of
 
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}

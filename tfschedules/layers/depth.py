@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tfschedules import checks
-from tfschedules.arguments import checked_names
-from tfschedules.groups import (
+from tfschedules._support import checks
+from tfschedules._support.arguments import checked_names
+from tfschedules.layers.groups import (
     LayerGroup,
     is_layer,
     name_of,

@@ -7,18 +7,16 @@ from typing import Any
 
 import keras
 
-from tfschedules import checks, units
-from tfschedules.arguments import names_of
+from tfschedules._support import checks
+from tfschedules._support.arguments import names_of
 from tfschedules.callbacks import HyperparameterScheduler
-from tfschedules.depth import layer_decay_groups
 from tfschedules.drive import check_compiled, hyperparameters_of
-from tfschedules.groups import LayerGroup, assign, check_groups, memberships
-from tfschedules.optimizers import LayerwiseOptimizer
-from tfschedules.recipes import one_cycle
-from tfschedules.schedules import Join
-from tfschedules.sources import check_targets
-from tfschedules.sweeps import check_known
-from tfschedules.unfreezing import BATCH_NORM, GradualUnfreezing
+from tfschedules.finding import check_known, check_targets
+from tfschedules.layers.depth import layer_decay_groups
+from tfschedules.layers.groups import LayerGroup, assign, check_groups, memberships
+from tfschedules.layers.optimizer import LayerwiseOptimizer
+from tfschedules.layers.unfreezing import BATCH_NORM, GradualUnfreezing
+from tfschedules.schedules import Join, one_cycle, units
 
 _RESERVED = ("x", "y", "initial_epoch")  # said otherwise, or not at all
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from tfschedules.groups import LayerGroup, own_weights
+from tfschedules.layers.groups import LayerGroup, own_weights
 
 
 def group_config(group: LayerGroup) -> dict[str, Any]:

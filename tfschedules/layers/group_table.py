@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from tfschedules.tables import html_table, text_table
+from tfschedules._support.tables import html_table, text_table
 
 HEADINGS = (
     "group",

@@ -13,8 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tfschedules import checks
-from tfschedules.arguments import Named, did_you_mean
+from tfschedules._support import checks
+from tfschedules._support.arguments import Named, did_you_mean
+from tfschedules.drive import trained
 
 # Names of weights that are commonly not decayed, by what `no_decay` calls them.
 NO_DECAY = {
@@ -135,7 +136,7 @@ def _trained(layer: Any) -> list[Any]:
     """The weights that training changes by gradients, frozen now or not."""
     if not hasattr(layer, "variables"):
         return [layer]
-    return [w for each in layer._flatten_layers() for w in each._trainable_variables]
+    return trained(layer)
 
 
 def own_weights(model: Any) -> list[Any]:

@@ -10,10 +10,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules import checks
-from tfschedules.arguments import Named
-from tfschedules.drive import Part, Proxy, Split, innermost, parts_of, value_of
-from tfschedules.group_config import (
+from tfschedules._support import checks
+from tfschedules._support.arguments import Named
+from tfschedules.drive import (
+    Part,
+    Proxy,
+    Split,
+    innermost,
+    parts_of,
+    trained_by,
+)
+from tfschedules.layers.group_config import (
     are_those,
     by_names,
     group_config,
@@ -21,8 +28,8 @@ from tfschedules.group_config import (
     kinds_of,
     warn_of_names_twice,
 )
-from tfschedules.group_table import GroupRow, GroupTable
-from tfschedules.groups import (
+from tfschedules.layers.group_table import GroupRow, GroupTable
+from tfschedules.layers.groups import (
     LayerGroup,
     assign,
     check_groups,
@@ -214,9 +221,8 @@ class LayerwiseOptimizer(Named, Proxy):
                 "a step first, or optimizer.build(model.trainable_variables)."
             )
         inner = self.inner_optimizer
-        weights = inner._trainable_variables
-        made = int(value_of(inner._iterations))
-        made //= inner.gradient_accumulation_steps or 1
+        weights = trained_by(inner)
+        made = int(keras.ops.convert_to_numpy(inner.iterations))
         rate = float(keras.ops.convert_to_numpy(inner.learning_rate))
         layers = {group.name: group.layer_names for group in self.groups}
         rows = []
@@ -271,7 +277,7 @@ class LayerwiseOptimizer(Named, Proxy):
         if not self.built and self._saved is None:
             warn_of_names_twice(config["groups"])
         if self.built:
-            weights = self.inner_optimizer._trainable_variables
+            weights = trained_by(self.inner_optimizer)
             missed = Split.of(self.inner_optimizer).missed
             config["saved"] = {
                 "variables": kinds_of(weights),

@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from tfschedules import checks
-from tfschedules.borrower import Borrower
+from tfschedules._support import checks
+from tfschedules.callbacks import resumed_position, updates_in_epoch
 from tfschedules.drive import (
+    Borrower,
     Freezer,
     Loan,
     batches_made,
     innermost,
+    is_trained_by,
     layers_with_statistics,
+    place_of,
     updates,
 )
-from tfschedules.groups import LayerGroup, assign, check_groups, memberships
-from tfschedules.position import resumed_position, updates_in_epoch
+from tfschedules.layers.groups import LayerGroup, assign, check_groups, memberships
 
 BATCH_NORM = ["frozen", "updating"]  # what layers with statistics may do
 
@@ -169,7 +171,7 @@ class GradualUnfreezing(Borrower):
                 thawed = (len(self.groups) - 1 - number) * self.epochs_per_group
                 if 0 < thawed <= epoch:
                     late = min(round(thawed * batches), made * accumulated)
-                    missed[optimizer._get_variable_index(weight)] = late
+                    missed[place_of(weight, optimizer)] = late
         assert self._freezer is not None
         self._freezer.begin(since, missed)
 
@@ -201,9 +203,7 @@ class GradualUnfreezing(Borrower):
         optimizer = self.model.optimizer
         if not optimizer.built:
             optimizer.build(weights)
-        optimizer = innermost(optimizer)
-        known = optimizer._trainable_variables_indices
-        unknown = [w.path for w in weights if optimizer._var_key(w) not in known]
+        unknown = [w.path for w in weights if not is_trained_by(optimizer, w)]
         if unknown:
             raise ValueError(
                 "The optimizer was built while some weights were frozen, and cannot "

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfschedules.drive import calls_in_graphs
+
 SEEN = ("forget", "add", "candidate", "output", "cell", "hidden")
 
 
@@ -37,13 +39,13 @@ def check_call(model: keras.Model, layer: keras.layers.Layer) -> None:
     Each call in a graph has a node, and `layer.input` and `layer.output` are those of
     the first, whichever was meant.
     """
-    if not getattr(model, "inputs", None) or not layer._inbound_nodes:
+    if not getattr(model, "inputs", None) or not calls_in_graphs(layer):
         raise ValueError(
             "Argument `model` must have a graph: a functional model, or a sequential "
             f"one that is built. Received: {model.name!r}, a {type(model).__name__}. "
             "Begin a sequential model with `keras.Input(shape)`, or build it."
         )
-    calls = len(layer._inbound_nodes)
+    calls = calls_in_graphs(layer)
     if calls > 1:
         raise ValueError(
             f"The layer {layer.name!r} is called in {calls} places, and shown are "

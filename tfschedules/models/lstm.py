@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfschedules import checks
+from tfschedules._support import checks
 from tfschedules.models import _watched
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import keras
 from keras import layers
 
-from tfschedules import checks
+from tfschedules._support import checks
 
 _SMALLEST = 4  # pixels: two stages halve it
 

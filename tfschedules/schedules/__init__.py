@@ -1,58 +1,48 @@
 """Schedules: pure functions from the step to a value.
 
 Each class is one equation. It stands once and is evaluated twice: by `values` in
-float64 NumPy and by a call in `keras.ops`, inside a compiled training step. What
-papers call a schedule is a composition of these; see `tfschedules.recipes`.
+float64 NumPy and by a call in `keras.ops`, inside a compiled training step. `shapes`
+has the curves, `combine` what is made of others, `steps` the moments, and `units` and
+`waiting` lengths in epochs; `picture` draws. What papers call a schedule is a
+composition of these; see `recipes`.
+
+May import `_support`. All of it is loaded at once: then Keras knows what may be saved.
 """
 
 from tfschedules.schedules.base import (
-    Clip,
-    Constant,
-    Difference,
-    Product,
-    Quotient,
-    Schedule,
-    Sum,
+    Clip as Clip,
+    Constant as Constant,
+    Difference as Difference,
+    Product as Product,
+    Quotient as Quotient,
+    Schedule as Schedule,
+    Sum as Sum,
+    as_schedule as as_schedule,
 )
 from tfschedules.schedules.combine import (
-    Join,
-    PerCycle,
-    Piecewise,
-    Repeat,
-    ScaleFunction,
-    schedule_given,
+    Join as Join,
+    PerCycle as PerCycle,
+    Piecewise as Piecewise,
+    Repeat as Repeat,
+    ScaleFunction as ScaleFunction,
+    schedule_given as schedule_given,
+)
+from tfschedules.schedules.recipes import (
+    cyclical as cyclical,
+    flat_cosine as flat_cosine,
+    one_cycle as one_cycle,
+    warm_restarts as warm_restarts,
+    warmup as warmup,
+    warmup_stable_decay as warmup_stable_decay,
 )
 from tfschedules.schedules.shapes import (
-    Cosine,
-    Exponential,
-    InverseSqrt,
-    Linear,
-    Polynomial,
-    Ramp,
-    SquareRoot,
+    Cosine as Cosine,
+    Exponential as Exponential,
+    InverseSqrt as InverseSqrt,
+    Linear as Linear,
+    Polynomial as Polynomial,
+    Ramp as Ramp,
+    SquareRoot as SquareRoot,
 )
-from tfschedules.schedules.waiting import Waiting
-
-__all__ = [
-    "Clip",
-    "Constant",
-    "Cosine",
-    "Difference",
-    "Exponential",
-    "InverseSqrt",
-    "Join",
-    "Linear",
-    "PerCycle",
-    "Piecewise",
-    "Polynomial",
-    "Product",
-    "Quotient",
-    "Ramp",
-    "Repeat",
-    "ScaleFunction",
-    "Schedule",
-    "SquareRoot",
-    "Sum",
-    "Waiting",
-    "schedule_given",
-]
+from tfschedules.schedules.units import Epochs as Epochs, epochs as epochs
+from tfschedules.schedules.waiting import Waiting as Waiting

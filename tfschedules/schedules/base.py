@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import keras
 import numpy as np
 
-from tfschedules import checks, steps as moments
-from tfschedules.arguments import Named
-from tfschedules.schedules import evaluation
+from tfschedules._support import checks
+from tfschedules._support.arguments import Named
+from tfschedules.schedules import evaluation, steps as moments
 from tfschedules.schedules.configs import deserialized, serialized
-from tfschedules.steps import Cycles, Time
-from tfschedules.units import Epochs
+from tfschedules.schedules.steps import Cycles, Time
+from tfschedules.schedules.units import Epochs
 
 _Class = TypeVar("_Class", bound=type)
 _MOST_DRAWN = 100_000  # steps in a picture
@@ -169,7 +169,7 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
                 count above 100,000 as many steps are drawn, evenly spread.
             ax: The `Axes` to draw on; a new figure's if not given.
         """
-        from tfschedules import plots
+        from tfschedules.schedules import picture
 
         if np.ndim(steps) == 0:
             count = checks.whole("steps", steps)
@@ -179,7 +179,7 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
                 steps = [
                     i * (count - 1) // (_MOST_DRAWN - 1) for i in range(_MOST_DRAWN)
                 ]
-        return plots.plot_schedule(np.asarray(steps), self.values(steps), ax)
+        return picture.plot_schedule(np.asarray(steps), self.values(steps), ax)
 
     def clip(self, lower: float, upper: float) -> Schedule:
         """This schedule, held between two values.

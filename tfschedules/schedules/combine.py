@@ -12,9 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules import checks, units
-from tfschedules.arguments import checked_names
-from tfschedules.schedules import many
+from tfschedules._support import checks
+from tfschedules._support.arguments import checked_names
+from tfschedules.schedules import many, units
 from tfschedules.schedules.base import (
     Constant,
     Schedule,
@@ -24,9 +24,9 @@ from tfschedules.schedules.base import (
     set_checked,
 )
 from tfschedules.schedules.shapes import Ramp
-from tfschedules.spans import cycle_table, fraction_of
-from tfschedules.steps import Cycles, Time
-from tfschedules.units import Epochs
+from tfschedules.schedules.spans import cycle_table, fraction_of
+from tfschedules.schedules.steps import Cycles, Time
+from tfschedules.schedules.units import Epochs
 
 _FEW = 8  # parts of a Join that are evaluated one by one
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfschedules.units import Epochs
+from tfschedules.schedules.units import Epochs
 
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 

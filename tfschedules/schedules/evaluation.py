@@ -8,8 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules import checks, steps as moments
-from tfschedules.steps import Time
+from tfschedules._support import checks
+from tfschedules.schedules import steps as moments
+from tfschedules.schedules.steps import Time
 
 _BLOCK = 2**14  # steps that are evaluated at a time
 _Equation = Callable[[Time], Any]

@@ -19,8 +19,8 @@ import numpy as np
 
 from tfschedules.schedules.base import Clip, Constant, Pair, Schedule
 from tfschedules.schedules.shapes import Ramp
-from tfschedules.spans import Spans
-from tfschedules.steps import Time
+from tfschedules.schedules.spans import Spans
+from tfschedules.schedules.steps import Time
 
 _Spans = tuple[tuple[Schedule, Any], ...]
 

@@ -15,23 +15,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tfschedules import checks
-from tfschedules.schedules import (
-    Constant,
-    Cosine,
-    Exponential,
-    Join,
-    Linear,
-    PerCycle,
-    Ramp,
-    Repeat,
-    ScaleFunction,
-    Schedule,
-    SquareRoot,
-)
-from tfschedules.schedules.base import as_schedule
+from tfschedules._support import checks
+from tfschedules.schedules.base import Constant, Schedule, as_schedule
+from tfschedules.schedules.combine import Join, PerCycle, Repeat, ScaleFunction
+from tfschedules.schedules.shapes import Cosine, Exponential, Linear, Ramp, SquareRoot
+from tfschedules.schedules.units import EPOCHS_HINT, Epochs
 from tfschedules.schedules.waiting import recipe
-from tfschedules.units import EPOCHS_HINT, Epochs
 
 _ANNEALS: dict[str, type[Ramp]] = {"cosine": Cosine, "linear": Linear}
 _DECAYS: dict[str, type[Ramp]] = {

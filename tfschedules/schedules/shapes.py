@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfschedules import checks, units
+from tfschedules._support import checks
+from tfschedules.schedules import units
 from tfschedules.schedules.base import Schedule, register, set_checked
-from tfschedules.steps import Time
-from tfschedules.units import Epochs
+from tfschedules.schedules.steps import Time
+from tfschedules.schedules.units import Epochs
 
 _STEEP = 100.0  # a power
 _TINY = 1e-25  # over the greatest step it is no float32

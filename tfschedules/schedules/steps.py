@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfschedules.spans import Spans, cycle_table, fraction_of
+from tfschedules.schedules.spans import Spans, cycle_table, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
 _LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it

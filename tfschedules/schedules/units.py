@@ -6,8 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
-from tfschedules import checks
-from tfschedules.arguments import checked_names
+from tfschedules._support import checks
+from tfschedules._support.arguments import checked_names
 
 
 @dataclasses.dataclass(frozen=True)

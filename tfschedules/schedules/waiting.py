@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from tfschedules import checks
-from tfschedules.arguments import check_names
+from tfschedules._support import checks
+from tfschedules._support.arguments import check_names
 from tfschedules.schedules.base import Schedule, in_steps, register, waits
-from tfschedules.steps import Time
+from tfschedules.schedules.steps import Time
 
 _Recipe = TypeVar("_Recipe", bound=Callable[..., Any])
 _RECIPES: dict[str, Callable[..., Any]] = {}
@@ -83,8 +82,6 @@ class Waiting(Schedule):
     def resolve(self, steps_per_epoch: float) -> Schedule:
         per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
         fields = {name: in_steps(v, per_epoch) for name, v in self.arguments}
-        # Where this was loaded from a file, recipes may not be imported yet.
-        importlib.import_module("tfschedules.recipes")
         made = _RECIPES[self.recipe](**fields)
         return made if self.key is None else made[self.key]
 

@@ -28,8 +28,7 @@ from tfschedules.drive import (
     rate_of,
     read,
 )
-from tfschedules.schedules import ScaleFunction, Schedule
-from tfschedules.units import Epochs
+from tfschedules.schedules import Epochs, ScaleFunction, Schedule
 
 Setting = bool | int | float | str
 _LONGEST = 300  # characters of a formula

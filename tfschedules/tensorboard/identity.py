@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tensorboard.compat.tensorflow_stub.io import gfile
 
-from tfschedules import checks
+from tfschedules._support import checks
 from tfschedules.tensorboard.journal import NAME, Journal
 from tfschedules.tensorboard.runs import (
     file_errors,

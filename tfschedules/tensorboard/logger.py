@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from tfschedules.borrower import Borrower
+from tfschedules._support.paths import log_path
 from tfschedules.drive import (
+    Borrower,
     Loan,
     StepReader,
     after_steps,
@@ -23,9 +24,7 @@ from tfschedules.drive import (
     is_first_process,
     updates,
 )
-from tfschedules.paths import log_path
-from tfschedules.range_test import RangeTest
-from tfschedules.recording import Recorder
+from tfschedules.tensorboard.recording import Recorder
 
 
 class TensorBoardLogger(Borrower):
@@ -115,7 +114,11 @@ class TensorBoardLogger(Borrower):
         """Open the run, and record from here on."""
         if self._reader is not None and self._recorder is None:
             reader, self._reader = self._reader, None
-            tests = [o for o in Loan.borrowers(self.model) if isinstance(o, RangeTest)]
+            tests = [
+                o
+                for o in Loan.borrowers(self.model)
+                if isinstance(o, Borrower) and o.writes_records
+            ]
             for test in tests:
                 test.also_log_to(self.log_dir)
             if tests or not is_first_process():

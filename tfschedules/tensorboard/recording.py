@@ -27,9 +27,9 @@ from tfschedules.drive import (
     read,
     updates,
 )
-from tfschedules.idle import Idle
-from tfschedules.run_files import RunFiles
 from tfschedules.schedules import Schedule
+from tfschedules.tensorboard.idle import Idle
+from tfschedules.tensorboard.run_files import RunFiles
 
 _SECONDS_BETWEEN_WRITES = 2.0
 

@@ -18,7 +18,6 @@ import keras
 import numpy as np
 
 from tfschedules.drive import Loan, fingerprint, innermost, updates
-from tfschedules.fit_settings import settings_of
 from tfschedules.tensorboard import (
     EventWriter,
     Found,
@@ -29,6 +28,7 @@ from tfschedules.tensorboard import (
     let_go,
     row_key,
 )
+from tfschedules.tensorboard.fit_settings import settings_of
 
 _NAME = "schedules"  # of the runs
 _MOST_RUNS = 8  # of one training that are remembered

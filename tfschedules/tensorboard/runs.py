@@ -18,7 +18,7 @@ from pathlib import Path
 from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub.io import gfile
 
-from tfschedules.paths import log_path
+from tfschedules._support.paths import log_path
 from tfschedules.tensorboard.wire import whole_events
 
 try:

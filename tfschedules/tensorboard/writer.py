@@ -19,7 +19,7 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.text import metadata as text_metadata
 
-from tfschedules import checks
+from tfschedules._support import checks
 from tfschedules.tensorboard import sessions
 from tfschedules.tensorboard.runs import file_errors, folder_path, is_local, take
 from tfschedules.tensorboard.wire import (

@@ -29,8 +29,7 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from werkzeug import wrappers
 
-from tfschedules.tensorboard_plugin import range_tests
-from tfschedules.tensorboard_plugin.range_tests import PLUGIN_NAME, TAG
+from tfschedules.finding import PLUGIN_NAME, TAG, from_tensor, thinned
 
 # The files that are served, with their types. Nothing else is.
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
@@ -270,8 +269,8 @@ def _points(request: wrappers.Request) -> int:
 
 
 def _range_test(content: bytes, tensor: np.ndarray) -> dict[str, Any]:
-    words, columns = range_tests.from_tensor(tensor, content)
-    rows = range_tests.thinned(columns, _MOST_NUMBERS // len(columns))
+    words, columns = from_tensor(tensor, content)
+    rows = thinned(columns, _MOST_NUMBERS // len(columns))
     curves = {name: _array(values[rows]) for name, values in columns.items()}
     count = len(tensor)
     shown = None if len(rows) == count else _array(rows)

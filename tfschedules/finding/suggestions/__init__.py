@@ -13,8 +13,8 @@ their lag moves the curve by half a decade of rates. How far training with each 
 rate gets is measured in `benchmarks/suggestion.py`.
 """
 
-from tfschedules.suggestions.curves import smooth
-from tfschedules.suggestions.rules import RULES, Bounds
-from tfschedules.suggestions.suggesting import Suggestion, suggest
+from tfschedules.finding.suggestions.curves import smooth
+from tfschedules.finding.suggestions.rules import RULES, Bounds
+from tfschedules.finding.suggestions.suggesting import Suggestion, suggest
 
 __all__ = ["RULES", "Bounds", "Suggestion", "smooth", "suggest"]

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfschedules.suggestions.curves import Curve, noise
+from tfschedules.finding.suggestions.curves import Curve, noise
 
 SHORTEST = 0.05  # of the sweep: a plateau, and a descent
 SHUFFLES = 399  # of the losses, to learn how far chance lets them fall

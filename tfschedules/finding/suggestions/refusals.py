@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfschedules.suggestions.curves import (
+from tfschedules.finding.suggestions.curves import (
     draw_back_spikes,
     first_non_finite,
     noise,
     ranks,
 )
-from tfschedules.suggestions.descents import more_than_chance
-from tfschedules.suggestions.words import Words
+from tfschedules.finding.suggestions.descents import more_than_chance
+from tfschedules.finding.suggestions.words import Words
 
 FEWEST_POINTS = 5
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfschedules.suggestions.curves import Curve
-from tfschedules.suggestions.descents import Descent, weigh
+from tfschedules.finding.suggestions.curves import Curve
+from tfschedules.finding.suggestions.descents import Descent, weigh
 
 BELOW_MINIMUM = 1.0 / 3.0  # "slightly below the rate where the loss stops decreasing"
 ABOVE_MIDDLE = 2.0  # from the suggestion to the highest rate of a cycle, at most
@@ -37,7 +37,7 @@ def descent(curve: Curve, found: Descent) -> float:
     them, by z and by how far below an explosion they lie.
 
     Example:
-        >>> from tfschedules.suggestions import suggest
+        >>> from tfschedules.finding.suggestions import suggest
         >>> rates = np.geomspace(1e-4, 1, 41)
         >>> losses = np.where((rates > 0.9e-3) & (rates < 1.1e-1), 1.0, 3.0)
         >>> round(suggest(rates, losses, rule="descent").learning_rate, 2)  # .001 to .1

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from tfschedules.suggestions import curves, descents, refusals
-from tfschedules.suggestions.curves import Curve
-from tfschedules.suggestions.descents import Descent
-from tfschedules.suggestions.rules import RULES, Bounds, bounds
-from tfschedules.suggestions.words import Words
+from tfschedules.finding.suggestions import curves, descents, refusals
+from tfschedules.finding.suggestions.curves import Curve
+from tfschedules.finding.suggestions.descents import Descent
+from tfschedules.finding.suggestions.rules import RULES, Bounds, bounds
+from tfschedules.finding.suggestions.words import Words
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,12 @@
+"""Schedules in a fit: the callbacks that drive a model's optimizer by them.
+
+`scheduler` has the general one, `ready_made` those that are named after a schedule.
+`snapshots` keeps the model at the end of each cycle. `position` knows where a fit
+stands, new or resumed.
+
+May import `drive`, `schedules` and `_support`.
+"""
+
+from tfschedules._support import lazy
+
+__getattr__, __dir__, __all__ = lazy.attach(__name__)

@@ -1,0 +1,15 @@
+from .position import (
+    epochs_of as epochs_of,
+    resumed_position as resumed_position,
+    updates_in as updates_in,
+    updates_in_epoch as updates_in_epoch,
+)
+from .ready_made import (
+    CyclicalLearningRate as CyclicalLearningRate,
+    OneCycle as OneCycle,
+    WarmRestarts as WarmRestarts,
+)
+from .scheduler import HyperparameterScheduler as HyperparameterScheduler
+from .snapshots import SnapshotEnsemble as SnapshotEnsemble
+
+__all__: list[str]
