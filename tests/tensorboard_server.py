@@ -24,10 +24,10 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 import tfschedules
+from tfschedules.finding import event_record
 from tfschedules.finding.reports import write_range_test
 from tfschedules.finding.result import RangeTestResult
 from tfschedules.tensorboard import EventWriter
-from tfschedules.tensorboard_plugin import range_tests
 
 NOW = 1.7e9
 LOADERS = {"fast": "--load_fast=true", "slow": "--load_fast=false"}
@@ -350,7 +350,7 @@ def write_all(folder: Path) -> Written:
     }
     EventWriter(folder / "empty").close()
 
-    values, content = range_tests.to_tensor(result)
+    values, content = event_record.to_tensor(result)
     words, deep = json.loads(content), b'{"a": ' * 900 + b"1" + b"}" * 900
     alike = [*words["columns"][:-1], "losses"]
     damaged = {
