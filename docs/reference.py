@@ -1,11 +1,10 @@
-"""The reference: a page for each module that public names live in, and a list of all.
+"""The reference: a page for each room that public names live in, and a list of all.
 
 A public name that is not documented (docs/documented.py) is a warning.
 """
 
 from __future__ import annotations
 
-import ast
 import functools
 import logging
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 
 import documented
 import griffe
+
+from tfschedules._support import lazy
 
 ROOT = Path(__file__).parent.parent
 INDEX = "reference/index.md"
@@ -69,15 +70,11 @@ def public_names() -> dict[str, list[str]]:
     """Public names by the module they live in."""
     package = _package()
     homes: dict[str, list[str]] = {}
-    for name in package.exports or []:
-        target = package.members[str(name)]
-        if not target.is_alias:
-            continue
-        path = target.target_path.removeprefix("tfschedules.")
-        module, _, name = path.rpartition(".")
-        homes.setdefault(module, []).append(name)
-    for namespace in ast.literal_eval(str(package["_NAMESPACES"].value)):
-        homes |= _names_within(package[namespace], namespace)
+    for name, home in sorted(lazy.homes("tfschedules").items()):
+        if home == "tfschedules":
+            homes |= _names_within(package[name], name)
+        else:
+            homes.setdefault(home.removeprefix("tfschedules."), []).append(name)
     for module, names in homes.items():
         for name in names:
             public = package[f"{module}.{name}"]

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 import keras
 
 from tfschedules._support.arguments import Recalled
-from tfschedules.drive import Loan, Taken, mark_earlier
+from tfschedules.drive.frames import Taken
+from tfschedules.drive.loan import Loan
+from tfschedules.drive.restored import mark_earlier
 
 # Two threads may give one callback to two fits at the same time.
 _taking = threading.RLock()
