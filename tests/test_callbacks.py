@@ -661,8 +661,8 @@ def swept() -> tfs.RangeTestResult:
         (lambda: tfs.WarmRestarts(float("nan"), 10), "`max_lr` must be finite"),
         (lambda: tfs.WarmRestarts(0.1, "10"), "`first_cycle` must be a number"),
         (
-            lambda: tfs.WarmRestarts(0.1, 2.5),
-            r"Received: first_cycle=2\.5\. Or .*epochs",
+            lambda: tfs.WarmRestarts(0.1, 0.5),
+            r"Received: first_cycle=0\.5\. Or .*epochs",
         ),
         (lambda: tfs.OneCycle(0.1, 2.5), r"Received: total_steps=2\.5\. Or .*epochs"),
         (lambda: tfs.OneCycle(None), "`max_lr` must be .*suggests no rate.*reason"),

@@ -78,7 +78,7 @@ class WarmRestarts(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        first_cycle: int | Epochs,
+        first_cycle: float | Epochs,
         min_lr: float = 0.0,
         cycle_mult: float = 1,
         peak_decay: float = 1.0,
