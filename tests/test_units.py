@@ -169,7 +169,7 @@ every_length = pytest.mark.parametrize("name", LENGTHS)
 
 
 NAMES = {
-    **{kind: getattr(schedules, kind) for kind in schedules.__all__},
+    **{kind: value for kind, value in vars(schedules).items() if kind[0] != "_"},
     **{name: getattr(recipes, name) for name in recipes.__dict__ if name[0] != "_"},
     "epochs": epochs,
     "inverse_cycle": inverse_cycle,
