@@ -16,6 +16,7 @@ from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
+from tfschedules.drive.proof import Proof
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.snapshot import Generators, Snapshot, Unbuilt
@@ -41,6 +42,7 @@ __all__ = [
     "Generators",
     "Loan",
     "Part",
+    "Proof",
     "Proxy",
     "Snapshot",
     "Split",
