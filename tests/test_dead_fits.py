@@ -285,3 +285,14 @@ def test_a_resumed_fit_with_nothing_left_to_do_is_no_such_loop(tmp_path) -> None
     model = run(1)
     np.testing.assert_allclose(rates_written(model)[:4], 0.2, rtol=1e-6)
     assert patches(model) == []
+
+
+@pytest.mark.tensorflow
+def test_the_sweep_of_one_group_stays_in_no_step_of_a_users_own() -> None:
+    groups = [tfs.LayerGroup(name, [name]) for name in ("body", "head")]
+    model = unit_model(tfs.LayerwiseOptimizer(keras.optimizers.SGD(0.1), groups))
+    test = tfs.RangeTest(0.01, 0.1, 12, stop_factor=None, group="head")
+    with pytest.raises(RuntimeError, match="rate of one group is swept"):
+        loop(model, test, compiled=True)
+    assert not rates_written(model).any()
+    assert patches(model) == []
