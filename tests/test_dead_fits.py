@@ -123,7 +123,7 @@ def test_weights_that_a_dead_fit_has_frozen_are_no_silent_loss(
     before = rates_written(model)
     with (
         caplog.at_level(logging.WARNING, "tensorflow"),
-        pytest.raises(RuntimeError, match=r"that has died.*Nothing has been upd") as e,
+        pytest.raises(RuntimeError, match=r"has died.*Nothing has been upd") as e,
     ):
         step(x[19:20])
     assert "AutoGraph" not in caplog.text
@@ -248,6 +248,38 @@ def test_a_range_test_refuses_a_loop_that_it_does_not_see(compiled: bool) -> Non
     assert not rates_written(model).any()
     assert int(model.optimizer.iterations) == 0
     assert patches(model) == []
+
+
+@pytest.mark.tensorflow
+def test_a_function_of_the_train_step_keeps_no_losses_of_a_loop(tmp_path) -> None:
+    import tensorflow as tf
+
+    class Own(keras.Model):
+        def train_step(self, data: Any) -> Any:
+            return super().train_step(data)
+
+    plain = unit_model()
+    x, y = units()
+    for callback in (
+        tfs.TensorBoardLogger(tmp_path),
+        tfs.RangeTest(0.01, 0.1, 12, stop_factor=None),
+    ):
+        model = Own(plain.input, plain.output)
+        model.compile(keras.optimizers.SGD(0.1), loss=output)
+        step = tf.function(lambda model=model: model.train_step((x[:1], y[:1])))
+        known = keras.callbacks.CallbackList([callback], model=model)
+        known.on_train_begin()
+        known.on_epoch_begin(0)
+        known.on_train_batch_begin(0)
+        step()
+        if isinstance(callback, tfs.RangeTest):
+            with pytest.raises(RuntimeError, match="RangeTest does not see"):
+                known.on_train_batch_begin(1)
+        known.on_train_end()
+        before = rates_written(model)
+        model.optimizer.learning_rate = 0.5
+        tf.function(lambda step=step: step())()
+        assert rates_written(model)[0] - before[0] == pytest.approx(0.5)
 
 
 @not_torch

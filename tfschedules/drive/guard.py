@@ -104,7 +104,7 @@ class Guard:
                     "model.trainable_variables anew"
                 )
             raise RuntimeError(
-                f"{self._what} in a fit of the model {name!r} that has died, and the "
-                "gradients of this update were taken as if it were not over. Nothing "
-                f"has been updated. {way}."
+                f"{self._what} in a fit, or in a loop, of the model {name!r} that has "
+                "died, and the gradients of this update were taken as if it were not "
+                f"over. Nothing has been updated. {way}."
             )

@@ -210,7 +210,7 @@ class StepReader:
                 kept.keep_other_too()
         stock = type(model).train_step is keras.Model.train_step
         if metric is not None or not stock or "train_step" in vars(model):
-            step = _Alone(model, kept, metric, on_trace, lambda: loan.turns.resting)
+            step = _Alone(model, kept, metric, on_trace, lambda: loan.keeps(_KEPT))
             loan.borrow(model, "train_step", step.on_this_backend())
             loan.retrace()
         return reader
@@ -326,11 +326,11 @@ class _Alone:
         kept: KeptLoss,
         metric: str | None,
         on_trace: Callable[[], None],
-        resting: Callable[[], bool],
+        keeps: Callable[[], bool],
     ) -> None:
         self.model, self.kept, self.metric = model, kept, metric
         self.on_trace, self.step = on_trace, model.train_step
-        self.resting = resting
+        self.keeps = keeps
 
     def on_this_backend(self) -> Callable[..., Any]:
         """The step as the trainer calls it."""
@@ -348,7 +348,7 @@ class _Alone:
 
     def with_variables(self, data: Any) -> Any:
         """A step that changes variables."""
-        if self.resting():
+        if not self.keeps():
             return self.step(data)
         self.begin()
         logs = self.step(data)
@@ -359,7 +359,7 @@ class _Alone:
 
     def with_state(self, state: Any, data: Any) -> Any:
         """A step from state to state, as JAX has it."""
-        if self.resting():
+        if not self.keeps():
             return self.step(state, data)
         *others, metrics = state
         metrics = self._changed(metrics, self.begin)
