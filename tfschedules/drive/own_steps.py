@@ -94,4 +94,7 @@ def evict(model: keras.Model) -> None:
     if keras.backend.backend() == "jax":
         import jax
 
-        jax.jit(type(model).train_step.__get__(model)).clear_cache()
+        step = type(model).train_step
+        jax.jit(step.__get__(model)).clear_cache()
+        if hasattr(step, "clear_cache"):  # the user has compiled it, too
+            step.clear_cache()
