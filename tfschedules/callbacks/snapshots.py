@@ -37,6 +37,11 @@ from tfschedules.drive import (
 from tfschedules.schedules import Schedule
 
 _NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
+_UNSEEN = (
+    "SnapshotEnsemble takes no snapshots here: the updates are made in a loop that "
+    "does not call model.train_on_batch or model.fit, and it sees no others. Train by "
+    "one of these, or call model.save(path) at the end of each cycle."
+)
 _PARTIAL = ".partial"  # a folder in the directory: what a killed process leaves behind
 
 
@@ -73,6 +78,8 @@ class SnapshotEnsemble(Borrower):
         ValueError: If `max_to_keep` is not a whole number >= 1; when the first step
             begins, if the learning rate has no cycles, or if the directory has
             snapshots of another run.
+        RuntimeError: In a loop that calls neither `fit` nor `train_on_batch`, after
+            its first update.
 
     Example:
         >>> import tempfile, numpy as np, keras, tfschedules as tfs
@@ -112,15 +119,20 @@ class SnapshotEnsemble(Borrower):
         loan = self._borrow()
         with loan.closed_on_error():
             Stops.attach(self.model, loan, self._next_end, self._keep)
+            self._prove(lambda: loan.stepped, _UNSEEN)
         self._fit_begins = self._epoch_begins = True
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Plan anew: a schedule in epochs may have been resolved."""
         self._epoch_begins = True
+        self._new_epoch()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Find the position and the cycles: every callback has begun by now."""
-        if not self._check_on_loan() or not self._epoch_begins:
+        if not self._check_on_loan():
+            return
+        self._look_at_updates()
+        if not self._epoch_begins:
             return
         assert self._loan is not None
         self._epoch_begins = False
@@ -131,9 +143,16 @@ class SnapshotEnsemble(Borrower):
                 self._fit_begins = False
             Stops.plan(self._loan)
 
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Refuse a loop whose updates it does not see."""
+        self._check_updates()
+
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""
-        self._give_back()
+        try:
+            self._conclude_updates()
+        finally:
+            self._give_back()
 
     def _give_back(self) -> None:
         super()._give_back()

@@ -24,6 +24,7 @@ from tfschedules.drive.generators import Generators
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
+from tfschedules.drive.proof import Proof
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.restored import is_restored, mark_earlier
@@ -60,6 +61,7 @@ __all__ = [
     "Loan",
     "NotRestoredError",
     "Part",
+    "Proof",
     "Proxy",
     "Snapshot",
     "Split",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -12,6 +13,7 @@ import keras
 from tfschedules._support.arguments import Recalled
 from tfschedules.drive.frames import Taken
 from tfschedules.drive.loan import Loan
+from tfschedules.drive.proof import Proof
 from tfschedules.drive.restored import mark_earlier
 
 # Two threads may give one callback to two fits at the same time.
@@ -31,6 +33,7 @@ class Borrower(Recalled, keras.callbacks.Callback):
     # What belongs to a fit, and the value that it has outside of one.
     _of_a_fit: ClassVar[dict[str, Any]] = {
         "_loan": None,
+        "_proof": None,
         "_taken": None,
         "_model": None,
         "params": None,
@@ -40,6 +43,7 @@ class Borrower(Recalled, keras.callbacks.Callback):
     _shared: ClassVar[tuple[str, ...]] = ("_given",)
 
     _loan: Loan | None = None
+    _proof: Proof | None = None
     _taken: Taken | None = None
 
     def set_model(self, model: keras.Model) -> None:
@@ -78,6 +82,31 @@ class Borrower(Recalled, keras.callbacks.Callback):
         self._loan = loan
         return loan
 
+    def _prove(self, knows: Callable[[], bool], why: str) -> None:
+        """Look at the first updates: do they know what is borrowed?"""
+        assert self._loan is not None
+        self._proof = Proof(self._loan, knows, why)
+
+    def _new_epoch(self) -> None:
+        """Look anew; to be called when an epoch begins."""
+        self._ask(Proof.new_epoch)
+
+    def _look_at_updates(self) -> None:
+        """Refuse updates that do not know; to be called when a batch begins."""
+        self._ask(Proof.look)
+
+    def _check_updates(self) -> None:
+        """The same, at an epoch's end."""
+        self._ask(Proof.check)
+
+    def _conclude_updates(self) -> None:
+        """The same, at the end of all."""
+        self._ask(Proof.conclude)
+
+    def _ask(self, question: Callable[[Proof], None]) -> None:
+        if self._proof is not None:
+            question(self._proof)
+
     def _check_on_loan(self) -> bool:
         """Whether there is a loan.
 
@@ -96,7 +125,7 @@ class Borrower(Recalled, keras.callbacks.Callback):
     def _give_back(self) -> None:
         if self._loan is not None:
             self._loan.close()
-        self._loan = None
+        self._loan = self._proof = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy gets: all but what belongs to a fit."""

@@ -10,17 +10,21 @@ no Python at all. Variables, config and Python attributes stay as they were.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from tfschedules._support.arguments import did_you_mean
 from tfschedules.drive.loan import Loan
-from tfschedules.drive.state import innermost, updates, value_of
+from tfschedules.drive.own_functions import refuse_own_step
+from tfschedules.drive.state import innermost, value_of
 from tfschedules.drive.traced import Traced
 from tfschedules.drive.wheel import Wheel
 from tfschedules.schedules import Schedule
+
+if TYPE_CHECKING:
+    from tfschedules.drive.turns import Turns
 
 # Numbers that shape the program rather than the update, and the rate, a variable.
 _STRUCTURAL = {
@@ -142,8 +146,10 @@ class Drive:
         Raises:
             ValueError: If the optimizer lacks a hyperparameter, or something drives
                 it already.
+            RuntimeError: If the model's train step is a `tf.function`.
         """
         optimizer = innermost(model.optimizer)
+        refuse_own_step(model, "Hyperparameters are driven")
         driven = Wheel.drives_on(optimizer)
         for other in [drive for drive in driven if drive.model is not model]:
             other._loan.turns.end_if_over()  # left by an interrupted fit
@@ -222,19 +228,10 @@ class Drive:
                 "callback reduces work in loops around train_on_batch only."
             )
 
-    def end_if_over(self) -> None:
-        """Give everything back, if the fit has died."""
-        self._loan.turns.end_if_over()
-
     @property
-    def resting(self) -> bool:
-        """Whether a step is being made that is none of the fit's."""
-        return self._loan.turns.resting
-
-    @property
-    def stepping(self) -> bool:
-        """Whether a step of the fit is being made."""
-        return self._loan.turns.stepping
+    def turns(self) -> Turns:
+        """Whose turn it is."""
+        return self._loan.turns
 
     def position(self, made: Any) -> Any:
         """The schedule's step in an update, as a tensor.
@@ -249,8 +246,7 @@ class Drive:
     @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
-        with self._loan.turns.lock:
-            return updates(self.model) - self._loan.turns.shift.count
+        return self._loan.made
 
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.

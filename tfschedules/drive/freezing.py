@@ -20,7 +20,9 @@ from typing import Any
 import keras
 
 from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.guard import Guard
 from tfschedules.drive.loan import Loan
+from tfschedules.drive.own_functions import refuse_own_step
 from tfschedules.drive.split import Split
 from tfschedules.drive.state import batches_made, innermost, value_of
 from tfschedules.drive.tidying import AtTheEnd
@@ -39,16 +41,27 @@ class Freezer:
         self._since = 0
         self._averaged = 0
         self._latest = 0  # the count when the missed batches were last noted
+        self._begun = False  # whether weights have been frozen, or none had to be
         self._missed: dict[int, int] = {}
         self._before: dict[int, int] = {}
         self._caught_up: list[tuple[Any, Any]] = []  # averages, and their new values
         self._put_back: bool | None = None  # whether a range test has, at the end
         self._put_averages = self._optimizer.finalize_variable_values
         optimizer = self._optimizer
+        what = "GradualUnfreezing freezes weights"
+        refuse_own_step(model, what)
         loan.borrow(optimizer, "finalize_variable_values", self._finalize)
         if keras.backend.backend() == "jax":
             loan.borrow(optimizer, "stateless_apply", self._stateless_apply)
         loan.undo_with(self._end)
+        self.guard = Guard(loan, optimizer, what, self._changes, self._freezes)
+
+    def _freezes(self) -> bool:
+        return bool(self._frozen)
+
+    def _changes(self) -> bool:
+        """Whether weights are frozen, or are going to be."""
+        return self._freezes() or not self._begun
 
     def _finalize(self, var_list: Any) -> None:
         """Put averages into all weights, and not into those trainable at the end."""
@@ -82,6 +95,7 @@ class Freezer:
             weights: Weights that the optimizer was built on.
             calm: Layers that are to be called as in inference.
         """
+        self._begun = True
         index = self._optimizer._get_variable_index
         frozen = {index(weight): weight for weight in weights}
         layers = {id(layer): layer for layer in calm}
@@ -138,6 +152,7 @@ class Freezer:
         """The optimizer's `stateless_apply`, for the weights that are trainable now."""
         optimizer = self._optimizer
         given = self._model.trainable_variables
+        self.guard.check((optimizer_variables, grads, trainable_variables), given)
         everything = optimizer._trainable_variables
         averages = getattr(optimizer, "_model_variables_moving_average", None)
         pairs = [

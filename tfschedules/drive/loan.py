@@ -10,6 +10,8 @@ import keras
 
 from tfschedules.drive.attributes import Announced, InPlace
 from tfschedules.drive.insides import check_insides
+from tfschedules.drive.own_functions import is_in_function
+from tfschedules.drive.state import updates
 from tfschedules.drive.tidying import Uninterrupted, do_all
 from tfschedules.drive.turns import Turns
 
@@ -62,6 +64,33 @@ class Loan:
     def in_progress(self) -> bool:
         """Whether it is that of a fit that is running; of a loop nobody knows."""
         return self in self.turns.loans and self.turns.in_fit
+
+    @property
+    def made(self) -> int:
+        """How many updates the optimizer has made, without those of others."""
+        with self.turns.lock:
+            return updates(self.model) - self.turns.shift.count
+
+    @property
+    def stepped(self) -> bool:
+        """Whether a step has been made by the train function."""
+        turn = self.turns.turn
+        return turn is not None and turn.stepped
+
+    def keeps(self, what: str) -> bool:
+        """Whether what is computed now is of the turn, and of no other function.
+
+        Args:
+            what: What a function of the user's own inside of the step would keep.
+
+        Raises:
+            RuntimeError: If it is in one, on TensorFlow.
+        """
+        turns = self.turns
+        if turns.stepping:
+            turns.graphs.refuse_own(what)
+            return True
+        return not (turns.resting or is_in_function())
 
     @contextlib.contextmanager
     def closed_on_error(self) -> Iterator[None]:

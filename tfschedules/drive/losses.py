@@ -19,10 +19,12 @@ import keras
 import numpy as np
 
 from tfschedules.drive.loan import Loan
+from tfschedules.drive.own_functions import refuse_own_step
 from tfschedules.drive.replicas import replicas_of, scope_of, share, whole_batch
 from tfschedules.drive.state import batches_made, innermost, read
 
 CAPACITY = 1024
+_KEPT = "The loss of each batch is kept"
 
 
 def block_of(model: keras.Model) -> int:
@@ -43,10 +45,10 @@ class KeptLoss(keras.metrics.Metric):
         mean: keras.metrics.Metric,
         capacity: int,
         replicas: int = 1,
-        resting: Callable[[], bool] = lambda: False,
+        keeps: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(name=mean.name, dtype=mean.dtype)
-        self.resting = resting  # whether the step that is traced is none of the fit's
+        self.keeps = keeps  # whether the step that is made, or traced, is the fit's
         self.mean = mean
         self.capacity = capacity
         self.recording = True
@@ -65,7 +67,7 @@ class KeptLoss(keras.metrics.Metric):
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a batch's loss, weighted as the stock tracker does."""
         self.mean.update_state(values, sample_weight=sample_weight)
-        if self.recording and not self.resting():  # asked when a step is traced
+        if self.recording and self.keeps():  # asked when a step is traced
             self.keep(values, sample_weight)
 
     def keep_other_too(self) -> None:
@@ -208,18 +210,22 @@ class StepReader:
                 kept.keep_other_too()
         stock = type(model).train_step is keras.Model.train_step
         if metric is not None or not stock or "train_step" in vars(model):
-            step = _Alone(model, kept, metric, on_trace, lambda: loan.turns.resting)
+            step = _Alone(model, kept, metric, on_trace, lambda: loan.keeps(_KEPT))
             loan.borrow(model, "train_step", step.on_this_backend())
             loan.retrace()
         return reader
 
     @staticmethod
     def _keep(model: keras.Model, loan: Loan) -> KeptLoss:
+        refuse_own_step(model, _KEPT)
         tracker, test_step = model._loss_tracker, model.test_step
         capacity = max(CAPACITY, 2 * block_of(model))
         with scope_of(model):
             kept = KeptLoss(
-                tracker, capacity, replicas_of(model), lambda: loan.turns.resting
+                tracker,
+                capacity,
+                replicas_of(model),
+                lambda: loan.keeps(_KEPT),
             )
 
         def without_keeping(*args: Any) -> Any:
@@ -326,11 +332,11 @@ class _Alone:
         kept: KeptLoss,
         metric: str | None,
         on_trace: Callable[[], None],
-        resting: Callable[[], bool],
+        keeps: Callable[[], bool],
     ) -> None:
         self.model, self.kept, self.metric = model, kept, metric
         self.on_trace, self.step = on_trace, model.train_step
-        self.resting = resting
+        self.keeps = keeps
 
     def on_this_backend(self) -> Callable[..., Any]:
         """The step as the trainer calls it."""
@@ -348,7 +354,7 @@ class _Alone:
 
     def with_variables(self, data: Any) -> Any:
         """A step that changes variables."""
-        if self.resting():
+        if not self.keeps():
             return self.step(data)
         self.begin()
         logs = self.step(data)
@@ -359,7 +365,7 @@ class _Alone:
 
     def with_state(self, state: Any, data: Any) -> Any:
         """A step from state to state, as JAX has it."""
-        if self.resting():
+        if not self.keeps():
             return self.step(state, data)
         *others, metrics = state
         metrics = self._changed(metrics, self.begin)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from tfschedules.drive.drive import Drive
+from tfschedules.drive.guard import Guard
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.split import Split, parts_of
 from tfschedules.drive.state import innermost, value_of
@@ -66,6 +67,7 @@ def _drive_part(
             f"group's is a multiple of it. Received: learning_rate={number!r}"
         )
     (base,) = Drive.attach(model, loan, {"learning_rate": Constant(number)})
+    Guard(loan, optimizer, "The rate of one group is swept")
     split = Split.of(optimizer)
 
     def give_back() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfschedules.drive.own_functions import is_traced
 from tfschedules.drive.own_steps import Handed
 from tfschedules.drive.replicas import scope_of
 
@@ -76,6 +77,8 @@ class Shift:
         def train_step(state: Any, data: Any) -> Any:
             if not isinstance(data, Handed):
                 return step(state, data)  # of a train function that is made otherwise
+            if not is_traced(data.shift):  # what the user compiles in it has a constant
+                self.is_constant = True
             try:
                 self._in_trace = data.shift
                 return step(state, data.batch)

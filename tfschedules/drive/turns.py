@@ -23,6 +23,7 @@ import keras
 
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.own_functions import StepGraphs
 from tfschedules.drive.own_steps import evict, of_its_own
 from tfschedules.drive.shift import Shift
 from tfschedules.drive.state import (
@@ -46,6 +47,7 @@ class Turns:
     Attributes:
         loans: What is on loan.
         shift: How many updates others have made during the turn.
+        graphs: Where its steps are traced.
         stepping: Whether a step of the turn is being made.
         resting: Whether a step of somebody else is being made.
         lock: Held while a step is made, of whichever thread, and while what makes it
@@ -58,6 +60,7 @@ class Turns:
         self.loans: list[Loan] = []
         self.turn: Turn | None = None
         self.shift = Shift()
+        self.graphs = StepGraphs()
         self.stepping = self.resting = False
         self.lock = StepLock(model.name)
         self.watch: Any = None  # makes another train function of Keras's
@@ -201,7 +204,8 @@ class Turns:
                 make = model._make_function
 
                 def make_function(step: Any, *args: Any, **kwargs: Any) -> Any:
-                    function = make(self.shift.handing(step), *args, **kwargs)
+                    step = self.graphs.noting(self.shift.handing(step))
+                    function = make(step, *args, **kwargs)
                     return function if watch is None else watch(function)
 
                 stack.enter_context(InPlace(model, "_make_function", make_function))
@@ -300,8 +304,8 @@ class Turns:
         fit = self.turn.fit if self.turn is not None else None
         return fit is not None and fit in frames.running(self._model)
 
-    def end_if_over(self, caller: FrameType | None = None) -> None:
-        """Give back what a fit has left that died.
+    def is_over(self, caller: FrameType | None = None) -> bool:
+        """Whether the fit, or the loop, has died.
 
         Args:
             caller: Who asks: a fit that begins is none of those that are running.
@@ -309,7 +313,11 @@ class Turns:
         fits = frames.running(self._model)
         if caller is not None:
             fits.discard(id(caller))
-        if self.turn is None or not self.loans or self.turn.is_over(fits):
+        return self.turn is None or not self.loans or self.turn.is_over(fits)
+
+    def end_if_over(self, caller: FrameType | None = None) -> None:
+        """Give back what a fit has left that died; `caller` as above."""
+        if self.is_over(caller):
             gone = self.turn is not None and self.turn.fit is None
             self.end(
                 "its CallbackList is gone: keep it until callbacks.on_train_end()"

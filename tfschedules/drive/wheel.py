@@ -1,18 +1,27 @@
-"""What takes the place of an optimizer's `apply` while something drives it."""
+"""What takes the place of an optimizer's `apply` while something of it is on loan."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.own_functions import (
+    hold,
+    is_traced,
+    outside,
+    unconverted,
+    variables_can_be_set,
+)
 from tfschedules.drive.traced import Traced, traced
 
 if TYPE_CHECKING:
     from tfschedules.drive.drive import Drive
+    from tfschedules.drive.guard import Guard
 
 
 class Wheel:
@@ -21,7 +30,7 @@ class Wheel:
     Steps of the fit, or of the loop, that drives come here through its train function,
     which is dropped in the end with its trace. Other functions that are traced outlive
     it: one of TensorFlow's is told when the drive has ended, and one of JAX's, which
-    cannot be told, is refused.
+    cannot be told, is refused. So is one of either that a `Guard` does not allow.
     """
 
     def __init__(self, optimizer: Any) -> None:
@@ -29,8 +38,11 @@ class Wheel:
         self.apply = optimizer.apply
         self.place = InPlace(optimizer, "apply", self)
         self.drives: list[Drive] = []
+        self.guards: list[Guard] = []
         # Replicas run this in turns: what to put back is noted here, not at entry.
         self.python_values: dict[str, float] = {}
+        self._steer = unconverted(self._take_direction)
+        self._straighten = unconverted(self._put_back)
 
     @staticmethod
     def at(optimizer: Any) -> Wheel | None:
@@ -47,74 +59,90 @@ class Wheel:
     @staticmethod
     def take(optimizer: Any, drive: Drive) -> None:
         """Let `drive` take a hyperparameter of `optimizer` over."""
-        wheel = Wheel.at(optimizer)
-        if wheel is None:
-            wheel = Wheel(optimizer)
-            wheel.drives.append(drive)
-            wheel.place.take()
-        else:
-            wheel.drives.append(drive)
+        Wheel._join(optimizer, lambda wheel: wheel.drives.append(drive))
 
     @staticmethod
-    def let_go(optimizer: Any, drive: Drive) -> None:
+    def watch(optimizer: Any, guard: Guard) -> None:
+        """Let `guard` see the updates of `optimizer`."""
+        Wheel._join(optimizer, lambda wheel: wheel.guards.append(guard))
+
+    @staticmethod
+    def _join(optimizer: Any, join: Callable[[Wheel], None]) -> None:
+        wheel = Wheel.at(optimizer)
+        if wheel is not None:
+            join(wheel)
+            return
+        wheel = Wheel(optimizer)
+        join(wheel)
+        wheel.place.take()
+
+    @staticmethod
+    def let_go(optimizer: Any, one: Drive | Guard) -> None:
         """Give the hyperparameter back; a second time does nothing."""
         wheel = Wheel.at(optimizer)
         if wheel is None:
             return
-        if drive in wheel.drives:
-            wheel.drives.remove(drive)
-        if not wheel.drives:
+        for those in (wheel.drives, wheel.guards):
+            if one in those:
+                those.remove(one)  # type: ignore[arg-type]
+        if not (wheel.drives or wheel.guards):
             wheel.place.give_back()
 
     def __call__(self, grads: Any, trainable_variables: Any = None) -> None:
-        optimizer = self.optimizer
-        made = keras.ops.convert_to_tensor(optimizer.iterations)
-        python_values = self.python_values
-        for drive in self.drives[:]:
-            if not (drive.stepping or drive.resting):  # who calls, if not the fit?
-                drive.end_if_over()
         try:
-            for drive in self.drives:
-                if drive.resting:
-                    continue
-                foreign = not drive.stepping and _is_traced(made)
-                if foreign and keras.backend.backend() == "jax":
-                    if _refused(drive):
-                        continue
-                drive.entered = True
-                value = drive.schedule(drive.position(made))
-                if drive.attribute == "learning_rate":
-                    rate = optimizer._learning_rate
-                    value = keras.ops.cast(value, rate.dtype)
-                    if foreign:
-                        value = _while_alive(drive, value, rate)
-                    rate.assign(value)
-                    continue
-                now = getattr(optimizer, drive.attribute)
-                if not isinstance(now, Traced):
-                    python_values[drive.attribute] = now
-                like = python_values[drive.attribute]
-                if foreign:
-                    value = _while_alive(drive, value, like)
-                set_behind(optimizer, drive.attribute, traced(like, value))
+            self._steer(trainable_variables)
             self.apply(grads, trainable_variables)
         finally:
-            for attribute, value in python_values.items():
-                set_behind(optimizer, attribute, value)
+            self._straighten()
 
+    def _take_direction(self, weights: Any) -> None:
+        """Do what is to be done before the update."""
+        made = keras.ops.convert_to_tensor(self.optimizer.iterations)
+        for guard in self.guards[:]:
+            if not guard.turns.resting:
+                guard.check(made, weights)
+        for drive in self.drives[:]:
+            turns = drive.turns
+            if turns.resting:
+                continue
+            if not turns.stepping and turns.is_over():  # who calls, if not the fit?
+                # What cannot be given back within a trace is left for the next use of
+                # the model: the update that is traced is a plain one.
+                if variables_can_be_set(made):
+                    outside(turns.end_if_over)
+                continue
+            foreign = not turns.stepping and is_traced(made)
+            if foreign and keras.backend.backend() == "jax":
+                if _refused(drive):
+                    continue
+            elif turns.stepping:
+                turns.graphs.refuse_own(f"The {drive.attribute} is driven")
+            drive.entered = True
+            self._drive(drive, made, foreign)
 
-def _is_traced(count: Any) -> bool:
-    """Whether what is computed now becomes part of a compiled function."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
+    def _drive(self, drive: Drive, made: Any, foreign: bool) -> None:
+        """Set one hyperparameter."""
+        optimizer, python_values = self.optimizer, self.python_values
+        value = drive.schedule(drive.position(made))
+        if drive.attribute == "learning_rate":
+            rate = optimizer._learning_rate
+            value = keras.ops.cast(value, rate.dtype)
+            if foreign:
+                value = _while_alive(drive, value, rate)
+            rate.assign(value)
+            return
+        now = getattr(optimizer, drive.attribute)
+        if not isinstance(now, Traced):
+            python_values[drive.attribute] = now
+        like = python_values[drive.attribute]
+        if foreign:
+            value = _while_alive(drive, value, like)
+        set_behind(optimizer, drive.attribute, traced(like, value))
 
-        return bool(tf.inside_function())
-    if backend == "jax":
-        import jax
-
-        return isinstance(count, jax.core.Tracer)
-    return False
+    def _put_back(self) -> None:
+        """Give hyperparameters their Python values back after the update."""
+        for attribute, value in self.python_values.items():
+            set_behind(self.optimizer, attribute, value)
 
 
 def _while_alive(drive: Drive, value: Any, otherwise: Any) -> Any:
@@ -124,6 +152,7 @@ def _while_alive(drive: Drive, value: Any, otherwise: Any) -> Any:
 
         with tf.init_scope():
             drive.alive = tf.Variable(True, trainable=False)
+    hold(drive.alive, drive.turns.shift.now())
     ops = keras.ops
     value = ops.convert_to_tensor(value)
     return ops.where(drive.alive, value, ops.cast(otherwise, value.dtype))

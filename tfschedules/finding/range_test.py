@@ -24,6 +24,7 @@ from tfschedules.drive import (
     Functions,
     Loan,
     NotRestoredError,
+    Proof,
     Snapshot,
     StepReader,
     Stops,
@@ -44,6 +45,12 @@ from tfschedules.schedules import Exponential, Linear, Schedule
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
+_UNSEEN = (
+    "RangeTest does not see the updates that are made: they come from a loop that does "
+    "not call model.train_on_batch or model.fit, or from a function that was compiled "
+    "before the test began. The model is as it was. Train by one of these two, or use "
+    "find_learning_rate."
+)
 
 
 def _rates_increase(schedule: Schedule, steps: int) -> bool:
@@ -116,6 +123,8 @@ class RangeTest(Borrower):
         OSError: When `fit` begins, if the copy cannot be written to `snapshot_dir`:
             nothing has changed then. When it ends, if the copy cannot be read: all the
             rest is put back, and the error says what is not.
+        RuntimeError: In a loop that calls neither `fit` nor `train_on_batch`, after
+            its first update.
 
     Example:
         >>> import tfschedules as tfs
@@ -283,16 +292,21 @@ class RangeTest(Borrower):
             self._notes.looks.clear()
             Stops.attach(self.model, loan, self._next_look, self._look)
         loan.around_others(self._read, lambda batches: None)
+        drive = self._drive
+        self._prove(lambda: loan.stepped and drive.entered, _UNSEEN)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin the sweep at the optimizer's count, and look for the end of data."""
         if self._check_on_loan():
+            self._new_epoch()
             self._begin()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Begin with the first batch, in a loop of the user's without epochs."""
-        if self._check_on_loan() and self._batches is None:
-            self._begin()
+        if self._check_on_loan():
+            self._look_at_updates()
+            if self._batches is None:
+                self._begin()
 
     def _begin(self) -> None:
         self._reader.skip()
@@ -309,6 +323,7 @@ class RangeTest(Borrower):
         if self._loan is None:
             return
         self._batches = (self._batches or 0) + 1
+        self._check_updates()
         self._read()
         if self._notes.stop_reason != RUNNING:
             self.model.stop_training = True
@@ -325,7 +340,15 @@ class RangeTest(Borrower):
     def on_train_end(self, logs: Any = None) -> None:
         """Put the model back and read the curve."""
         if self._to_put_back:
+            self._conclude_updates()
             self._finish()
+
+    def _ask(self, question: Callable[[Proof], None]) -> None:
+        try:
+            super()._ask(question)
+        except RuntimeError:
+            self.restore()
+            raise
 
     def also_log_to(self, log_dir: str) -> None:
         """Write the result to another folder, too: a logger stands beside the test.
@@ -380,7 +403,7 @@ class RangeTest(Borrower):
 
     def _leave(self) -> None:
         """Keep nothing of the model's."""
-        self._loan = None
+        self._loan = self._proof = None
         for borrowed in ("_reader", "_drive"):
             self.__dict__.pop(borrowed, None)
         if self._snapshot is not None and not self.keep_snapshot:

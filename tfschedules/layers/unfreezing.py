@@ -25,6 +25,13 @@ from tfschedules.layers.groups import LayerGroup, assign, check_groups, membersh
 
 BATCH_NORM = ["frozen", "updating"]  # what layers with statistics may do
 
+_UNSEEN = (
+    "GradualUnfreezing does not see the updates that are made: they come from a "
+    "function that was compiled before the callback began, and that trains what it "
+    "trained then. Use model.fit or model.train_on_batch, or a step that is not "
+    "compiled."
+)
+
 
 class GradualUnfreezing(Borrower):
     """Trains the last group first, and adds the one before it every so many epochs.
@@ -63,6 +70,8 @@ class GradualUnfreezing(Borrower):
             changes anything, if the model is not built, a trainable weight is in no
             group or in two, a group has no weights to train, or the optimizer does not
             know them; if the fit has two of these callbacks.
+        RuntimeError: In a loop of one's own whose updates do not see what is frozen: a
+            compiled step, or one that was made before the loop began.
 
     Example:
         >>> import keras
@@ -119,12 +128,14 @@ class GradualUnfreezing(Borrower):
         with loan.closed_on_error():
             self._weights = list(zip(weights, numbers, strict=True))
             self._layers = self._layers_to_calm()
-            self._freezer = Freezer(self.model, loan)
+            self._freezer = freezer = Freezer(self.model, loan)
+            self._prove(lambda: freezer.guard.entered, _UNSEEN)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Freeze what is not to be trained in this epoch."""
         if not self._check_on_loan() or self._freezer is None:
             return
+        self._new_epoch()
         self._epoch = epoch
         if not self._begun:  # a resumed state is loaded by now
             self._begun = True
@@ -136,16 +147,26 @@ class GradualUnfreezing(Borrower):
         )
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        """Refuse a loop that tells no epochs: nothing would be frozen in it."""
-        if self._check_on_loan() and not self._begun:
+        """Refuse a loop that tells no epochs, or that does not see what is frozen."""
+        if not self._check_on_loan():
+            return
+        if not self._begun:
             raise RuntimeError(
                 "GradualUnfreezing goes by epochs, and this loop has none: call "
                 "callbacks.on_epoch_begin(epoch) before the first batch of each."
             )
+        self._look_at_updates()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Refuse a loop that does not see what is frozen."""
+        self._check_updates()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Make everything trainable again."""
-        self._give_back()
+        try:
+            self._conclude_updates()
+        finally:
+            self._give_back()
 
     def _give_back(self) -> None:
         super()._give_back()
