@@ -149,14 +149,14 @@ def test_what_began_before_the_integers_did(moment):
 
 @pytest.mark.filterwarnings("ignore:The schedule of learning_rate reaches its end")
 def test_the_drive_does_not_begin_where_it_cannot_count():
-    far = 2**63 - 1 if BACKEND == "tensorflow" else 2**40
-    callback = tfs.HyperparameterScheduler(tfs.Linear(0.1, 0.0, 10), start_step=far)
+    schedule, far = tfs.Linear(0.1, 0.0, 10), 2**53
+    if BACKEND != "tensorflow":  # its count of updates is an int32
+        with pytest.raises(ValueError, match="`start_step` must be <= "):
+            tfs.HyperparameterScheduler(schedule, start_step=far)
+        far = 2**30 - 1
+    callback = tfs.HyperparameterScheduler(schedule, start_step=far)
     model = softmax_regression(keras.optimizers.SGD(0.5))
     data = np.zeros((8, 64), np.float32), np.zeros(8, np.int64)
-    if BACKEND != "tensorflow":
-        with pytest.raises(ValueError, match=r"int32.*smaller start_step"):
-            model.fit(*data, batch_size=4, verbose=0, callbacks=[callback])
-        return
     model.fit(*data, batch_size=8, verbose=0, callbacks=[callback])
     assert float(NUMPY(model.optimizer.learning_rate)) == 0.0
 

@@ -41,7 +41,7 @@ def compiled(optimizer: Any = None) -> keras.Model:
             r"`div_factor` must be so large",
         ),
         (
-            lambda: tfs.one_cycle(1e300, tfs.epochs(2), final_div_factor=1e-20),
+            lambda: tfs.one_cycle(1.0, tfs.epochs(2), final_div_factor=1e-310),
             r"`final_div_factor` must be so large",
         ),
         (
@@ -64,8 +64,8 @@ def compiled(optimizer: Any = None) -> keras.Model:
             lambda: tfs.Piecewise([1], np.ma.array([0.1, 0.2], mask=[False, True])),
             r"`values` must be a number. Received: values=masked",
         ),
-        (lambda: tfs.RangeTest(min_lr=1e-60), r"`min_lr` must be >= 1\.17.*float32"),
-        (lambda: tfs.RangeTest(max_lr=1e39), r"`max_lr` must be <= 3\.4.*float32"),
+        (lambda: tfs.RangeTest(min_lr=1e-60), r"`min_lr` must be >= 1e-37.*float32"),
+        (lambda: tfs.RangeTest(max_lr=1e39), r"`max_lr` must be <= 1e\+38.*float32"),
         (lambda: tfs.OneCycle("0.1"), r"`max_lr` must be a number.*Leave the quotes"),
         (
             lambda: tfs.OneCycle(np.array([0.1])),

@@ -95,7 +95,8 @@ def fine_tune(
     hint = "Data are one argument: (x, y)." if hasattr(epochs, "__len__") else ""
     epochs = checks.whole("epochs", epochs, hint=hint)
     freeze_epochs = checks.whole("freeze_epochs", freeze_epochs, at_least=0)
-    base_lr = checks.real("base_lr", base_lr, above=0)
+    checks.real("base_lr", base_lr, above=0)
+    base_lr = checks.single("base_lr", base_lr, at_least=2 * checks.LEAST)  # half of it
     checks.choice("batch_norm", batch_norm, BATCH_NORM)
     given = checks.callbacks(callbacks)
     if groups is not None:
