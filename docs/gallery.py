@@ -81,12 +81,9 @@ def pages() -> dict[str, str | bytes]:
     for name, lines in TABLE.items():
         public = getattr(tfs, name)
         sentence = (inspect.getdoc(public) or "").partition("\n\n")[0]
-        home = (
-            "recipes" if inspect.isfunction(public) and name.islower() else "schedules"
-        )
         text.append(f"## {name}\n")
         text.append(
-            f"{' '.join(sentence.split())} [Reference][tfschedules.{home}.{name}]\n"
+            f"{' '.join(sentence.split())} [Reference][tfschedules.schedules.{name}]\n"
         )
         for number, line in enumerate(lines, 1):
             text.append(f"```python\n{line}\n```\n")

@@ -1,6 +1,6 @@
 """MkDocs hooks: pages that follow from the tree instead of being kept beside it.
 
-- The front page is the README; CONTRIBUTING and CHANGELOG are pages as well.
+- The front page is the README. ARCHITECTURE, CONTRIBUTING and CHANGELOG are pages.
 - The reference is made of the package's own docstrings: docs/reference.py.
 - The gallery is drawn from the schedules themselves: docs/gallery.py; and pictures of
   the guides by docs/figures.py.
@@ -26,6 +26,7 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).parent.parent
 PAGES = {  # files of the repository that are pages
     "README.md": "index.md",
+    "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "notebooks/README.md": "notebooks.md",
@@ -79,7 +80,13 @@ def on_config(config: Any) -> Any:
         *({section: those} for section, those in SECTIONS.items()),
         {"Gallery": "gallery.md"},
         {"Reference": reference.nav()},
-        {"Design": ["design/README.md", *(f"design/{name}" for name in records)]},
+        {
+            "Design": [
+                "architecture.md",
+                "design/README.md",
+                *(f"design/{name}" for name in records),
+            ]
+        },
         {"Project": ["contributing.md", "changelog.md"]},
     ]
     return config
@@ -92,7 +99,7 @@ def on_files(files: Any, config: Any) -> Any:
         for name, page in PAGES.items()
     }
     homes = reference.public_names()
-    schedules = {*homes["schedules"], *homes["recipes"]} - {"Schedule"}
+    schedules = {*homes["schedules"]} - {"Schedule", "epochs"}
     for name in gallery.missing(schedules):
         log.warning("Public schedules and the gallery's table differ in: %s", name)
     made |= gallery.pages()
