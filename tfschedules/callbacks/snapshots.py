@@ -238,9 +238,7 @@ class SnapshotEnsemble(Borrower):
             )
             return
         if self.max_to_keep is not None:
-            kept = [s for s in _snapshots(self.directory) if s.cycle <= cycle]
-            for snapshot in kept[: -self.max_to_keep]:
-                self._remove(snapshot.path)
+            self._remove_all_but(self.max_to_keep, cycle)
 
     def _write(self, path: Path) -> None:
         """Write the model: the whole file is there, or the one of before."""
@@ -255,13 +253,16 @@ class SnapshotEnsemble(Borrower):
         finally:
             shutil.rmtree(partial.parent, ignore_errors=True)
 
-    def _remove(self, path: Path) -> None:
+    def _remove_all_but(self, last: int, cycle: int) -> None:
+        """Keep the last ones, up to that of `cycle`."""
         try:
-            path.unlink(missing_ok=True)
+            kept = [s for s in _snapshots(self.directory) if s.cycle <= cycle]
+            for snapshot in kept[:-last]:
+                snapshot.path.unlink(missing_ok=True)
         except OSError as error:
             warnings.warn(
-                f"SnapshotEnsemble could not remove the snapshot {path}: {error}. "
-                "There are more than max_to_keep now.",
+                f"SnapshotEnsemble could not remove older snapshots: {error}. There "
+                "are more than max_to_keep now.",
                 stacklevel=2,
             )
 
