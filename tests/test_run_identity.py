@@ -26,8 +26,7 @@ from test_hparams_rows import row
 from test_logger import read, runs
 
 import tfschedules as tfs
-from tfschedules.drive import fingerprint
-from tfschedules.tensorboard import Journal, run_files
+from tfschedules.tensorboard import run_files
 
 X, Y = digits(48)  # six batches of eight to an epoch
 SGD = keras.optimizers.SGD
@@ -459,66 +458,3 @@ def test_tensorboards_loaders_hide_what_was_undone(case: str, killed: Path) -> N
     shown = recorded(logs)["schedules"]
     for found in loaders(logs).values():
         assert found == shown
-
-
-# The journal. ---------------------------------------------------------------------
-
-STATE, OTHER = "5ca1ab1e" * 4, "f00d" * 8
-
-
-@pytest.mark.parametrize("lost", [1, 2, 3, 4, 8, 9, 10, 20, 42, 47, 50])
-def test_a_journal_that_is_cut_off_anywhere_keeps_its_whole_lines(
-    lost: int, tmp_path: Path
-) -> None:
-    """What is added after a kill is a line of its own, and makes no cut one whole."""
-    journal = Journal(str(tmp_path))
-    journal.make()
-    journal.begin(0)
-    journal.note_state(20, STATE)
-    journal.end(234)
-    path = tmp_path / "tfschedules.run"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-lost])
-    after = Journal(str(tmp_path))
-    after.note_state(30, OTHER)
-    again = Journal(str(tmp_path))
-    assert again.id == journal.id != ""
-    assert again.passed(30, OTHER)
-    assert again.passed(20, STATE) == (lost <= len("end 234\n"))
-    assert (again.open_from, again.reached) == (0, 30)
-    again.end(31)
-    assert (Journal(str(tmp_path)).open_from, again.open_from) == (None, None)
-
-
-def test_a_journal_that_somebody_else_has_written_to_is_read_anew(
-    tmp_path: Path,
-) -> None:
-    one = Journal(str(tmp_path))
-    one.make()
-    one.begin(0)
-    other = Journal(str(tmp_path))
-    other.note_state(20, STATE)
-    other.begin(10, back=True)
-    one.refresh()
-    assert not one.passed(20, STATE)
-    assert (one.reached, one.open_from) == (10, 0)
-    with pytest.raises(OSError, match="Cannot write the journal of the run"):
-        Journal(str(tmp_path / "nowhere")).make()
-
-
-@pytest.mark.parametrize("shape", [(3,), (1 << 20,), (3, 1 << 19), (2000, 3000)])
-def test_a_fingerprint_sees_the_smallest_change(shape: tuple[int, ...]) -> None:
-    """Also of a weight that is too large to be read as a whole."""
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    model.compile(SGD(0.1), "mse")
-    layer = keras.layers.Layer()
-    weight = layer.add_weight(shape=shape, initializer="zeros")
-    model.optimizer.build([weight])
-    before = fingerprint(model)
-    assert fingerprint(model) == before
-    value = np.zeros(shape, "float32")
-    value.flat[2] = 1e-30
-    weight.assign(value)
-    changed = fingerprint(model)
-    model.optimizer.iterations.assign(1)
-    assert len({before, changed, fingerprint(model)}) == 3
