@@ -26,7 +26,7 @@ from test_hparams_rows import row
 from test_logger import read, runs
 
 import tfschedules as tfs
-from tfschedules.tensorboard import run_files
+from tfschedules.tensorboard import Journal, run_files
 
 X, Y = digits(48)  # six batches of eight to an epoch
 SGD = keras.optimizers.SGD
@@ -68,7 +68,11 @@ def steps(*bounds: int) -> list[int]:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """To call where a process ends: the next one knows no run of before."""
+    """To call where a process ends: the next one knows no run of before.
+
+    A process that is killed notes nothing any more.
+    """
+    monkeypatch.setattr(Journal, "leave", lambda *_: None)
 
     def forget() -> None:
         gc.collect()
@@ -274,7 +278,8 @@ def test_a_branch_that_is_killed_undoes_nothing_of_the_fit_before(
     assert found["schedules"][0.1][:12] == steps(12)
     assert found["schedules_1"] == {0.2: steps(6, 12)}
     # The end of the first fit is where the second, which was killed, had begun.
-    fit(keras.saving.load_model(tmp_path / "2.keras"), logs)
+    with pytest.warns(UserWarning, match=r"steps from 12 to 14 are hidden"):
+        fit(keras.saving.load_model(tmp_path / "2.keras"), logs)
     assert rates(logs)["schedules"] == {0.1: steps(18)}
 
 
@@ -289,9 +294,10 @@ def test_an_undone_state_is_known_no_more(tmp_path: Path, elsewhere: Any) -> Non
     elsewhere()
     model = keras.saving.load_model(tmp_path / "1.keras")
     model.optimizer.learning_rate = 0.2
-    fit(model, logs)  # from 6 on
+    with pytest.warns(UserWarning, match=r"logs/schedules'.* steps from 6 to 13 are"):
+        fit(model, logs)
     elsewhere()
-    with pytest.warns(UserWarning, match=r"step 12, .*schedules_1': no run in .*logs'"):
+    with pytest.warns(UserWarning, match=r"hidden in '.*logs/schedules', where a fit"):
         fit(keras.saving.load_model(tmp_path / "2.keras"), logs)
     assert rates(logs) == {
         "schedules": {0.1: steps(6), 0.2: steps(6, 12)},
@@ -328,7 +334,7 @@ def test_rows_of_undone_fits_show_what_is_left(tmp_path: Path, elsewhere: Any) -
         checkpoint = keras.callbacks.ModelCheckpoint(path)
         with pytest.raises(KeyboardInterrupt, match="by the test"):
             fit(model, logs, cosine(0.1), checkpoint, Interrupt(8), epochs=2)
-        fit(model, logs, cosine(0.2), Interrupt(50), epochs=2)  # has a row: fit_2
+        fit(model, logs, cosine(0.2), checkpoint, epochs=2)  # has a row: fit_2
         del model
         elsewhere()
         # The last fit came to its end. So that it did not:
@@ -337,13 +343,14 @@ def test_rows_of_undone_fits_show_what_is_left(tmp_path: Path, elsewhere: Any) -
         assert lines[-1].startswith("end ")
         journal.write_text("".join(lines[:-1]))
         model = keras.saving.load_model(path.format(epoch=1))
-        fit(model, logs, cosine(0.1), initial_epoch=1, epochs=2)
+        with pytest.warns(UserWarning, match=r"steps from 14 to 19 are hidden"):
+            fit(model, logs, cosine(0.2), initial_epoch=1, epochs=2)
     run = logs / "schedules"
     assert runs(logs) == ["schedules"]
-    assert [*recorded(logs)["schedules"]] == steps(12)
+    assert [*recorded(logs)["schedules"]] == steps(20)
     assert row(run)["start"] == 0.1
     assert row(run / "fit_2")["start"] == 0.2
-    assert len(read(run / "fit_2")[RATE][0]) == 0
+    assert [*read(run / "fit_2")[RATE][0]] == [13, 19]
 
 
 # Killed. --------------------------------------------------------------------------

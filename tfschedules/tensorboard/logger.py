@@ -25,6 +25,7 @@ from tfschedules.drive import (
     updates,
 )
 from tfschedules.tensorboard.recording import Recorder
+from tfschedules.tensorboard.runs import absolute_path
 
 
 class TensorBoardLogger(Borrower):
@@ -71,7 +72,7 @@ class TensorBoardLogger(Borrower):
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Check the path; files are made when `fit` begins."""
         super().__init__()
-        self.log_dir = log_path("log_dir", log_dir)
+        self.log_dir = self._folder = log_path("log_dir", log_dir)
         self._reader: StepReader | None = None
         self._recorder: Recorder | None = None
 
@@ -83,6 +84,7 @@ class TensorBoardLogger(Borrower):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to keep losses."""
+        self._folder = absolute_path("log_dir", self.log_dir)  # also after `os.chdir`
         loan = self._borrow()
         loan.undo_with(self._close)  # after an interrupted fit, too
         with loan.closed_on_error():
@@ -120,12 +122,12 @@ class TensorBoardLogger(Borrower):
                 if isinstance(o, Borrower) and o.writes_records
             ]
             for test in tests:
-                test.also_log_to(self.log_dir)
+                test.also_log_to(self._folder)
             if tests or not is_first_process():
                 return
             try:
                 step = updates(self.model)
-                self._recorder = Recorder(self.model, reader, self.log_dir, step)
+                self._recorder = Recorder(self.model, reader, self._folder, step)
             except OSError:  # the argument `log_dir`: the fit has not begun
                 raise
             except Exception as error:
