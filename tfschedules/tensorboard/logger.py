@@ -38,7 +38,9 @@ class TensorBoardLogger(Borrower):
     are the optimizer's updates. A run is the record of one training: its next fit goes
     on in the same run, also where it is resumed in another process from a backup, a
     checkpoint or a saved model. Steps that are made again are shown once. A new model,
-    and a branch from an old checkpoint, begin a new run folder. Beside a `RangeTest`
+    and a branch, begin a new run folder. A branch goes on from an old checkpoint of a
+    fit that is over, also by an exception, or with another schedule. A relative
+    `log_dir` is that of the folder in which `fit` begins. Beside a `RangeTest`
     its result is written instead, to `<log_dir>/range_test`. Put it last among the
     callbacks: a rate that another one assigns from Python is recorded if that has been
     done by then.
