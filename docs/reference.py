@@ -28,9 +28,7 @@ def nav() -> list[str | dict[str, str]]:
 
 def pages() -> dict[str, str]:
     """Markdown by the path of its page."""
-    made = {
-        INDEX: "# Reference\n\nEvery public name, by the room that it lives in.\n"
-    }
+    made = {INDEX: "# Reference\n\nEvery public name, by the room that it lives in.\n"}
     for module, names in public_names().items():
         options = "".join(f"\n        - {name}" for name in names)
         made[_page(module)] = (

@@ -612,7 +612,7 @@ def test_remote_folders_go_through_tensorboards_file_layer(monkeypatch):
         writer.scalars([2], [NOW], {"a": [3]})
     assert last_step(run_dir) == 2
     journal.note_state(3, OTHER)
-    assert find_run("fake://logs", "schedules", 2, STATE)[1:] == (True, False)
+    assert find_run("fake://logs", "schedules", 2, STATE).undone == 3
     journal.end(3)
     assert found("fake://logs", 3, OTHER) == run_dir
     assert found("fake://logs", 2, STATE) == "fake://logs/schedules_1"

@@ -1,8 +1,9 @@
 """What a training's state is known by, wherever it is met again.
 
 Weights and slots change with every update, so two trainings, or two moments of one,
-have different bytes. Files and copies keep the bytes. A part of them is enough, and
-costs next to nothing: the smallest variables first.
+have different bytes. Files and copies keep the bytes. A part of them is enough, but of
+every variable: trainings of one frozen backbone differ in their heads only. Which are
+frozen makes no difference: it is no part of what is saved.
 
 Left out are scalars of the optimizer, which others set, as the rate; and what Keras
 does not save.
@@ -20,7 +21,7 @@ import numpy as np
 
 from tfschedules.drive.state import KINDS, batches_in, innermost, outside_state
 
-_MOST_NUMBERS, _MOST_VARIABLES = 1 << 18, 64
+_MOST_NUMBERS = 1 << 18  # of all variables together
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -62,17 +63,16 @@ def digest(count: int, values: Iterable[np.ndarray]) -> str:
 
 
 def heads(variables: Sequence[Any]) -> Iterator[tuple[Any, tuple[slice, ...] | None]]:
-    """What a fingerprint is made of: variables, the smallest first, and which part.
+    """What a fingerprint is made of: each variable, the smallest first, and which part.
 
-    The part is `None` where it is all of a variable.
+    Of each at least one number is taken. What small ones leave of their equal share is
+    divided among the larger ones. The part is `None` where it is all of a variable.
     """
-    left = _MOST_NUMBERS
-    for variable in sorted(variables, key=_size)[:_MOST_VARIABLES]:
-        if left <= 0:
-            return
-        whole = _size(variable) <= left
-        yield variable, None if whole else _head(variable.shape, left)
-        left -= _size(variable)
+    left, count = _MOST_NUMBERS, len(variables)
+    for i, variable in enumerate(sorted(variables, key=_size)):
+        share, size = max(left // (count - i), 1), _size(variable)
+        yield variable, None if size <= share else _head(variable.shape, share)
+        left -= min(size, share)
 
 
 def _size(variable: Any) -> int:
@@ -98,5 +98,7 @@ def _head(shape: Sequence[int], most: int) -> tuple[slice, ...]:
 def _local(value: Any) -> Any:
     """What this process has of an array: others do not take part in the reading."""
     if keras.backend.backend() == "jax" and hasattr(value, "addressable_data"):
-        return value.addressable_data(0)
+        value = value.addressable_data(0)
+        if value.device.platform == "cpu":  # no copy, and no slice to compile
+            return keras.ops.convert_to_numpy(value)
     return value

@@ -17,6 +17,7 @@ from tfschedules.estimator.states import States
 from tfschedules.tensorboard import (
     EventWriter,
     Found,
+    absolute_path,
     begin_run,
     find_run,
     let_go,
@@ -62,6 +63,7 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
     def __init__(self, output_dir: str | os.PathLike[str], loss: Any = None) -> None:
         """Check the path; files are made when the first step is done."""
         self.output_dir = log_path("output_dir", output_dir)
+        self._folder = self.output_dir
         self._loss = loss
         self._writer: EventWriter | None = None
         self._states: States | None = None
@@ -70,7 +72,8 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
     def begin(self) -> None:
         """Find the loss, and the folder: the graph is complete."""
         self._close()  # an exception skips `end`
-        make_log_dir(self.output_dir)  # an error must come before a training
+        self._folder = absolute_path("output_dir", self.output_dir)
+        make_log_dir(self._folder)  # an error must come before a training
         self._steps: list[int] = []
         self._times: list[float] = []
         self._rates: list[float] = []
@@ -78,7 +81,7 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         self._last = -1
         self._failed = False
         graph = _V1.get_default_graph()
-        graph.add_to_collection(graphs.LOG_DIRS, self.output_dir)
+        graph.add_to_collection(graphs.LOG_DIRS, self._folder)
         self._fetched = {"loss": graphs.find_loss(graph, self._loss)}
         # Hooks after this one may take the rate over; what they do not bring is ready.
         self._own_step = graphs.read_step(graph)
@@ -154,9 +157,9 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
         state = state if first == step and not put_back else None
         if put_back:  # a checkpoint was gone back to
             self._found.journal.end(self._last + 1)
-            self._found = Found(begin_run(self.output_dir, "schedules"))
+            self._found = Found(begin_run(self._folder, "schedules"))
         else:
-            self._found = find_run(self.output_dir, "schedules", step, state)
+            self._found = find_run(self._folder, "schedules", step, state)
         try:
             self._writer = EventWriter(self._found.journal.run_dir)
             self._found.begin(self._writer, step, state)

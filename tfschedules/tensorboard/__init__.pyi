@@ -7,6 +7,7 @@ from .identity import (
 from .journal import Journal as Journal
 from .logger import TensorBoardLogger as TensorBoardLogger
 from .runs import (
+    absolute_path as absolute_path,
     last_step as last_step,
     let_go as let_go,
     make_log_dir as make_log_dir,

@@ -18,13 +18,15 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from tfschedules._support import checks
 from tfschedules.tensorboard.journal import NAME, Journal
 from tfschedules.tensorboard.runs import (
+    absolute_path,
     file_errors,
-    folder_path,
     hold,
     is_local,
+    is_writable,
     let_go,
     new_run,
     runs_of,
+    shown_before,
 )
 from tfschedules.tensorboard.writer import EventWriter
 
@@ -34,14 +36,23 @@ class Found(NamedTuple):
 
     Attributes:
         journal: The run's journal, and its folder.
-        back: Whether what it has from the first step on is undone by a resumption.
+        undone: Before which step is hidden what it has from the first step on; 0 if
+            there is nothing.
         stranger: Whether the training has made steps, there are runs, and none of
             them knows its state: it has a new one.
+        undone_in: The folder of a run that has passed through the state and hides
+            it now, if the training has a new one for that reason.
     """
 
     journal: Journal
-    back: bool = False
+    undone: int = 0
     stranger: bool = False
+    undone_in: str = ""
+
+    @property
+    def back(self) -> bool:
+        """Whether steps of the run are undone by a resumption."""
+        return self.undone > 0
 
     def begin(self, writer: EventWriter, step: int, state: str | None = None) -> None:
         """Say that a fit records from `step` on, and hide what that undoes.
@@ -68,19 +79,25 @@ def find_run(
     step: int,
     state: str | None = None,
     own: Sequence[Journal] = (),
+    *,
+    row: str | None = None,
+    restored: bool = False,
 ) -> Found:
     """The run in which a training is recorded from `step` on.
 
     It is the one that has passed through `state` and that
 
     - has no steps beyond: then it goes on; or
-    - has been left by a fit that did not come to its end, as one that was killed: then
-      that fit is resumed, and the steps from `step` on are undone.
+    - has been left by a fit that was killed: then that fit is resumed, and the steps
+      from `step` on are undone, if it was given the same; or
+    - has been left by a fit that an exception has ended: so it is, too, if the fit is
+      `restored`.
 
     Where the training is known in this process, and its state has been changed by
     somebody, its own run goes on, if it has no steps beyond. In all other cases there
-    is a new run: for a training that begins, that branches off from the middle of a
-    finished one, whose run is being written, or whose state no run knows.
+    is a new run: for a training that begins, that branches off from the middle of
+    another, whose run is being written, or whose state no run knows. A run that this
+    process may not read or write is passed over.
 
     Args:
         log_dir: The folder of all runs: a path, or a URL.
@@ -88,9 +105,11 @@ def find_run(
         step: The first step that will be written.
         state: The fingerprint of the training's state; `None` if it has none.
         own: The runs that the same training has written in this process.
+        row: The key of what the fit is given (`row_key`), if it has a row.
+        restored: Whether the fit itself was put back, as by `BackupAndRestore`.
 
     Raises:
-        OSError: If a folder cannot be made, read or written to.
+        OSError: If the new folder cannot be made or written to.
 
     Example:
         >>> import tempfile
@@ -104,40 +123,43 @@ def find_run(
         True
     """
     step = checks.whole("step", step, at_least=0)
-    log_dir = folder_path("log_dir", log_dir)
+    log_dir = absolute_path("log_dir", log_dir)
+    fit = _Fit(step, row, restored)
     mine = [each for each in own if _is_still_there(each, log_dir, name)]
     for journal in mine:
         if state is not None and journal.latest == (step, state):
-            if (found := _taken(journal, step)) is not None:
+            if (found := _taken(journal, fit)) is not None:
                 return found
     there = runs_of(log_dir, name)
-    known = False
+    known, undone_in = False, ""
     if step > 0 and state is not None:
-        for run_dir in there:
-            journal = Journal(run_dir)
+        for journal in filter(None, map(_journal_of, there)):
             if journal.passed(step, state):
                 known = True
-                if (found := _taken(journal, step)) is not None:
+                if (found := _taken(journal, fit)) is not None:
                     return found
+            elif journal.has_undone(step, state):
+                undone_in = undone_in or journal.run_dir
     for journal in reversed(mine):
         if step > 0 and journal.reached <= step:
-            if (found := _taken(journal, step)) is not None:
+            if (found := _taken(journal, fit)) is not None:
                 return found
-    stranger = step > 0 and bool(there) and not known and not mine
-    return Found(begin_run(log_dir, name), stranger=stranger)
+    stranger = step > 0 and bool(there) and not (known or mine or undone_in)
+    undone_in = "" if known or mine else undone_in
+    made = begin_run(log_dir, name)
+    return Found(made, stranger=stranger, undone_in=undone_in)
 
 
 def begin_run(log_dir: str | os.PathLike[str], name: str) -> Journal:
     """Make a new run, kept from other writers, or take one that was never written to.
 
     Raises:
-        OSError: If a folder cannot be made, read or written to.
+        OSError: If the new folder cannot be made or written to.
     """
+    log_dir = absolute_path("log_dir", log_dir)
     there = runs_of(log_dir, name)
-    if there and _is_unused(there[0]) and hold(there[0]):
-        if _is_unused(there[0]):
-            return _made(there[0])
-        let_go(there[0])
+    if there and (journal := _reused(there[0])) is not None:
+        return journal
     while True:
         run_dir = new_run(log_dir, name)
         if hold(run_dir):  # else another process has found it without anything in it
@@ -150,13 +172,42 @@ def discard(journal: Journal) -> None:
     A remote one stays, and is taken by the next fit. What cannot be removed stays, too.
     """
     run_dir = journal.run_dir
-    if not is_local(run_dir) or not _is_unused(run_dir) or not hold(run_dir):
-        return
     with contextlib.suppress(OSError):
+        if not is_local(run_dir) or not _is_unused(run_dir) or not hold(run_dir):
+            return
         for each in Path(run_dir).iterdir():
             each.unlink()
         Path(run_dir).rmdir()
     let_go(run_dir)
+
+
+class _Fit(NamedTuple):
+    """What is asked of a fit that begins; see `find_run`."""
+
+    step: int
+    row: str | None
+    restored: bool
+
+
+def _reused(run_dir: str) -> Journal | None:
+    """The run, if it is unused and this process may use it."""
+    try:
+        if not (_is_unused(run_dir) and hold(run_dir)):
+            return None
+        if _is_unused(run_dir) and is_writable(run_dir, NAME):
+            return _made(run_dir)
+    except OSError:  # somebody else's, or damaged
+        pass
+    let_go(run_dir)
+    return None
+
+
+def _journal_of(run_dir: str) -> Journal | None:
+    """The journal of a run; None where it cannot be read."""
+    try:
+        return Journal(run_dir)
+    except OSError:
+        return None
 
 
 def _made(run_dir: str) -> Journal:
@@ -171,21 +222,41 @@ def _is_still_there(journal: Journal, log_dir: str, name: str) -> bool:
     if parent != log_dir or not re.fullmatch(re.escape(name) + r"(_\d+)?", last):
         return False
     before = journal.id
-    journal.refresh()
+    try:
+        journal.refresh()
+    except OSError:
+        return False
     return bool(before) and journal.id == before
 
 
-def _taken(journal: Journal, step: int) -> Found | None:
-    """The run, if it can go on at `step`, and nobody writes there."""
-    if not journal.begun or not hold(journal.run_dir):
-        return None
-    journal.refresh()  # nobody else writes there any more
-    if journal.open_from is None:
-        if journal.reached <= step:
-            return Found(journal)
-    elif journal.open_from <= step:
-        return Found(journal, back=True)
+def _taken(journal: Journal, fit: _Fit) -> Found | None:
+    """The run, if the fit can go on in it, and nobody writes there."""
+    try:
+        if not journal.begun or not hold(journal.run_dir):
+            return None
+        journal.refresh()  # nobody else writes there any more
+        if is_writable(journal.run_dir, NAME):
+            if (found := _gone_on(journal, fit)) is not None:
+                return found
+    except OSError:  # somebody else's, or damaged
+        pass
     let_go(journal.run_dir)
+    return None
+
+
+def _gone_on(journal: Journal, fit: _Fit) -> Found | None:
+    """The run, if it has no steps beyond, or these are the fit's own to undo."""
+    if journal.open_from is not None:  # killed: it may have more than it has noted
+        resumes = journal.open_from <= fit.step
+        reached = max(journal.reached, shown_before(journal.run_dir))
+    else:
+        since = journal.left_from
+        resumes = fit.restored and since is not None and since <= fit.step
+        reached = journal.reached
+    if reached <= fit.step:
+        return Found(journal)
+    if resumes and fit.row == journal.row:
+        return Found(journal, undone=reached)
     return None
 
 

@@ -9,6 +9,7 @@ files, of one line for each of these:
     state <step> <fingerprint>   the training was in this state after so many steps
     row <key> <folder>           a row of the HParams tab, and the folder that it is in
     end <step>                   a fit has come to its end after so many steps
+    left <step>                  an exception has ended a fit, and its process goes on
 
 Lines are only added. A process that is killed leaves a part of one at most, and that is
 passed over.
@@ -24,7 +25,7 @@ from tensorboard.compat.tensorflow_stub.io import gfile
 from tfschedules.tensorboard.runs import file_errors
 
 NAME = "tfschedules.run"  # of the file
-_WORDS = {"run": 2, "begin": 2, "back": 2, "state": 3, "row": 3, "end": 2}
+_WORDS = {"run": 2, "begin": 2, "back": 2, "state": 3, "row": 3, "end": 2, "left": 2}
 _CUT = b"?\n"  # what a line that was cut off is ended with: no line is of that form
 
 
@@ -38,9 +39,11 @@ class Journal:
         begun: Whether a fit has recorded anything.
         reached: How many steps the run has, as far as that is known: after a fit that
             was killed it may have more.
-        open_from: Where the first fit began of those since the last that has come to
-            its end; `None` if the last one has.
+        open_from: Where the first fit began of those since the last that is over;
+            `None` if the last one is, in whichever way.
+        left_from: The same of a fit that an exception has ended, if it is the last.
         latest: The state that was noted last, with its step.
+        row: The key of the last fit's row, if it has one.
     """
 
     def __init__(self, run_dir: str) -> None:
@@ -69,8 +72,11 @@ class Journal:
         self._size, self._cut = len(data), data[-1:] not in (b"", b"\n")
         self.id, self.begun, self.reached = "", False, 0
         self.open_from: int | None = None
+        self.left_from: int | None = None
         self.latest: tuple[int, str] | None = None
+        self.row: str | None = None
         self._states: dict[str, int] = {}
+        self._undone: dict[str, int] = {}
         self._rows: dict[str, str] = {}
         for words in _lines(data):
             self._take(*words)
@@ -84,19 +90,23 @@ class Journal:
         if kind == "run":
             self.id = self.id or first
         elif kind == "row":
-            self._rows[first] = second
+            self._rows[first], self.row = second, first
         elif kind == "state":
             self.latest = int(first), second
             self._states[second] = int(first)
             self.reached = max(self.reached, int(first))
-        elif kind == "end":
-            self.reached, self.open_from = max(self.reached, int(first)), None
+        elif kind in ("end", "left"):
+            self.reached = max(self.reached, int(first))
+            self.left_from = self.open_from if kind == "left" else None
+            self.open_from = None
         else:
             self.begun, step = True, int(first)
             if kind == "back":
                 self.reached = min(self.reached, step)
+                self._undone |= {s: n for s, n in self._states.items() if n > step}
                 self._states = {s: n for s, n in self._states.items() if n <= step}
             self.open_from = step if self.open_from is None else self.open_from
+            self.left_from = None
 
     def _add(self, *words: str | int) -> None:
         line = " ".join(map(str, words)).encode() + b"\n"
@@ -130,16 +140,26 @@ class Journal:
             self._add("state", step, state)
 
     def note_row(self, key: str, folder: str) -> None:
-        """Note in which folder the row of these settings is."""
-        self._add("row", key, folder)
+        """Note that the fit has the row of these settings, and in which folder."""
+        if self.row != key:
+            self._add("row", key, folder)
 
     def end(self, step: int) -> None:
         """Note that a fit has come to its end after so many steps."""
         self._add("end", step)
 
+    def leave(self, step: int) -> None:
+        """Note that an exception has ended the fit, if one has begun."""
+        if self.open_from is not None:
+            self._add("left", step)
+
     def passed(self, step: int, state: str) -> bool:
         """Whether the training was in this state after so many steps."""
         return self._states.get(state) == step
+
+    def has_undone(self, step: int, state: str) -> bool:
+        """Whether the training was in this state, and went on from an earlier one."""
+        return self._undone.get(state) == step and not self.passed(step, state)
 
     @property
     def rows(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ from tfschedules.drive import (
     updates,
 )
 from tfschedules.tensorboard.recording import Recorder
+from tfschedules.tensorboard.runs import absolute_path
 
 
 class TensorBoardLogger(Borrower):
@@ -37,7 +38,9 @@ class TensorBoardLogger(Borrower):
     are the optimizer's updates. A run is the record of one training: its next fit goes
     on in the same run, also where it is resumed in another process from a backup, a
     checkpoint or a saved model. Steps that are made again are shown once. A new model,
-    and a branch from an old checkpoint, begin a new run folder. Beside a `RangeTest`
+    and a branch, begin a new run folder. A branch goes on from an old checkpoint of a
+    fit that is over, also by an exception, or with another schedule. A relative
+    `log_dir` is that of the folder in which `fit` begins. Beside a `RangeTest`
     its result is written instead, to `<log_dir>/range_test`. Put it last among the
     callbacks: a rate that another one assigns from Python is recorded if that has been
     done by then.
@@ -71,7 +74,7 @@ class TensorBoardLogger(Borrower):
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         """Check the path; files are made when `fit` begins."""
         super().__init__()
-        self.log_dir = log_path("log_dir", log_dir)
+        self.log_dir = self._folder = log_path("log_dir", log_dir)
         self._reader: StepReader | None = None
         self._recorder: Recorder | None = None
 
@@ -83,6 +86,7 @@ class TensorBoardLogger(Borrower):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to keep losses."""
+        self._folder = absolute_path("log_dir", self.log_dir)  # also after `os.chdir`
         loan = self._borrow()
         loan.undo_with(self._close)  # after an interrupted fit, too
         with loan.closed_on_error():
@@ -120,12 +124,12 @@ class TensorBoardLogger(Borrower):
                 if isinstance(o, Borrower) and o.writes_records
             ]
             for test in tests:
-                test.also_log_to(self.log_dir)
+                test.also_log_to(self._folder)
             if tests or not is_first_process():
                 return
             try:
                 step = updates(self.model)
-                self._recorder = Recorder(self.model, reader, self.log_dir, step)
+                self._recorder = Recorder(self.model, reader, self._folder, step)
             except OSError:  # the argument `log_dir`: the fit has not begun
                 raise
             except Exception as error:

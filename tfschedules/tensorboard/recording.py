@@ -215,9 +215,11 @@ class Recorder:
         """
         try:
             self._write_rest()
-            self._files.note_state()
         finally:
-            self._files.close()
+            try:
+                self._files.leave()
+            finally:
+                self._files.close()
 
     def _write_rest(self) -> None:
         if self.active:  # when they were made is known up to the last tick

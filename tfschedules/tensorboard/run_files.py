@@ -7,6 +7,8 @@ saved: when something saves it, and when an epoch, or the fit, is over.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 import warnings
@@ -17,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.drive import Loan, fingerprint, innermost, updates
+from tfschedules.drive import Loan, fingerprint, innermost, is_restored, updates
 from tfschedules.tensorboard import (
     EventWriter,
     Found,
@@ -57,18 +59,45 @@ class RunFiles:
                 Loan.end_if_over(other)  # what an interrupted fit of it has open
         self._own = _runs.setdefault(innermost(model.optimizer), [])
         self._state = _state_of(model) if step > 0 else None  # before the first step
+        restored = is_restored(model)
+        row = row_key(settings_of(model)) if step > 0 else None
         with _opening:
-            found = find_run(log_dir, _NAME, step, self._state, self._own)
-            self._take(found, step)
-        if found.stranger:
-            warnings.warn(
-                "TensorBoardLogger begins a new run with step "
-                f"{step}, {self._journal.run_dir!r}: no run in {log_dir!r} has "
-                "recorded how the training came to the state that it is in. (It was "
-                "trained without the logger, in another log_dir or by an earlier "
-                "version of tfschedules, or somebody has changed its weights.)",
-                stacklevel=6,
+            found = find_run(
+                log_dir, _NAME, step, self._state, self._own, row=row, restored=restored
             )
+            try:
+                self._take(found, step)
+            except OSError:
+                if not found.journal.begun:
+                    raise
+                self._take(Found(begin_run(log_dir, _NAME)), step)
+        if (text := self._surprise(found, restored)) is not None:
+            warnings.warn(f"TensorBoardLogger {text}", stacklevel=6)
+
+    def _surprise(self, found: Found, restored: bool) -> str | None:
+        """What somebody may not expect of the run that was found, if there is."""
+        run_dir, step = self._journal.run_dir, self._first
+        if found.stranger:
+            return (
+                f"begins a new run with step {step}, {run_dir!r}: no run in "
+                f"{self._log_dir!r} has recorded how the training came to the state "
+                "that it is in. (It was trained without the logger, in another log_dir "
+                "or by an earlier version of tfschedules, or somebody has changed its "
+                "weights.)"
+            )
+        if found.undone_in:
+            return (
+                f"begins a new run with step {step}, {run_dir!r}: the steps that have "
+                f"led to this state are hidden in {found.undone_in!r}, where a fit has "
+                "gone on from an earlier state since."
+            )
+        if self._found.back and not restored:
+            return (
+                f"goes on in {run_dir!r}, whose last fit was broken off: its steps "
+                f"from {step} to {found.undone - 1} are hidden, as this fit makes them "
+                "anew. To keep them shown, give the fit another log_dir."
+            )
+        return None
 
     def open_anew(self, step: int) -> None:
         """Open another run: the model was put back inside of the fit."""
@@ -90,6 +119,12 @@ class RunFiles:
         if self._journal not in self._own:
             self._own[:] = [*self._own[1 - _MOST_RUNS :], self._journal]
         _recorded.add(self._model)
+        self._closed = False
+        # A fit that an exception has ended may be lost with its model, and unclosed.
+        self._at_loss = weakref.finalize(
+            self._model, _leave_lost, self._journal, os.getpid()
+        )
+        self._at_loss.atexit = False
         self.begun, self._row = False, self._writer
         self.flushed_at = time.monotonic()
 
@@ -113,7 +148,7 @@ class RunFiles:
                 row.close()
         if key not in rows:
             self._row.session_start(settings)
-            self._journal.note_row(key, folder)
+        self._journal.note_row(key, folder)
 
     def scalars(
         self, steps: np.ndarray, times: np.ndarray, columns: Mapping[str, np.ndarray]
@@ -136,7 +171,9 @@ class RunFiles:
 
     def note_state(self) -> None:
         """Note the state that the recorded steps have led to."""
-        if self.begun and (state := _state_of(self._model)) is not None:
+        if self._closed or not self.begun:
+            return
+        if (state := _state_of(self._model)) is not None:
             self._journal.note_state(updates(self._model), state)
 
     def end(self) -> None:
@@ -146,8 +183,21 @@ class RunFiles:
             self.note_state()
             self._journal.end(self._journal.reached)
 
+    def leave(self) -> None:
+        """Note that the fit is over without having come to its end."""
+        if self._closed or not self.begun:
+            return
+        try:
+            self.note_state()
+        finally:
+            self._journal.leave(self._journal.reached)
+
     def close(self) -> None:
         """Close the files; a run in which nothing was recorded is removed."""
+        if self._closed:
+            return
+        self._closed = True
+        self._at_loss.detach()
         _recorded.discard(self._model)
         try:
             self._writer.close()
@@ -155,6 +205,13 @@ class RunFiles:
             self._row.close()
             if not self.begun:
                 discard(self._journal)
+
+
+def _leave_lost(journal: Journal, process: int) -> None:
+    """Note that a fit is over whose model has gone: the process lives on."""
+    if os.getpid() == process:
+        with contextlib.suppress(Exception):
+            journal.leave(journal.reached)
 
 
 def _state_of(model: keras.Model) -> str | None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import functools
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Hashable, Iterator
@@ -19,7 +20,7 @@ from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support.paths import log_path
-from tfschedules.tensorboard.wire import whole_events
+from tfschedules.tensorboard.wire import whole_events, whole_events_from_the_end
 
 try:
     import fcntl
@@ -120,14 +121,60 @@ def last_step(run_dir: str | os.PathLike[str]) -> int | None:
             for event in whole_events(data):
                 if event.session_log.status == event_pb2.SessionLog.START:
                     steps = [step for step in steps if step < event.step]
-                if any(v.tag[:10] != "_hparams_/" for v in event.summary.value):
+                if _is_of_a_step(event):
                     steps.append(event.step)
     return max(steps, default=None)
+
+
+def shown_before(run_dir: str) -> int:
+    """One more than the last step that a run shows, 0 where there is none.
+
+    It is read from the end of the last file, for runs whose last fit was killed.
+
+    Raises:
+        OSError: If a file is there and cannot be read.
+    """
+    hidden = math.inf  # from this step on, for what comes before in the files
+    with file_errors("read event files in", run_dir):
+        names = [name for name in gfile.listdir(run_dir) if "tfevents" in name]
+        for name in sorted(names, reverse=True):
+            with gfile.GFile(f"{run_dir}/{name}", "rb") as file:
+                data = file.read()
+            for event in whole_events_from_the_end(data):
+                if _is_of_a_step(event):
+                    return int(min(event.step + 1, hidden))
+                if event.session_log.status == event_pb2.SessionLog.START:
+                    hidden = min(event.step, hidden)
+    return 0
+
+
+def _is_of_a_step(event: event_pb2.Event) -> bool:
+    """Whether it has something else than a row of the HParams tab."""
+    return any(value.tag[:10] != "_hparams_/" for value in event.summary.value)
 
 
 def folder_path(argument: str, path: str | os.PathLike[str]) -> str:
     """The path as text, without a slash at its end, or an error."""
     return log_path(argument, path).rstrip("/") or "/"
+
+
+def absolute_path(argument: str, path: str | os.PathLike[str]) -> str:
+    """The same, wherever the process goes from now on."""
+    path = folder_path(argument, path)
+    return str(Path(path).absolute()) if is_local(path) else path
+
+
+def is_writable(run_dir: str, *names: str) -> bool:
+    """Whether this process may write to a folder and to files in it, if local."""
+    if not is_local(run_dir):
+        return True
+    effective = os.access in os.supports_effective_ids
+    paths = [Path(run_dir, name) for name in names]
+    return os.access(run_dir, os.W_OK | os.X_OK, effective_ids=effective) and all(
+        os.access(path, os.W_OK, effective_ids=effective)
+        for path in paths
+        if path.exists()
+    )
 
 
 def is_local(path: str) -> bool:

@@ -13,6 +13,7 @@ they need no metadata at a tag's first event. Either way TensorBoard keeps float
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
@@ -205,14 +206,27 @@ def whole_events(data: bytes) -> Iterator[event_pb2.Event]:
 
     Checksums are left alone: TensorBoard's check is 15 µs a record.
     """
+    for begin, end in _records(data):
+        try:
+            yield event_pb2.Event.FromString(data[begin:end])
+        except DecodeError:
+            return
+
+
+def whole_events_from_the_end(data: bytes) -> Iterator[event_pb2.Event]:
+    """The same, the last first, to read a few of many; garbled ones are passed over."""
+    for begin, end in reversed([*_records(data)]):
+        with contextlib.suppress(DecodeError):
+            yield event_pb2.Event.FromString(data[begin:end])
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where whole records begin and end."""
     place = 0
     while place + _FRAME <= len(data):
         (length,) = struct.unpack_from("<Q", data, place)
         begin, end = place + _FRAME, place + _FRAME + length
         if end + 4 > len(data):
             return
-        try:
-            yield event_pb2.Event.FromString(data[begin:end])
-        except DecodeError:
-            return
+        yield begin, end
         place = end + 4
