@@ -132,7 +132,7 @@ class LayerwiseOptimizer(Named, Proxy):
         self._saved: dict[str, Any] | None = None
         self._loaded = False
         if optimizer.built:
-            self._divide(optimizer._trainable_variables)
+            self._divide(trained_by(optimizer))
         else:  # whoever builds it, also from within; behind Keras's tracking
             object.__setattr__(optimizer, "build", self.build)
 
