@@ -161,8 +161,9 @@ class Drive:
                 raise ValueError(
                     f"The hyperparameter {attribute!r} of {type(optimizer).__name__} "
                     "is driven already: give one schedule for it, in one callback. (A "
-                    "RangeTest drives the rate, too; and so may the fit of another "
-                    "model with the same optimizer.)"
+                    "RangeTest drives the rate, too. So may the fit of another model "
+                    "with the same optimizer, and a loop that has not ended: call its "
+                    "callback's on_train_end(), or compile the model.)"
                 )
             # An error in it comes now, and not in a step, where JAX has the weights.
             schedule(0)
