@@ -13,17 +13,16 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "layers", "docs", "tests"]
 
 ESTIMATOR = [
-    "tests/test_estimator.py",
-    "tests/test_estimator_guide.py",
-    "tests/test_schedules.py",
+    "tests/estimator",
+    "tests/schedules/test_schedules.py",
     "tfschedules/estimator",
 ]
 TORCH = [
-    "tests/test_torch.py",
-    "tests/test_loops.py",
-    "tests/test_nested_fits.py",
-    "tests/test_traces.py",
-    "tests/test_insides.py",
+    "tests/drive/test_torch.py",
+    "tests/drive/test_loops.py",
+    "tests/drive/test_nested_fits.py",
+    "tests/drive/test_traces.py",
+    "tests/drive/test_insides.py",
 ]
 NOTEBOOKS = sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 
-# Scripts for processes of their own: two_devices.py settles the number of devices.
-collect_ignore = ["killed_fits.py", "two_devices.py", "two_processes.py"]
+# What tests import, and scripts for processes of their own.
+collect_ignore = ["support"]
+collect_ignore_glob = ["*/conftest.py"]  # no doctests, and one module's name for all
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import pytest
 from helpers import Rates, arrays, line, patches, relative_error
-from test_callbacks import untouched
-from test_drive import python_loop, small_data, small_network
+from slope_fits import untouched
+from small_network import python_loop, small_data, small_network
 
 import tfschedules as tfs
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, arrays, relative_error, sgd_loop, softmax_regression
-from test_callbacks import BATCHES, SLOPE, X, Y, fit, interrupted_fit, same, slope
+from slope_fits import BATCHES, SLOPE, X, Y, fit, interrupted_fit, same, slope
 
 import tfschedules as tfs
 

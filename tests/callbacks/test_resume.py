@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import (
+    ROOT,
     arrays,
     in_batches,
     one_cycle_values,
@@ -25,11 +26,10 @@ from helpers import (
     sgd_loop,
     softmax_regression,
 )
-from test_callbacks import BATCHES, SLOPE, X, Y, fit, interrupted_fit, same, slope
+from slope_fits import BATCHES, SLOPE, X, Y, fit, interrupted_fit, same, slope
 
 import tfschedules as tfs
 
-ROOT = Path(__file__).parents[1]
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
 

@@ -23,6 +23,8 @@ import pytest
 from helpers import (
     BACKEND,
     JIT,
+    ROOT,
+    SUPPORT,
     Interrupt,
     arrays,
     digits,
@@ -582,7 +584,7 @@ def test_a_disk_that_is_full_for_a_while_costs_those_snapshots_only(
 
 CHILD = """
     import os, sys
-    sys.path.insert(0, {tests!r})
+    sys.path[:0] = {paths!r}
     import conftest
     import test_snapshots as t, tfschedules as tfs
     model = t.dense(steps_per_execution=3)
@@ -590,6 +592,7 @@ CHILD = """
     snapshots = tfs.SnapshotEnsemble({folder!r})
     t.fit(model, t.restarts(first_cycle=1), snapshots, epochs=500)
 """
+PATHS = [SUPPORT, ROOT / "tests", ROOT / "tests" / "callbacks"]
 
 
 def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
@@ -598,7 +601,7 @@ def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
     seen = 0
     for attempt in range(2):
         folder = tmp_path / str(attempt)
-        code = CHILD.format(tests=str(Path(__file__).parent), folder=str(folder))
+        code = CHILD.format(paths=[str(path) for path in PATHS], folder=str(folder))
         child = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
             env=os.environ | {"KERAS_BACKEND": BACKEND},

@@ -7,10 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from helpers import BACKEND
+from helpers import BACKEND, SUPPORT
 
 pytestmark = [
     pytest.mark.slow,
@@ -20,7 +19,7 @@ pytestmark = [
     ),
 ]
 
-SCRIPT = Path(__file__).parent / "two_devices.py"
+SCRIPT = SUPPORT / "two_devices.py"
 ROUNDING = 1e-6  # a float32 has 6e-8
 STEPS = list(range(22))
 

@@ -12,38 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from event_files import scalars
 from helpers import BACKEND, JIT, line, one_cycle_values, patches
-from unit_steps import STEPS, rates_written, tape_step, unit_model, units
+from unit_steps import STEPS, loop, rates_written, tape_step, unit_model, units
 
 import tfschedules as tfs
 
 
 def one_cycle_rates(max_lr: float, steps: int) -> np.ndarray:
     return one_cycle_values(max_lr, steps)[0]
-
-
-def loop(
-    model: keras.Model,
-    callbacks: list[Any],
-    epochs: int = 2,
-    steps: int = 4,
-    begin: int = 0,
-    **told: Any,
-) -> None:
-    """What TensorFlow's guide to callbacks shows."""
-    told = told or {"epochs": epochs, "steps": steps}
-    x, y = units()
-    callback_list = keras.callbacks.CallbackList(callbacks, model=model, **told)
-    callback_list.on_train_begin()
-    for epoch in range(epochs):
-        callback_list.on_epoch_begin(epoch)
-        for batch in range(steps):
-            at = begin + epoch * steps + batch
-            callback_list.on_train_batch_begin(batch)
-            logs = model.train_on_batch(x[at : at + 1], y[:1], return_dict=True)
-            callback_list.on_train_batch_end(batch, logs)
-        callback_list.on_epoch_end(epoch, {})
-    callback_list.on_train_end()
 
 
 # Loops around train_on_batch are fits.
@@ -164,15 +141,6 @@ def test_a_logger_records_every_step_of_a_loop(tmp_path) -> None:
     steps, losses = scalars(tmp_path / "schedules", "schedule/loss")
     assert steps == list(range(8))
     assert losses == [0.0] * 8  # each batch meets a weight that is still 0
-
-
-def scalars(folder: Any, tag: str) -> tuple[list[int], list[float]]:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0})
-    accumulator.Reload()
-    events = accumulator.Scalars(tag)
-    return [event.step for event in events], [event.value for event in events]
 
 
 @pytest.mark.skipif(BACKEND == "torch", reason="there are no stops on torch")

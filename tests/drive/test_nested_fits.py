@@ -8,64 +8,21 @@ had not been made, but for the weights. The networks write their rates down
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, line, one_cycle_values, patches
+from nested_fits import FIT, OTHERS, Does, fit, on_batches
 from unit_steps import output, rates_written, unit_model, units
 
 import tfschedules as tfs
-
-FIT = 12  # updates of the fit; what callbacks do has unit vectors from 16 on
-OTHERS = 16
-
-
-class Does(keras.callbacks.Callback):
-    """Calls something in every `on_<hook>`."""
-
-    def __init__(self, hook: str, action: Callable[[Any, int], None]) -> None:
-        super().__init__()
-        self.times = 0
-
-        def call(*_: Any, **__: Any) -> None:
-            self.times += 1
-            action(self.model, OTHERS + 2 * (self.times - 1))
-
-        setattr(self, f"on_{hook}", call)
-
-
-def on_batches(model: keras.Model, at: int) -> None:
-    x, y = units()
-    for i in (at, at + 1):
-        model.train_on_batch(x[i : i + 1], y[:1])
 
 
 def plain_fit(model: keras.Model, at: int) -> None:
     x, y = units()
     model.fit(x[at : at + 2], y[:2], batch_size=1, shuffle=False, verbose=0)
-
-
-def fit(model: keras.Model, *callbacks: Any) -> None:
-    """Twelve updates in four epochs, on a vector of its own each."""
-    x, y = units()
-    every = model.optimizer.gradient_accumulation_steps or 1
-
-    def batches() -> Iterator[Any]:
-        for i in range(FIT * every):
-            at = i // every
-            yield x[at : at + 1], y[:1]
-
-    model.fit(
-        batches(),
-        steps_per_epoch=3 * every,
-        epochs=4,
-        shuffle=False,
-        verbose=0,
-        callbacks=[*callbacks],
-    )
 
 
 no_stops_on_torch = pytest.mark.skipif(
@@ -161,7 +118,7 @@ def test_the_step_is_not_traced_anew_after_steps_of_others() -> None:
 
 
 def test_a_logger_records_the_fits_steps_and_leaves_out_those_of_others(tmp_path):
-    from test_loops import scalars
+    from event_files import scalars
 
     model = unit_model()
     driver = tfs.HyperparameterScheduler(learning_rate=tfs.Linear(0.24, 0.0, 12))
@@ -178,7 +135,7 @@ def test_a_logger_records_the_fits_steps_and_leaves_out_those_of_others(tmp_path
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_logger_in_mid_epoch_writes_what_is_done_before_others_step(tmp_path, order):
-    from test_loops import scalars
+    from event_files import scalars
 
     model = unit_model()
     driver = tfs.HyperparameterScheduler(learning_rate=tfs.Linear(0.24, 0.0, 12))
@@ -316,7 +273,7 @@ def test_a_second_fit_with_callbacks_is_refused_and_the_first_goes_on(
 
 
 def test_a_loop_with_callbacks_inside_a_fit_without_any_is_driven() -> None:
-    from test_loops import loop
+    from unit_steps import loop
 
     model = unit_model(rate=0.05)
     x, y = units()

@@ -7,12 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import (
     BACKEND,
+    ROOT,
+    SUPPORT,
     digits,
     in_batches,
     one_cycle_values,
@@ -22,7 +23,7 @@ from helpers import (
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from two_processes import train
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "jax_two_processes.py"
+EXAMPLE = ROOT / "examples" / "jax_two_processes.py"
 
 
 pytestmark = [
@@ -80,7 +81,7 @@ def test_two_processes_on_jax(tmp_path):
 def test_rates_for_layers_and_unfreezing_in_two_processes(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"  # free a moment later
-    command = [sys.executable, Path(__file__).parent / "two_processes.py"]
+    command = [sys.executable, SUPPORT / "two_processes.py"]
     processes = [
         subprocess.Popen([*command, rank, address, tmp_path]) for rank in ("0", "1")
     ]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import one_cycle_values, patches
 from injector import EVERY, Injector
-from test_interruptions import Interrupts, differences, find, network, state
+from interrupted import Interrupts, differences, find, network, state
 from unit_steps import rates_written, unit_model, units
 
 import tfschedules as tfs

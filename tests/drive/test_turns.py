@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, JIT, line, patches
-from test_nested_fits import FIT, Does, fit
+from nested_fits import FIT, Does, fit
 from unit_steps import rates_written, tape_step, unit_model, units
 
 import tfschedules as tfs

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from helpers import ROOT
 
 import tfschedules as tfs
 from tfschedules.__main__ import main
@@ -352,8 +353,6 @@ def test_three_groups_are_a_default_and_no_demand(
 
 
 # The page -----------------------------------------------------------------------------
-
-ROOT = Path(__file__).parents[2]
 
 
 def texts_of(source: str) -> list[str]:

@@ -22,8 +22,8 @@ import pytest
 from faulty_files import OPERATIONS, Fault, every_fault
 from helpers import BACKEND
 from injector import EVERY, Injector
+from interrupted import X, Y, differences, find, network, state
 from small_disks import PAGE
-from test_interruptions import X, Y, differences, find, network, state
 
 import tfschedules as tfs
 from tfschedules.drive import Loan

@@ -416,7 +416,7 @@ def test_a_schedule_is_drawn_over_its_steps():
 
 
 def test_a_run_has_the_metric_that_was_read_under_its_name(tmp_path):
-    from test_logger import read
+    from event_files import read
 
     from tfschedules.finding.reports import new_range_test_run, report, write_range_test
 

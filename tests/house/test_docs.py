@@ -63,7 +63,7 @@ def test_the_checks_see_what_they_are_to_see(tmp_path):
 def python_pages():
     for page in PAGES:
         code = [b.code for b in blocks(page) if b.language == "python" and not b.note]
-        if code and page != ROOT / "README.md":  # tests/test_package.py runs that
+        if code and page != ROOT / "README.md":  # tests/house/test_package.py runs that
             marks = [pytest.mark.tensorflow] if "import tensorflow" in str(code) else []
             yield pytest.param(page, id=page.name, marks=marks)
 
@@ -113,7 +113,7 @@ ELSEWHERE = {
     'pip install -e ".[demo]" && tfschedules demo': ".ci/run",
     'pip install -e ".[test]" && pytest': ".ci/run",
     "curl 'http://localhost:6006/data/plugin/schedules/runs'": (
-        "tests/test_tensorboard_plugin.py::"
+        "tests/tensorboard_plugin/test_tensorboard_plugin.py::"
         "test_runs_are_listed_with_their_tags_and_last_steps"
     ),
     "pre-commit install": ".pre-commit-config.yaml",

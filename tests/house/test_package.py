@@ -4,15 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from test_logger import read, runs
+from event_files import read, runs
+from helpers import ROOT
 
 import tfschedules as tfs
 from tfschedules.__main__ import main
-
-ROOT = Path(__file__).parents[1]
 
 
 def python(code, **environment):

@@ -1,12 +1,12 @@
 """The rules of other finders in the benchmarks, on cases computed by hand."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
-_PATH = Path(__file__).parents[1] / "benchmarks" / "peers.py"
+_PATH = ROOT / "benchmarks" / "peers.py"
 _SPEC = importlib.util.spec_from_file_location("peers", _PATH)
 peers = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(peers)

@@ -1,12 +1,12 @@
 """The transfer example of the benchmarks, in small: every way of it learns."""
 
 import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
-_PATH = Path(__file__).parents[1] / "benchmarks" / "transfer.py"
+_PATH = ROOT / "benchmarks" / "transfer.py"
 _SPEC = importlib.util.spec_from_file_location("transfer", _PATH)
 transfer = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(transfer)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, JIT, arrays, relative_error
-from test_layerwise import (
+from layerwise import (
     EVERY,
     compiled,
     network,

@@ -7,8 +7,8 @@ import math
 import keras
 import numpy as np
 import pytest
+from event_files import read
 from helpers import JIT, arrays, digits, one_cycle_values
-from test_logger import read
 
 import tfschedules as tfs
 from tfschedules.models.resnet import resnet

@@ -33,7 +33,7 @@ from tfschedules.schedules.recipes import (
     warmup_stable_decay,
 )
 
-DATA = pathlib.Path(__file__).parent / "data"
+DATA = pathlib.Path(__file__).parents[1] / "data"
 BILLION = 10**9
 
 

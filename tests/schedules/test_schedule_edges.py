@@ -118,7 +118,7 @@ def test_giant_lengths_in_a_fit():
     model = softmax_regression(keras.optimizers.SGD(0.5))
     rates = Rates()
     if BACKEND == "torch":
-        pytest.skip("tests/test_torch.py has its fits")
+        pytest.skip("tests/drive/test_torch.py has its fits")
     data = np.zeros((8, 64), np.float32), np.zeros(8, np.int64)
     with pytest.warns(UserWarning, match="will not be finished"):
         model.fit(*data, batch_size=4, verbose=0, callbacks=[callback, rates])

@@ -274,7 +274,7 @@ def test_registry_has_every_kind():
         if isinstance(value, type)
         and issubclass(value, Schedule)
         and not value.__abstractmethods__
-    } - {Waiting}  # stands in for others: tests/test_units.py
+    } - {Waiting}  # stands in for others: tests/schedules/test_units.py
     assert final == {
         kind for case in SCHEDULES.values() for kind in kinds(case.schedule)
     }

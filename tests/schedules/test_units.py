@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import BACKEND, Rates, arrays, one_cycle_values, softmax_regression
-from test_callbacks import X, Y, fit, interrupted_fit, momentum_model, same, untouched
+from slope_fits import X, Y, fit, interrupted_fit, momentum_model, same, untouched
 
 import tfschedules as tfs
 from tfschedules import (

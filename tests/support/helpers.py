@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 from sklearn.datasets import load_digits
+
+ROOT = Path(__file__).parents[2]  # of the repository
+SUPPORT = Path(__file__).parent  # what children of the tests need to import these
 
 BACKEND = keras.backend.backend()
 # JAX is slow without compilation, TensorFlow is slow to compile with XLA.

@@ -319,3 +319,20 @@ class Chart:
         place = round(left - width / 2), round(height * (share - 0.5))
         actions = ActionChains(self.page.driver, duration=50)
         return actions.move_to_element_with_offset(over, *place)
+
+
+def downloaded(page, kind: str) -> bytes:
+    """Press a button, and take the file that comes."""
+    for old in page.downloads.iterdir():
+        old.unlink()
+    buttons = page.driver.find_elements("css selector", ".downloads button")
+    (button,) = [button for button in buttons if button.text == kind]
+    button.click()
+
+    def there() -> list:
+        files = [*page.downloads.iterdir()]
+        suffix = f".{kind.lower()}"  # the name is there before the content
+        return [p for p in files if p.suffix == suffix and p.stat().st_size]
+
+    (path,) = wait_for(there, seconds=20, what=f"the {kind}")
+    return path.read_bytes()

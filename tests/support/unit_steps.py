@@ -61,3 +61,27 @@ def tape_step(model: keras.Model) -> Any:
         model.optimizer.apply(tape.gradient(loss, weights), weights)
 
     return step
+
+
+def loop(
+    model: keras.Model,
+    callbacks: list[Any],
+    epochs: int = 2,
+    steps: int = 4,
+    begin: int = 0,
+    **told: Any,
+) -> None:
+    """What TensorFlow's guide to callbacks shows."""
+    told = told or {"epochs": epochs, "steps": steps}
+    x, y = units()
+    callback_list = keras.callbacks.CallbackList(callbacks, model=model, **told)
+    callback_list.on_train_begin()
+    for epoch in range(epochs):
+        callback_list.on_epoch_begin(epoch)
+        for batch in range(steps):
+            at = begin + epoch * steps + batch
+            callback_list.on_train_batch_begin(batch)
+            logs = model.train_on_batch(x[at : at + 1], y[:1], return_dict=True)
+            callback_list.on_train_batch_end(batch, logs)
+        callback_list.on_epoch_end(epoch, {})
+    callback_list.on_train_end()

@@ -3,24 +3,14 @@
 import keras
 import numpy as np
 import pytest
+from event_files import accumulated, read, row, runs
+from linear_model import LOSS, fit, linear_model
 from tensorboard.plugins.hparams import metadata
-from test_logger import fit, read, runs
-from test_range_test import LOSS, linear_model
-from test_tensorboard_events import accumulated
 
 import tfschedules as tfs
 from tfschedules.tensorboard import EventWriter, last_step
 
 SGD = keras.optimizers.SGD
-
-
-def row(run):
-    """The columns of a run's row, or None."""
-    found = accumulated(run).summary_metadata.get(metadata.SESSION_START_INFO_TAG)
-    if found is None:
-        return None
-    info = metadata.parse_session_start_info_plugin_data(found.plugin_data.content)
-    return {n: getattr(v, v.WhichOneof("kind")) for n, v in info.hparams.items()}
 
 
 def row_of_fit(folder, model, *callbacks, **arguments):

@@ -3,43 +3,18 @@
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from helpers import one_cycle_values
+from event_files import read, run_python, runs
+from helpers import SUPPORT, one_cycle_values
+from linear_model import LOSS, X, Y, fit, linear_model, numpy_sweep
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_range_test import LOSS, X, Y, linear_model, numpy_sweep
-from test_tensorboard_events import run_python
 
 import tfschedules as tfs
 from tfschedules.drive import StepReader, innermost
 from tfschedules.tensorboard import last_step, recording
-
-TESTS = str(Path(__file__).parent)
-
-
-def read(run):
-    accumulator = EventAccumulator(str(run), size_guidance={"scalars": 0, "tensors": 0})
-    accumulator.Reload()
-    return {
-        tag: (
-            np.array([event.step for event in accumulator.Scalars(tag)]),
-            np.array([event.value for event in accumulator.Scalars(tag)]),
-            np.array([event.wall_time for event in accumulator.Scalars(tag)]),
-        )
-        for tag in accumulator.Tags()["scalars"]
-    }
-
-
-def runs(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def fit(model, *callbacks, **arguments):
-    arguments = {"epochs": 3, "shuffle": False, "verbose": 0} | arguments
-    return model.fit(X, Y, batch_size=32, callbacks=list(callbacks), **arguments)
 
 
 @pytest.mark.parametrize("block", [1, 5, 7])
@@ -582,7 +557,9 @@ model.fit(x, y, batch_size=4, verbose=0,
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_fit_that_is_killed(tmp_path):
-    child = run_python(f"import sys; sys.path.append({TESTS!r})" + KILLED, tmp_path)
+    child = run_python(
+        f"import sys; sys.path.append({str(SUPPORT)!r})" + KILLED, tmp_path
+    )
     try:
         done = [child.stdout.readline().split() for _ in range(75)]
     finally:

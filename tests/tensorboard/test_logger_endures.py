@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from event_files import read, runs
 from helpers import JIT, arrays, digits, patches, softmax_regression
-from test_logger import read, runs
 
 import tfschedules as tfs
 from tfschedules.drive import StepReader

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import pytest
 from helpers import Interrupt
-from test_run_identity import fit, model_at, rates, saved, steps
+from resumed_runs import fit, model_at, rates, saved, steps
 
 import tfschedules as tfs
 from tfschedules.tensorboard import Journal, find_run, run_files

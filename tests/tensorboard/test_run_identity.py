@@ -14,56 +14,31 @@ import keras
 import killed_fits
 import numpy as np
 import pytest
+from event_files import read, row, runs
 from helpers import (
     BACKEND,
+    SUPPORT,
     Interrupt,
-    digits,
     in_batches,
     one_cycle_values,
     softmax_regression,
 )
-from test_hparams_rows import row
-from test_logger import read, runs
+from resumed_runs import (
+    LOSS,
+    RATE,
+    SGD,
+    X,
+    Y,
+    fit,
+    model_at,
+    rates,
+    recorded,
+    saved,
+    steps,
+)
 
 import tfschedules as tfs
 from tfschedules.tensorboard import Journal, run_files
-
-X, Y = digits(48)  # six batches of eight to an epoch
-SGD = keras.optimizers.SGD
-RATE, LOSS = "schedule/learning_rate", "schedule/loss"
-
-
-def model_at(rate: float) -> keras.Model:
-    return softmax_regression(SGD(rate, momentum=0.9))
-
-
-def fit(model: keras.Model, folder: Path, *callbacks: Any, **arguments: Any) -> None:
-    arguments = {"epochs": 1, "shuffle": False, "verbose": 0} | arguments
-    logger = tfs.TensorBoardLogger(folder)
-    model.fit(X, Y, batch_size=8, callbacks=[*callbacks, logger], **arguments)
-
-
-def recorded(folder: Path, tag: str = RATE) -> dict[str, dict[int, float]]:
-    """Of each run: the value at each step, as TensorBoard shows them."""
-    found = {}
-    for run in runs(folder):
-        steps, values, _ = read(folder / run)[tag]
-        assert len({*steps}) == len(steps)
-        found[run] = dict(zip(map(int, steps), map(float, values), strict=True))
-    return found
-
-
-def rates(folder: Path) -> dict[str, dict[float, list[int]]]:
-    """Of each run: at which steps it has which rate, rounded."""
-    found: dict[str, dict[float, list[int]]] = {}
-    for run, values in recorded(folder).items():
-        for step, value in values.items():
-            found.setdefault(run, {}).setdefault(round(value, 4), []).append(step)
-    return found
-
-
-def steps(*bounds: int) -> list[int]:
-    return list(range(*bounds))
 
 
 @pytest.fixture
@@ -200,11 +175,6 @@ def test_a_save_within_an_epoch_misplaces_no_rate(
 
 
 # From one process to the next. ----------------------------------------------------
-
-
-def saved(model: keras.Model, path: Path) -> Path:
-    model.save(path)
-    return path
 
 
 def test_loaded_models_go_on_in_the_runs_that_they_are_from(
@@ -362,7 +332,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not hasattr(os, "fork"):
         pytest.skip("there is no fork")
     folder = tmp_path_factory.mktemp("killed")
-    here = Path(__file__).parent
+    here = SUPPORT
     paths = [str(here.parent), str(here), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [sys.executable, str(here / "killed_fits.py"), str(folder), *CASES],

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from event_files import accumulated, run_python
 from hypothesis import given, settings, strategies as st
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.compat.tensorflow_stub import errors
 from tensorboard.compat.tensorflow_stub.io import gfile
@@ -72,28 +72,8 @@ def events(path: Path | str) -> list[event_pb2.Event]:
         found.append(event_pb2.Event.FromString(reader.curr_event))
 
 
-def accumulated(run_dir: Path | str) -> EventAccumulator:
-    everything = dict.fromkeys(("scalars", "tensors", "images"), 0)
-    return EventAccumulator(str(run_dir), size_guidance=everything).Reload()
-
-
 def steps_of(run_dir: Path | str, tag: str = TAGS[0]) -> list[int]:
     return [point.step for point in accumulated(run_dir).Scalars(tag)]
-
-
-def run_python(code: str, *arguments: object, **options) -> subprocess.Popen:
-    """Start Python on `code`, with this checkout importable."""
-    root = str(Path(__file__).parents[1])
-    paths = [root, os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
 
 
 def outcome(child: subprocess.Popen) -> tuple[int, str]:

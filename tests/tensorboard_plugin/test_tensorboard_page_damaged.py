@@ -7,8 +7,8 @@ import io
 
 import numpy as np
 import pytest
+from schedules_page import downloaded
 from tensorboard_server import LOADERS, Written, odd_tensors, one_cycle, sweep, wait_for
-from test_tensorboard_page_use import downloaded
 
 from tfschedules.finding.result import RangeTestResult
 

@@ -7,7 +7,8 @@ import io
 
 import numpy as np
 import pytest
-from tensorboard_server import Written, wait_for
+from schedules_page import downloaded
+from tensorboard_server import Written
 
 RATE, MOMENTUM, LOSS = (
     f"schedule/{name}" for name in ("learning_rate", "momentum", "loss")
@@ -111,23 +112,6 @@ def test_the_keyboard_reaches_views_and_charts(page):
 
 
 # ---------------------------------------------------------------------------- downloads
-
-
-def downloaded(page, kind: str) -> bytes:
-    """Press a button, and take the file that comes."""
-    for old in page.downloads.iterdir():
-        old.unlink()
-    buttons = page.driver.find_elements("css selector", ".downloads button")
-    (button,) = [button for button in buttons if button.text == kind]
-    button.click()
-
-    def there() -> list:
-        files = [*page.downloads.iterdir()]
-        suffix = f".{kind.lower()}"  # the name is there before the content
-        return [p for p in files if p.suffix == suffix and p.stat().st_size]
-
-    (path,) = wait_for(there, seconds=20, what=f"the {kind}")
-    return path.read_bytes()
 
 
 def test_downloads_are_what_is_shown(page, written):
