@@ -12,6 +12,7 @@ from .finding import (
     RangeTestResult as RangeTestResult,
     compare_range_tests as compare_range_tests,
     find_learning_rate as find_learning_rate,
+    suggest as suggest,
 )
 from .layers import (
     GradualUnfreezing as GradualUnfreezing,

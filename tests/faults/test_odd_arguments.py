@@ -133,6 +133,8 @@ def valid() -> dict[str, Any]:
         "over": "group",
         "results": {"a": result},
         "weight_decay": [0.0, 0.1],
+        "learning_rates": rates,
+        "losses": 1 / (1 + rates),
     }
 
 

@@ -17,6 +17,7 @@ from .reports import (
 )
 from .result import RangeTestResult as RangeTestResult
 from .sources import check_targets as check_targets
+from .suggestions import Suggestion as Suggestion, suggest as suggest
 from .sweeps import check_known as check_known
 
 __all__: list[str]

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tfschedules._support import checks
+
 LARGEST = 1e250  # of the losses that are read; float32 ends at 3e38
 TIE = 0.1  # of the descent: what differs by less is equal, where there is no noise
 
@@ -95,13 +97,7 @@ def checked(
     """Rates (n,) and losses (n,) or (repeats, n), as float64."""
     arrays = {}
     for name, value in {"learning_rates": learning_rates, "losses": losses}.items():
-        try:
-            arrays[name] = np.asarray(value, dtype=np.float64)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"Argument `{name}` must be a sequence of numbers, one a step. "
-                f"Received: {value!r}"
-            ) from error
+        arrays[name] = _numbers(name, value)
         shape = arrays[name].shape
         if len(shape) == 1:
             continue
@@ -131,6 +127,24 @@ def checked(
             f"{rates[max(i - 1, 0) : i + 1].tolist()} up to position {i}"
         )
     return rates, values
+
+
+def _numbers(name: str, value: ArrayLike) -> np.ndarray:
+    """What is given as float64, or why it is no array of numbers."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind == "O":  # fractions, tensors, lists of several lengths
+            array = array.astype(np.float64)
+        fits = array.dtype.kind in "fiu" and not np.ma.is_masked(value)
+    except Exception:  # whatever is raised where it makes itself an array
+        fits = False
+    if not fits:
+        raise TypeError(
+            f"Argument `{name}` must be a sequence of numbers, one a step, without a "
+            f"mask. Received: {name}={checks.shown(value)} "
+            f"(of type {type(value).__name__})"
+        )
+    return array.astype(np.float64)
 
 
 def first_non_finite(losses: np.ndarray) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tfschedules._support import checks
+from tfschedules._support.arguments import checked_names
 from tfschedules.finding.suggestions import curves, descents, refusals
 from tfschedules.finding.suggestions.curves import Curve
 from tfschedules.finding.suggestions.descents import Descent
@@ -33,6 +35,7 @@ class Suggestion:
     bounds: Bounds | None
 
 
+@checked_names
 def suggest(
     learning_rates: ArrayLike,
     losses: ArrayLike,
@@ -80,32 +83,29 @@ def suggest(
         descends although its noise is little.
 
     Raises:
-        TypeError: if an argument is not numeric, or `rule` is not a string.
+        TypeError: if an argument is not numeric, `name` is no text, or one of the
+            last two is neither True nor False.
         ValueError: if shapes differ, rates are not positive and increasing, or the
             rule is unknown.
 
     Example:
+        >>> import numpy as np
+        >>> import tfschedules as tfs
         >>> rates = np.geomspace(1e-5, 10, 100)
         >>> losses = 2 / (1 + (rates / 1e-2) ** 2) + rates**2
-        >>> suggestion = suggest(rates, losses)
-        >>> round(suggestion.learning_rate, 3)
+        >>> round(tfs.suggest(rates, losses).learning_rate, 3)
         0.059
-        >>> suggest(rates, [losses, losses]).learning_rate == suggestion.learning_rate
+        >>> tfs.suggest(rates, [losses, losses]) == tfs.suggest(rates, losses)
         True
-        >>> suggest(rates, np.ones(100)).learning_rate is None
+        >>> tfs.suggest(rates, np.ones(100)).learning_rate is None
         True
 
     Reference: Smith 2015, section 3.3; issues 2 and 5 of this project.
     """
-    if not isinstance(rule, str):
-        raise TypeError(
-            f"Argument `rule` must be a string, one of {sorted(RULES)}. "
-            f"Received: {rule!r} of type {type(rule).__name__}"
-        )
-    if rule not in RULES:
-        raise ValueError(
-            f"Argument `rule` must be one of {sorted(RULES)}. Received: {rule!r}"
-        )
+    checks.choice("rule", rule, sorted(RULES))
+    checks.text("name", name, "what the losses are called")
+    checks.flag("higher_is_better", higher_is_better)
+    checks.flag("diverged", diverged)
     rates, values = curves.checked(learning_rates, losses)
     sweeps = curves.alive(np.atleast_2d(values))
     stop = sweeps.shape[1]
