@@ -7,7 +7,7 @@ compared with a child that nobody disturbs. At every count the rate must be the 
 the bit. With backups at the ends of epochs the final weights must be, too; with backups
 inside epochs Keras begins the interrupted epoch anew, and more updates are made.
 
-    python benchmarks/kill_and_resume.py [--kills 20] [--seed 0] [--case NAME]
+    python -m benchmarks.kill_and_resume [--kills 20] [--seed 0] [--case NAME]
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ optimizer of the same round, and, in brackets, the quartiles.
 - the first step, with all its tracing, of a fresh model that is compiled anew;
 - the step with all but the head frozen, beside the full step.
 
-    python benchmarks/layerwise.py [--rounds 15] [--backend tensorflow|jax]
+    python -m benchmarks.layerwise [--rounds 15] [--backend tensorflow|jax]
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ medians, and the median and quartiles of the ratios of each round. Memory: what 
 snapshot takes, at its peak too, over the size of weights and slots, as tracemalloc
 sees it.
 
-    python benchmarks/range_test_cost.py [--rounds 9] [--backend tensorflow|jax]
+    python -m benchmarks.range_test_cost [--rounds 9] [--backend tensorflow|jax]
 """
 
 from __future__ import annotations

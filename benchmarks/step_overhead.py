@@ -8,7 +8,7 @@ same round, and, in brackets, the quartiles.
 The first network is chosen among small ones for a bare step of some 0.4 ms on this
 machine, the least that its overhead allows; the second takes some milliseconds.
 
-    python benchmarks/step_overhead.py [--rounds 15] [--backend tensorflow|jax]
+    python -m benchmarks.step_overhead [--rounds 15] [--backend tensorflow|jax]
 """
 
 from __future__ import annotations

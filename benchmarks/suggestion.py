@@ -1,6 +1,6 @@
 """How good is the rate that a range test suggests? Train with it and see.
 
-For each of 44 small problems (`problems.py`, `more_problems.py`, `unseen_problems.py`):
+For each of 44 small problems (`problems/`):
 sweeps as a `RangeTest` makes them give the curves that the rules read; then short
 trainings over a grid of rates, constant and as the peak of a one-cycle, give the final
 loss as a function of the rate. The score is
@@ -13,12 +13,12 @@ about optimization, not about generalization. Other finders' rules (`peers.py`) 
 same sweeps. With three repeats, ours are given three sweeps from the same weights with
 different batches, and the others their mean.
 
-The default rule was tuned on the 24 of `problems.py` with seeds 0 to 3 and 100 to 102.
-The eleven of `more_problems.py` were kept aside and measured once, with seeds 300 to
-302; after that one more thing was changed, and the nine of `unseen_problems.py`
+The default rule was tuned on the 24 of `problems/tuned.py` with seeds 0 to 3 and 100
+to 102. The eleven of `problems/more.py` were kept aside and measured once, with seeds
+300 to 302; after that one more thing was changed, and the nine of `problems/unseen.py`
 written.
 
-    python benchmarks/suggestion.py [--seeds 2] [--seed 300] [--only tuning|held-out]
+    python -m benchmarks.suggestion [--seeds 2] [--seed 300] [--only tuning|held-out]
 
 Nothing is stored.
 """
@@ -36,11 +36,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from more_problems import more_problems
-from peers import PEERS
-from problems import Problem, problems
-from unseen_problems import unseen_problems
 
+from benchmarks.peers import PEERS
+from benchmarks.problems import Problem, more_problems, problems, unseen_problems
 from tfschedules.finding.divergence import diverged
 from tfschedules.finding.suggestions import RULES, suggest
 

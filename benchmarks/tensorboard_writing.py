@@ -1,6 +1,6 @@
 """What recording a step of four values costs: ours beside `tf.summary.scalar`.
 
-    python benchmarks/tensorboard_writing.py [--steps 10000] [--repeats 7]
+    python -m benchmarks.tensorboard_writing [--steps 10000] [--repeats 7]
 
 Prints medians, in µs and in bytes a step, of repetitions that take turns. Ours is
 handed arrays, as the logger does at the end of an epoch; "in blocks of 100" is a

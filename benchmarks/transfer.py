@@ -6,7 +6,7 @@ its own peak rate from one grid, on seeds that are not reported. A seed draws th
 head, the images that are trained on, and their order; the accuracy is that on all the
 images of 5-9 that were not drawn.
 
-    python benchmarks/transfer.py [--seeds 8] [--per-class 5 20] [--epochs 20]
+    python -m benchmarks.transfer [--seeds 8] [--per-class 5 20] [--epochs 20]
 """
 
 from __future__ import annotations

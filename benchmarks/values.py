@@ -2,7 +2,7 @@
 
 The two take turns; printed are medians in milliseconds and of the ratios.
 
-    python benchmarks/values.py [--rounds 15] [--steps 1000000]
+    python -m benchmarks.values [--rounds 15] [--steps 1000000]
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 They were kept aside, and the rule measured on them once; then it was changed by what
 that showed. Data come with scikit-learn or Python, or are made from a fixed seed. Those
-that no rule was tuned on are in `unseen_problems.py`.
+that no rule was tuned on are in `unseen.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, optimizers
-from problems import CROSS_ENTROPY, SQUARED, Data, Problem, resnet, standardized
 from sklearn import datasets
+
+from benchmarks.problems.tuned import (
+    CROSS_ENTROPY,
+    SQUARED,
+    Data,
+    Problem,
+    resnet,
+    standardized,
+)
 
 
 def flower_patches(size: int, n: int) -> np.ndarray:

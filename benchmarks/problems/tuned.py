@@ -1,7 +1,7 @@
 """Twenty-four small training tasks for `suggestion.py`, to tune rules on.
 
 Data come with scikit-learn or are made from a fixed seed; a problem takes half a second
-to a few seconds a seed. Those that no rule was tuned on are in `unseen_problems.py`.
+to a few seconds a seed. Those that no rule was tuned on are in `unseen.py`.
 The last eight were kept aside until the first default rule was measured on them.
 """
 

@@ -1,8 +1,8 @@
 """Nine small training tasks for `suggestion.py` that no rule was tuned on.
 
 They were written down, and committed, before anything was measured on them, and share
-neither data nor network with those that rules may be tuned on (`problems.py`,
-`more_problems.py`). Data come with scikit-learn, or are made from a fixed seed.
+neither data nor network with those that rules may be tuned on (`tuned.py`,
+`more.py`). Data come with scikit-learn, or are made from a fixed seed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, optimizers
-from problems import CROSS_ENTROPY, SQUARED, Data, Problem, resnet, standardized
 from sklearn import datasets
+
+from benchmarks.problems.tuned import (
+    CROSS_ENTROPY,
+    SQUARED,
+    Data,
+    Problem,
+    resnet,
+    standardized,
+)
 
 
 def iris(wrong: float = 0.2) -> Data:

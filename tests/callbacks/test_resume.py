@@ -6,7 +6,6 @@ of its rounds.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -29,23 +28,11 @@ from helpers import (
 from slope_fits import BATCHES, SLOPE, X, Y, fit, interrupted_fit, same, slope
 
 import tfschedules as tfs
+from benchmarks import kill_and_resume
 
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 pytestmark = pytest.mark.filterwarnings("ignore:The schedule of ")
 
-
-def load_script() -> Any:
-    path = ROOT / "benchmarks" / "kill_and_resume.py"
-    spec = importlib.util.spec_from_file_location("kill_and_resume", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["kill_and_resume"] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
-
-
-kill_and_resume = load_script()
 KILLS = {  # at which steps of a run, one run after another
     "one_cycle": [17],
     "restarts, momentum, epochs": [30],
@@ -79,7 +66,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Any
 CHILDREN = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from kill_and_resume import child
+from benchmarks.kill_and_resume import child
 for case, folder in zip(sys.argv[2::2], sys.argv[3::2]):
     child(case, folder)
 """
@@ -89,7 +76,7 @@ def to_the_end(folders: dict[str, str]) -> dict[str, Any]:
     """Runs that nobody kills: all in one process, one after another."""
     arguments = [word for pair in folders.items() for word in pair]
     done = subprocess.run(
-        [sys.executable, "-c", CHILDREN, str(ROOT / "benchmarks"), *arguments],
+        [sys.executable, "-c", CHILDREN, str(ROOT), *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -1,15 +1,9 @@
 """The rules of other finders in the benchmarks, on cases computed by hand."""
 
-import importlib.util
-
 import numpy as np
 import pytest
-from helpers import ROOT
 
-_PATH = ROOT / "benchmarks" / "peers.py"
-_SPEC = importlib.util.spec_from_file_location("peers", _PATH)
-peers = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(peers)
+from benchmarks import peers
 
 RATES = np.geomspace(1e-7, 10.0, 100)
 

@@ -1,15 +1,9 @@
 """The transfer example of the benchmarks, in small: every way of it learns."""
 
-import importlib.util
-
 import numpy as np
 import pytest
-from helpers import ROOT
 
-_PATH = ROOT / "benchmarks" / "transfer.py"
-_SPEC = importlib.util.spec_from_file_location("transfer", _PATH)
-transfer = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(transfer)
+from benchmarks import transfer
 
 # Of five digits that the network has never seen; guessing gives 0.2.
 REACHED = {
