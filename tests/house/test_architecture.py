@@ -59,13 +59,6 @@ def test_the_table_says_what_a_room_imports(room: str) -> None:
 
 
 @pytest.mark.parametrize("room", rooms())
-def test_nobody_reaches_past_a_room(room: str) -> None:
-    for other, modules in imports(room).items():
-        if other != "_support":  # its leaves are imported one by one
-            assert modules == {f"tfschedules.{other}"}, modules
-
-
-@pytest.mark.parametrize("room", rooms())
 def test_a_room_says_what_it_may_import(room: str) -> None:
     if room in ("schedules", "callbacks", "finding", "layers", "tensorboard", "drive"):
         text = ast.get_docstring(
