@@ -102,6 +102,7 @@ def test_tensorboard_imports_no_more_than_it_must(tmp_path):
     parts = ["curves", "descents", "refusals", "rules", "suggesting", "words"]
     after = [
         *before,
+        "tfschedules._support.arguments",
         "tfschedules._support.checks",
         "tfschedules.finding",
         "tfschedules.finding.event_record",
