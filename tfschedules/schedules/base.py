@@ -53,6 +53,8 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         [1.0, 0.875, 0.75, 0.625, 0.5]
     """
 
+    __array_ufunc__ = None  # or NumPy makes an array of schedules of array * schedule
+
     @abc.abstractmethod
     def equation(self, time: Time) -> Any:
         """The value at `time`; of the shape of `time.step`, through `time.ops`.
@@ -274,9 +276,14 @@ def in_steps(value: Any, per_epoch: float) -> Any:
 def _as_term(value: Any) -> Schedule | None:
     if isinstance(value, Schedule):
         return value
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        return Constant(value)
-    return None
+    number = checks.as_real(value)
+    if number is None and hasattr(value, "shape"):
+        raise TypeError(
+            "A schedule is computed with schedules and with numbers. Received: "
+            f"{checks.shown(value)} (of type {type(value).__name__}). Of an array or "
+            "a tensor that holds one number give float(…)."
+        )
+    return None if number is None else Constant(number)
 
 
 def set_checked(schedule: Any, **checked: Any) -> None:

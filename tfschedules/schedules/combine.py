@@ -86,7 +86,7 @@ class Join(Schedule):
         if self.in_epochs or not self.boundaries:
             return self.schedules[0].length if not self.boundaries else None
         last = self.schedules[-1].length
-        return None if last is None else _number(self.boundaries[-1]) + last
+        return None if last is None else max(_number(self.boundaries[-1]) + last, 0)
 
     def equation(self, time: Time) -> Any:
         spans = self._seen(time)

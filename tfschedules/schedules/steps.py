@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -332,12 +333,32 @@ def beyond_backend(step: Any) -> np.ndarray | None:
 
     Of an integer that is too great a cast would make another one, or an error.
     """
-    if isinstance(step, (int, float, np.generic, np.ndarray)):
-        array = np.asarray(step)
-        is_whole = array.dtype == object or np.issubdtype(array.dtype, np.integer)
-        if is_whole and array.size and np.max(array) > np.iinfo(_counted_in()).max:
-            return np.asarray(np.minimum(array, _INT64), np.int64)
-    return None
+    if not isinstance(step, (int, np.generic, np.ndarray)):
+        return None
+    array, ends = as_integers(step), np.iinfo(_counted_in())
+    if array is None or not array.size:
+        return None
+    fits = np.max(array) <= ends.max and np.min(array) >= ends.min
+    if fits and np.asarray(step).dtype != object:
+        return None
+    return np.asarray(np.minimum(array, _INT64), np.int64)
+
+
+def as_integers(steps: Any) -> np.ndarray | None:
+    """An array of integers of NumPy's; `None` if there is something else in it.
+
+    Python's, which have no end, are moved to the last of 64 bits.
+    """
+    array = np.asarray(steps)
+    if np.issubdtype(array.dtype, np.integer) or not array.size:
+        return array
+    if array.dtype != object and (array is steps or array.dtype != np.float64):
+        return None
+    given = np.asarray(steps, object)  # 2**63 and -1 are floats in NumPy
+    for each in given.flat:
+        if not isinstance(each, numbers.Integral) or isinstance(each, bool):
+            return None
+    return np.asarray(np.clip(given, -_INT64, _INT64), np.int64)
 
 
 def _counted_in() -> str:
