@@ -134,19 +134,6 @@ def test_steps_past_the_backends_integers(step):
     assert float(NUMPY(Repeat(cycle, 3)(np.uint64(min(step, 2**64 - 1))))) == expected
 
 
-@pytest.mark.parametrize("moment", [-3e9, -1e19])
-def test_what_began_before_the_integers_did(moment):
-    schedule = Join([tfs.Constant(1.0), tfs.cyclical(0.1, 1.0, 3)], [moment])
-    message = r"(?s)cannot be counted in this backend's integers.*later.*`boundaries`"
-    if moment == -3e9 and BACKEND == "tensorflow":
-        assert float(NUMPY(schedule(1))) == np.float32(schedule.values([1])[0])
-        expected = exact(schedule.schedules[1], 3 * 10**9 + 1)
-        assert schedule.values([1])[0] == pytest.approx(expected)
-        return
-    with pytest.raises(ValueError, match=message):
-        schedule(1)
-
-
 @pytest.mark.filterwarnings("ignore:The schedule of learning_rate reaches its end")
 def test_the_drive_does_not_begin_where_it_cannot_count():
     schedule, far = tfs.Linear(0.1, 0.0, 10), 2**53
