@@ -556,6 +556,19 @@ def test_a_little_less_than_a_step_is_left(rest):
         assert float(NUMPY(schedule(step))) == pytest.approx(expected, rel=2e-6)
 
 
+@pytest.mark.parametrize("moment", [LAST - 0.75, LAST - 0.25, LAST - 1.5, LAST - 30])
+def test_a_table_whose_ramps_end_after_the_last_step(moment):
+    line = tfs.Linear(1.0, 0.5, 2)
+    parts, edges = [line] * 9, [moment - 9 + i for i in range(8)]
+    at = [*range(LAST - 40, LAST + 1)]
+    expected = [exact(Join(parts, edges), step) for step in at]
+    np.testing.assert_allclose(graph(Join(parts, edges), at), expected, rtol=1e-6)
+    edges = [moment - 8 + i for i in range(8)] + [moment + 1]
+    expected = [exact(Join([*parts, line], edges), step) for step in at]
+    found = graph(Join([*parts, line], edges), at)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_roots_that_have_not_begun():
     parts = [tfs.SquareRoot(1.0, 0.5, 2 + i) for i in range(9)]
     joined = Join(parts, [9 * i for i in range(1, 9)])

@@ -316,7 +316,7 @@ class Time:
         length = of_row(self.constants(lengths))
         since = self.as_float(now - of_row(table.first))
         until = self.as_float(of_row(table.last) - more - now)
-        rest = np.minimum(table.rest + more, lengths)
+        rest = np.minimum(table.rest, lengths) + more
         done = (since + of_row(self.constants(table.offset))) / length
         left = (until + of_row(self.constants(rest))) / length
         if (lengths < table.length).any():
