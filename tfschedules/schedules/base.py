@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -101,7 +102,7 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         self._check_resolved()
         return evaluation.in_blocks(self.equation, steps)
 
-    @property
+    @functools.cached_property  # asked for at each step, where a step is not compiled
     def in_epochs(self) -> bool:
         """Whether a length is in epochs still, and has to be resolved."""
         return any(waits(value) for value in self._fields().values())
