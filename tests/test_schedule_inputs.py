@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import math
 import operator
 from fractions import Fraction
 
@@ -78,6 +79,36 @@ def test_tensors_beside_schedules():
 def test_an_array_is_no_schedule():
     assert (np.array([0.5]) == LINE) is False
     assert LINE in [np.array([0.5]), LINE]
+
+
+# Lengths of any size ----------------------------------------------------------
+
+
+def test_epochs_without_end_are_refused_in_words():
+    for make in (
+        lambda: tfs.Linear(1.0, 0.0, tfs.epochs(1e300)).resolve(1e10),
+        lambda: tfs.one_cycle(1.0, tfs.epochs(1e300))["momentum"].resolve(1e10),
+        lambda: tfs.warmup(LINE, tfs.epochs(1e307)).resolve(1e9),
+    ):
+        with pytest.raises(
+            ValueError, match=r"`\w+` must be finite.*int of 10\d\d bits"
+        ):
+            make()
+
+
+@pytest.mark.parametrize("begin", [0.5, 1.5, 2.0, 2**53 + 1])
+def test_the_last_steps_of_a_length_past_the_floats(begin):
+    steps = 2**53 + 1
+    falling = tfs.Polynomial(1.0, 0.0, steps, 0.5)
+    joined = tfs.Join([tfs.Constant(1.0), falling], [begin])
+    assert abs(Fraction(joined.length) - Fraction(begin) - steps) <= Fraction(1, 2)
+    first = math.ceil(Fraction(begin) + steps)
+    at = [first - 3, first - 2, first - 1, first, first + 1]
+    left = [max(Fraction(begin) + steps - step, 0) / steps for step in at]
+    expected = [math.sqrt(each) for each in left]
+    np.testing.assert_allclose(joined.values(at), expected, rtol=1e-12)
+    whole = tfs.Join([tfs.Constant(1.0), LINE], [2**60 + 1])
+    assert whole.length == 2**60 + 11
 
 
 # Steps of any size ------------------------------------------------------------

@@ -30,6 +30,7 @@ from tfschedules import schedules as namespace
 from tfschedules.schedules import (
     Clip,
     Constant,
+    Cosine,
     Difference,
     Exponential,
     InverseSqrt,
@@ -411,8 +412,11 @@ def _ramp(ramp, done, left):
     found = type(ramp).blend(types.SimpleNamespace(**numbers), done, left, np)
     if isinstance(ramp, Polynomial):  # 1 - (1 - t)^p of a small p
         found = found + 2.0**-23 / RTOL * abs(ramp.end)
-    if isinstance(ramp, SquareRoot):  # a share that is 0 in float32 has a root
+    # A share that is 0 in float32 has a root, and its square has a giant multiple.
+    if isinstance(ramp, SquareRoot):
         found = found + (done < FLOOR) * math.sqrt(FLOOR) / RTOL * abs(ramp.end)
+    if isinstance(ramp, Cosine):
+        found = found + (done < math.sqrt(FLOOR)) * FLOOR / RTOL * abs(ramp.end)
     found = found + FLOOR / RTOL
     return found, found < MOST
 

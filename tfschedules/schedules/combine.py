@@ -7,6 +7,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -86,7 +87,10 @@ class Join(Schedule):
         if self.in_epochs or not self.boundaries:
             return self.schedules[0].length if not self.boundaries else None
         last = self.schedules[-1].length
-        return None if last is None else max(_number(self.boundaries[-1]) + last, 0)
+        if last is None:
+            return None
+        end = max(Fraction(_number(self.boundaries[-1])) + Fraction(last), Fraction(0))
+        return int(end) if end.denominator == 1 else float(end)
 
     def equation(self, time: Time) -> Any:
         spans = self._seen(time)

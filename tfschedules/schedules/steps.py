@@ -175,8 +175,8 @@ class Time:
 
     def rest(self, length: float, last: int) -> float:
         """What of a length is left at the step `last`."""
-        gone = self.before + last
-        return length - self.part - gone if self.part else length - gone
+        rest = length - (self.before + last)  # exact: both are about as large
+        return rest - self.part if self.part else rest
 
     def cycle(self, steps: float) -> Any:
         """Which cycle of `steps`, a real number >= 1, this is, from 0; as a float."""
