@@ -1,13 +1,18 @@
 """Any schedule of any arguments: it is refused in words, or it keeps the laws.
 
 Arguments are drawn from what people give, from the ends of floats and integers, and
-from what is no number. `TFSCHEDULES_FUZZ_EXAMPLES=100000` draws so many schedules.
+from what is no number; lengths in steps, and in epochs. The laws: `values` are what
+`registry.exact` finds with Fractions, the graph has them in float32, compiled, too, and
+algebra, files, cycles and lengths agree. `TFSCHEDULES_FUZZ_EXAMPLES=100000` draws so
+many schedules.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import decimal
+import itertools
 import json
 import math
 import os
@@ -18,12 +23,14 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
+from registry import compiled, exact
 
 import tfschedules as tfs
 from tfschedules import schedules as namespace
 from tfschedules.schedules import (
     Clip,
     Constant,
+    Cosine,
     Difference,
     Exponential,
     InverseSqrt,
@@ -36,6 +43,7 @@ from tfschedules.schedules import (
     Repeat,
     ScaleFunction,
     Schedule,
+    SquareRoot,
     steps as moments,
 )
 from tfschedules.schedules.base import Pair
@@ -46,6 +54,7 @@ COUNT = 16  # steps of each schedule; one shape, for JAX
 RTOL = 5e-5  # docs/schedules.md: float32, with exponents up to 128
 FLOOR = 1e-37  # smaller numbers are 0 in float32
 MOST = 1e37  # and greater ones may be held
+RARELY = 100  # of so many schedules one is compiled
 
 
 @keras.saving.register_keras_serializable("tfschedules_tests", "fuzz_inverse")
@@ -66,6 +75,25 @@ HOSTILE += [decimal.Decimal("0.1"), np.bool_(True), b"1", np.float64(math.nan), 
 HOSTILE += [tfs.epochs, Constant, keras.optimizers.schedules.ExponentialDecay]
 
 
+@dataclasses.dataclass(frozen=True)
+class Length:
+    """A length or a boundary, in the unit that is `used` when the schedule is made."""
+
+    number: object
+
+    unit = staticmethod(lambda number: number)
+
+
+@contextlib.contextmanager
+def used(unit):
+    """Make schedules with lengths in this unit."""
+    before, Length.unit = Length.unit, staticmethod(unit)
+    try:
+        yield
+    finally:
+        Length.unit = before
+
+
 def mostly(normal, extreme):
     """Nine in ten are normal ones."""
     kinds = st.integers(0, 39)
@@ -80,8 +108,8 @@ lengths = mostly(
     | st.floats(0.5, 100)
     | st.integers(1, 400).map(lambda tenths: tenths / 10),
     LENGTHS,
-)
-wholes = mostly(st.integers(1, 60), LENGTHS)
+).map(Length)
+wholes = mostly(st.integers(1, 60), LENGTHS).map(Length)
 growths = mostly(st.sampled_from([1, 1.1, 1.5, 2, 3, math.pi]), EXTREMES)
 ramp_kinds = st.sampled_from(
     [tfs.Linear, tfs.Cosine, tfs.Exponential, tfs.SquareRoot, tfs.Linear]
@@ -91,24 +119,26 @@ ramp_kinds = st.sampled_from(
 def call(function, *positional, **named):
     """The call, to be made later: most that are drawn are to be refused there."""
     return st.builds(
-        lambda p, n: lambda: function(*p, **n),
+        lambda p, n: (
+            lambda: function(*map(ready, p), **{key: ready(n[key]) for key in n})
+        ),
         st.tuples(*positional),
         st.fixed_dictionaries(named),
     )
 
 
+def ready(drawn):
+    """An argument: calls are made, and lengths are in the unit of now."""
+    if isinstance(drawn, list):
+        return [ready(each) for each in drawn]
+    if isinstance(drawn, Length):
+        return Length.unit(drawn.number)
+    return drawn() if isinstance(drawn, types.FunctionType) else drawn
+
+
 def then(make, *others):
     """`make` with what other drawn calls return, and with plain arguments."""
-    return st.tuples(*others).map(
-        lambda drawn: (
-            lambda: make(
-                *(
-                    each() if isinstance(each, types.FunctionType) else each
-                    for each in drawn
-                )
-            )
-        )
-    )
+    return st.tuples(*others).map(lambda drawn: lambda: make(*map(ready, drawn)))
 
 
 ramps = st.one_of(
@@ -121,7 +151,7 @@ leaves = st.one_of(
     call(Constant, numbers),
     call(InverseSqrt, numbers, lengths),
     call(PerCycle, numbers, lengths, growths),
-    call(ScaleFunction, st.just(inverse), st.none() | wholes),
+    then(lambda steps: ScaleFunction(inverse, steps), st.none() | wholes),
     then(
         lambda kind, start, end, steps, growth: Repeat(
             kind(start, end, steps), steps, growth
@@ -142,13 +172,13 @@ edges = mostly(
 def in_order(drawn):
     """Boundaries as they are, or sorted: most that are drawn would be refused."""
     try:
-        return sorted(set(drawn))
-    except (TypeError, ValueError):
-        return list(drawn)
+        return [Length(edge) for edge in sorted(set(drawn))]
+    except (TypeError, ValueError, OverflowError):  # of NumPy's beside 10**400
+        return [Length(edge) for edge in drawn]
 
 
 def joined(parts, given_edges):
-    between = in_order(given_edges)[: len(parts) - 1]
+    between = ready(in_order(given_edges)[: len(parts) - 1])
     return Join([part() for part in parts][: len(between) + 1], between)
 
 
@@ -220,8 +250,8 @@ recipes = st.one_of(
     call(
         tfs.warmup_stable_decay,
         numbers,
-        wholes | st.just(0),
-        wholes | st.just(0),
+        wholes | st.just(Length(0)),
+        wholes | st.just(Length(0)),
         wholes,
         numbers | st.just(0.0),
         words,
@@ -278,6 +308,29 @@ def parts_of(schedule):
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Schedule):
                 yield from parts_of(item)
+
+
+def check_exact(schedule, steps, values, bound):
+    """What NumPy finds is what Fractions find, or a little before or after an edge."""
+    parts = list(parts_of(schedule))
+    edges = [abs(edge) for part in parts for edge in getattr(part, "boundaries", ())]
+    grows = any(getattr(part, "growth", 1) != 1 for part in parts)
+    for step, value, size_now in zip(steps.tolist(), values, bound, strict=True):
+        if step > 2**53 or (grows and max(edges, default=0) > 2**53):
+            continue  # no float64, or not tabulated
+        assert any(
+            abs(value - each) <= 1e-9 * size_now
+            for around in (0, -1, 1)
+            for each in [exactly(schedule, step + Fraction(around, 10**8))]
+        ), (step, value, exactly(schedule, step))
+
+
+def exactly(schedule, moment):
+    try:
+        with decimal.localcontext(prec=60):
+            return exact(schedule, moment)
+    except OverflowError:
+        return math.inf
 
 
 def counted(evaluate):
@@ -359,8 +412,17 @@ def _ramp(ramp, done, left):
     found = type(ramp).blend(types.SimpleNamespace(**numbers), done, left, np)
     if isinstance(ramp, Polynomial):  # 1 - (1 - t)^p of a small p
         found = found + 2.0**-23 / RTOL * abs(ramp.end)
+    # A share that is 0 in float32 has a root, and its square has a giant multiple.
+    if isinstance(ramp, SquareRoot):
+        found = found + (done < FLOOR) * math.sqrt(FLOOR) / RTOL * abs(ramp.end)
+    if isinstance(ramp, Cosine):
+        found = found + (done < math.sqrt(FLOOR)) * FLOOR / RTOL * abs(ramp.end)
     found = found + FLOOR / RTOL
     return found, found < MOST
+
+
+SEEN = itertools.count()
+QUICKLY = {"autograph": False} if keras.backend.backend() == "tensorflow" else {}
 
 
 def check(schedule):
@@ -378,6 +440,7 @@ def check(schedule):
     assert np.isfinite(values).all()
     with np.errstate(over="ignore"):
         bound, fine = size(schedule, moments.in_numpy(chosen))
+    check_exact(schedule, chosen[fine], values[fine], bound[fine])
     found = counted(lambda: keras.ops.convert_to_numpy(schedule(chosen)))
     if found is not None:
         assert found.dtype == np.float32
@@ -387,6 +450,14 @@ def check(schedule):
         assert np.isfinite(found[fine] if own else found).all()
         wrong = fine & ~(np.abs(found - values) <= RTOL * bound)
         assert not wrong.any(), (chosen[wrong], found[wrong], values[wrong])
+        if next(SEEN) % RARELY == 0 and keras.backend.backend() != "torch":
+            run = compiled(schedule, **QUICKLY)
+            again = run(chosen)
+            wrong = fine & ~(np.abs(again - values) <= RTOL * bound)
+            assert not wrong.any(), (chosen[wrong], again[wrong], values[wrong])
+            one = run(chosen[3])
+            assert one.shape == ()
+            assert abs(one - again[3]) <= RTOL * bound[3] or not fine[3]
     if far and keras.backend.backend() == "jax":
         beyond = float(keras.ops.convert_to_numpy(schedule(far[-1])))
         expected = np.clip(schedule.values(far[-1:])[0], -3.4028235e38, 3.4028235e38)
@@ -396,6 +467,7 @@ def check(schedule):
     check_cycles(schedule)
     if schedule.length is not None and schedule.length < 2**62:
         end = math.ceil(schedule.length)
+        assert schedule.length >= 0
         # One more, as lengths that are added up may be rounded down.
         later = schedule.values([end + 1, end + 2, 2 * end + 2, 2**62])
         assert len(set(later.tolist())) == 1
@@ -433,6 +505,30 @@ def check_cycles(schedule):
             assert schedule.cycles(next_end).ended == ended + 1
 
 
+def check_epochs(make, per_epoch):
+    """A schedule with lengths in epochs; what it is in steps, if it is any."""
+    with used(tfs.epochs):
+        waiting = made(make)
+    with used(lambda number: floored(tfs.epochs(number).count * per_epoch)):
+        expected = made(make)
+    if waiting is None or not waiting.in_epochs:
+        return waiting and expected
+    for use in (waiting, waiting.values, waiting.cycles):
+        with pytest.raises(ValueError, match="resolve"):
+            use(3)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(waiting)))
+    assert keras.saving.deserialize_keras_object(config) == waiting
+    text = repr(waiting)
+    if "<function" not in text:
+        assert eval(text, dict(vars(namespace))) == waiting
+    assert made(lambda: waiting.resolve(per_epoch)) == expected
+    return expected
+
+
+def floored(steps):
+    return max(1, math.floor(Fraction(steps) + Fraction(1, 10**9)))
+
+
 TOTAL = sum(weight for _, weight in FAMILIES.values())
 
 
@@ -461,6 +557,36 @@ def test_any_schedule_is_refused_or_keeps_the_laws(family, request):
     # A test that only sees refusals would see nothing.
     assert seen["kept"] > seen["refused"] / 2, seen
     print(family, seen)  # noqa: T201
+
+
+in_epochs = st.one_of(leaves, recipes, compositions)
+updates = st.integers(1, 500) | st.floats(1.0, 500.0)
+
+
+@settings(
+    max_examples=int(ASKED or 500) // 10,
+    deadline=None,
+    database=None,
+    derandomize=ASKED is None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=[*HealthCheck],
+    print_blob=True,
+)
+@given(in_epochs, updates)
+def _epochs_are_steps(make, per_epoch):
+    schedule = check_epochs(make, per_epoch)
+    EPOCHS["refused" if schedule is None else "kept"] += 1
+    if schedule is not None:
+        check(schedule)
+
+
+EPOCHS = {"refused": 0, "kept": 0}
+
+
+def test_lengths_in_epochs_are_those_in_steps():
+    _epochs_are_steps()
+    assert EPOCHS["kept"] > EPOCHS["refused"] / 2, EPOCHS
+    print("in epochs", EPOCHS)  # noqa: T201
 
 
 cycles = st.floats(0, 1), st.floats(1e-6, 10), st.integers(1, 3000)

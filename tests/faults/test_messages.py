@@ -34,6 +34,14 @@ def compiled(optimizer: Any = None) -> keras.Model:
     ("call", "message"),
     [
         (
+            lambda: tfs.one_cycle(0.1, 100, div_factor=1e-60),
+            r"`div_factor` must be so large .* <= 1e\+38.* Received: div_factor=1e-60",
+        ),
+        (
+            lambda: tfs.one_cycle(0.1, tfs.epochs(3), final_div_factor=1e-50),
+            r"`final_div_factor` must be so large .* Received: final_div_factor=1e-50",
+        ),
+        (
             lambda: tfs.one_cycle(0.1, 100, div_factor=1e-320),
             r"`div_factor` must be so large .* Received: div_factor=1e-320",
         ),

@@ -134,19 +134,6 @@ def test_steps_past_the_backends_integers(step):
     assert float(NUMPY(Repeat(cycle, 3)(np.uint64(min(step, 2**64 - 1))))) == expected
 
 
-@pytest.mark.parametrize("moment", [-3e9, -1e19])
-def test_what_began_before_the_integers_did(moment):
-    schedule = Join([tfs.Constant(1.0), tfs.cyclical(0.1, 1.0, 3)], [moment])
-    message = r"(?s)cannot be counted in this backend's integers.*later.*`boundaries`"
-    if moment == -3e9 and BACKEND == "tensorflow":
-        assert float(NUMPY(schedule(1))) == np.float32(schedule.values([1])[0])
-        expected = exact(schedule.schedules[1], 3 * 10**9 + 1)
-        assert schedule.values([1])[0] == pytest.approx(expected)
-        return
-    with pytest.raises(ValueError, match=message):
-        schedule(1)
-
-
 @pytest.mark.filterwarnings("ignore:The schedule of learning_rate reaches its end")
 def test_the_drive_does_not_begin_where_it_cannot_count():
     schedule, far = tfs.Linear(0.1, 0.0, 10), 2**53
@@ -567,6 +554,19 @@ def test_a_little_less_than_a_step_is_left(rest):
     for schedule, step in ((falling, 10), (in_many, 50), (growing, 10)):
         assert schedule.values([step])[0] == pytest.approx(expected, rel=1e-4)
         assert float(NUMPY(schedule(step))) == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize("moment", [LAST - 0.75, LAST - 0.25, LAST - 1.5, LAST - 30])
+def test_a_table_whose_ramps_end_after_the_last_step(moment):
+    line = tfs.Linear(1.0, 0.5, 2)
+    parts, edges = [line] * 9, [moment - 9 + i for i in range(8)]
+    at = [*range(LAST - 40, LAST + 1)]
+    expected = [exact(Join(parts, edges), step) for step in at]
+    np.testing.assert_allclose(graph(Join(parts, edges), at), expected, rtol=1e-6)
+    edges = [moment - 8 + i for i in range(8)] + [moment + 1]
+    expected = [exact(Join([*parts, line], edges), step) for step in at]
+    found = graph(Join([*parts, line], edges), at)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_roots_that_have_not_begun():

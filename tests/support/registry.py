@@ -7,8 +7,10 @@ the package's arithmetic: positions are `Fraction`s, only the curve itself is a 
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import decimal
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -348,13 +350,32 @@ def cycle_of(t, steps, growth) -> tuple[int, Fraction, Fraction]:
 
     Both are what was typed: 1.1 is eleven tenths, not the float nearest to it.
     """
-    steps = Fraction(steps).limit_denominator(10**6)
-    begin, length, i = Fraction(0), steps, 0
     if growth == 1:
-        return int(t // steps), t % steps, length
-    while t >= begin + length:
-        begin, length, i = begin + length, length * Fraction(str(growth)), i + 1
-    return i, t - begin, length
+        steps = typed(steps)
+        return int(t // steps), t % steps, steps
+    begins = _begins(steps, growth)
+    while t >= begins[-1]:
+        length = begins[-1] - begins[-2]
+        begins.append(begins[-1] + length * Fraction(str(growth)))
+    i = bisect.bisect_right(begins, t) - 1
+    return i, t - begins[i], begins[i + 1] - begins[i]
+
+
+@functools.cache
+def _begins(steps, growth) -> list[Fraction]:
+    """Where cycles begin; as many as have been asked for."""
+    return [Fraction(0), typed(steps)]
+
+
+@functools.cache
+def typed(number: float) -> Fraction:
+    """The fraction with the least denominator that is rounded to `number`."""
+    low, high = 0, Fraction(number).denominator
+    while high - low > 1:  # the nearest one comes nearer with its denominator
+        middle = (low + high) // 2
+        fits = float(Fraction(number).limit_denominator(middle)) == number
+        low, high = (low, middle) if fits else (middle, high)
+    return Fraction(number).limit_denominator(high)
 
 
 def moments_of(case: Case) -> list[int]:

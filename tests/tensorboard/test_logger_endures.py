@@ -227,3 +227,16 @@ def test_settings_of_a_schedule_of_endless_length() -> None:
     found = fit_settings._of_schedule(tfs.Linear(0.1, 0.0, steps=1e30))
     assert found["total_steps"] == 1e30
     assert found["max_lr"] == 0.1
+
+
+@pytest.mark.parametrize("steps", [2.5, 9_999.5, 10_001, 2**53 + 1, 2**63 - 1, 2**64])
+def test_the_highest_rate_of_a_rise_is_at_its_end(steps: float) -> None:
+    found = fit_settings._of_schedule(tfs.Linear(0.0, 0.1, steps))
+    assert found["max_lr"] == pytest.approx(0.1 if steps < 2**63 else 0.05, rel=1e-12)
+    assert found["total_steps"] == int(steps)
+
+
+def test_the_highest_rate_of_what_is_over_before_step_0() -> None:
+    joined = tfs.Join([tfs.Constant(9.0), tfs.Linear(0.0, 0.1, 10)], [-20])
+    found = fit_settings._of_schedule(joined)
+    assert (found["max_lr"], found["total_steps"]) == (0.1, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -53,6 +54,8 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         [1.0, 0.875, 0.75, 0.625, 0.5]
     """
 
+    __array_ufunc__ = None  # or NumPy makes an array of schedules of array * schedule
+
     @abc.abstractmethod
     def equation(self, time: Time) -> Any:
         """The value at `time`; of the shape of `time.step`, through `time.ops`.
@@ -99,7 +102,7 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         self._check_resolved()
         return evaluation.in_blocks(self.equation, steps)
 
-    @property
+    @functools.cached_property  # asked for at each step, where a step is not compiled
     def in_epochs(self) -> bool:
         """Whether a length is in epochs still, and has to be resolved."""
         return any(waits(value) for value in self._fields().values())
@@ -274,9 +277,14 @@ def in_steps(value: Any, per_epoch: float) -> Any:
 def _as_term(value: Any) -> Schedule | None:
     if isinstance(value, Schedule):
         return value
-    if isinstance(value, (int, float, np.number)) and not isinstance(value, bool):
-        return Constant(value)
-    return None
+    number = checks.as_real(value)
+    if number is None and hasattr(value, "shape"):
+        raise TypeError(
+            "A schedule is computed with schedules and with numbers. Received: "
+            f"{checks.shown(value)} (of type {type(value).__name__}). Of an array or "
+            "a tensor that holds one number give float(…)."
+        )
+    return None if number is None else Constant(number)
 
 
 def set_checked(schedule: Any, **checked: Any) -> None:

@@ -7,6 +7,7 @@ import itertools
 import math
 import numbers
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -86,7 +87,10 @@ class Join(Schedule):
         if self.in_epochs or not self.boundaries:
             return self.schedules[0].length if not self.boundaries else None
         last = self.schedules[-1].length
-        return None if last is None else _number(self.boundaries[-1]) + last
+        if last is None:
+            return None
+        end = max(Fraction(_number(self.boundaries[-1])) + Fraction(last), Fraction(0))
+        return int(end) if end.denominator == 1 else float(end)
 
     def equation(self, time: Time) -> Any:
         spans = self._seen(time)
@@ -120,7 +124,7 @@ class Join(Schedule):
     def cycles_at(self, time: Time) -> Cycles:
         now, ended, next_end = int(time.whole), 0, None
         edges: Any = self.boundaries
-        begins = [0, *(time.first_after(edge) for edge in edges)]
+        begins = [-time.before, *(time.first_after(edge) for edge in edges)]
         for i, part in enumerate(self.schedules):
             begin, end = begins[i], [*begins, math.inf][i + 1]
             if end <= 0:
@@ -131,6 +135,8 @@ class Join(Schedule):
             if next_end is None and cycles.next_end is not None:
                 coming = begin + cycles.next_end
                 next_end = coming if now < coming <= end else None
+        if next_end is not None:
+            next_end += time.before
         return Cycles(ended, next_end)
 
 
@@ -249,13 +255,13 @@ class Repeat(Schedule):
         now, part = int(time.whole), fraction_of(time.part)
         if self.growth == 1:
             length = fraction_of(steps)
-            index = int(time.cycle(steps))
+            index = sum(map(int, time.cycle_index(steps)))
             return Cycles(index, math.ceil((index + 1) * length - part))
-        table = cycle_table(steps, self.growth, time.part, time.limit)
+        table = cycle_table(steps, self.growth, time.offset, time.limit)
         index = int(np.searchsorted(table.first, now, side="right")) - 1
         if index == len(table.last) - 1:  # ends where it is tabulated no more
             return Cycles(index, None)
-        return Cycles(index, int(table.last[index]))
+        return Cycles(index, time.before + int(table.last[index]))
 
 
 @register
@@ -288,10 +294,10 @@ class PerCycle(Schedule):
         if self.growth == 1:
             index = time.cycle(steps)
         else:
-            index = time.growing_cycle(steps, self.growth)[0]
+            index = time.as_float(time.growing_cycle(steps, self.growth)[0])
         # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
         with np.errstate(over="ignore"):
-            value = time.ops.power(2.0, math.log2(self.factor) * time.as_float(index))
+            value = time.ops.power(2.0, math.log2(self.factor) * index)
         return value if self.factor <= 1 else time.finite(value)
 
     @property
@@ -338,7 +344,7 @@ class ScaleFunction(Schedule):
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        x = time.step if steps is None else 1 + time.as_float(time.cycle(steps))
+        x = time.step if steps is None else 1 + time.cycle(steps)
         if time.ops is np and isinstance(self.function, _KerasSchedule):
             each = [float(self.function(int(step))) for step in np.ravel(x)]
             return np.reshape(each, np.shape(x))  # they take one step at a time

@@ -36,8 +36,8 @@ def in_blocks(equation: _Equation, steps: Any) -> np.ndarray:
         TypeError: If `steps` holds anything but integers.
         ValueError: If it is a negative count.
     """
-    array = np.asarray(steps)
-    if array.size and not np.issubdtype(array.dtype, np.integer):
+    array = moments.as_integers(steps)
+    if array is None:
         raise TypeError(
             "Argument `steps` must be a count or an array of integers. "
             f"Received: steps={checks.shown(steps)}. Round it first?"

@@ -115,7 +115,8 @@ def _plan(spans: _Spans, time: Time) -> tuple[np.ndarray, list[_Group]]:
         if edge is None:
             parts.append(_Part(schedule, None, 0, at_first))
         elif time.first_after(edge) <= time.limit:
-            begun = dataclasses.replace(at_first, part=time.part_at(edge))
+            own = time.part_at(edge)
+            begun = dataclasses.replace(at_first, part=own, before=0)
             parts.append(_Part(schedule, edge, time.first_after(edge), begun))
     forms: dict[Hashable, list[int]] = {}
     for i, part in enumerate(parts):
@@ -197,7 +198,7 @@ def _spans(parts: Sequence[_Part], time: Time) -> Spans:
     ]
     return Spans(
         first=time.whole_constants([part.first for part in parts]),
-        offset=np.array([part.begun.part for part in parts], np.float64),
+        offset=np.array([part.begun.offset for part in parts], np.float64),
         last=last,
         rest=np.array([float(each) for each in rest]),
         length=np.array([float(each) for each in lengths]),

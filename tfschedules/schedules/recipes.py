@@ -238,12 +238,13 @@ def one_cycle(
 
 
 def _divided(value: float, of: str, name: str, divisor: Any) -> float:
-    """`value` divided by the argument `name`, which must leave it a finite number."""
+    """`value` divided by the argument `name`, which must leave it a float32."""
     by = checks.real(name, divisor, above=0)
     rate = value / by
-    if not math.isfinite(rate):
+    if rate > checks.GREATEST:
         raise ValueError(
-            f"Argument `{name}` must be so large that {of} divided by it is finite. "
+            f"Argument `{name}` must be so large that {of} divided by it is "
+            f"<= {checks.GREATEST:g}: a schedule is computed in float32. "
             f"Received: {name}={by!r}, and {value!r} divided by it is {rate}."
         )
     return rate

@@ -21,7 +21,8 @@ class Spans:
 
     Attributes:
         first: The first whole step in the span.
-        offset: How far into the span that step is, in [0, 1).
+        offset: How far into the span that step is, in [0, 1); or step 0, of a span
+            that has begun before.
         last: The first whole step after the span.
         rest: The span's end less `last`, in (-1, 0].
         length: The span's length, a real number of steps.
@@ -35,8 +36,8 @@ class Spans:
 
 
 @functools.lru_cache(maxsize=64)
-def cycle_table(steps: float, growth: float, part: float, limit: int) -> Spans:
-    """Tabulate the cycles of `steps` * `growth`^i steps, as seen from time `part`.
+def cycle_table(steps: float, growth: float, begin: float, limit: int) -> Spans:
+    """Tabulate the cycles of `steps` * `growth`^i steps, as seen from time `begin`.
 
     Sums of powers are made in decimals, never with logarithms of the step: a
     logarithm misses boundaries by rounding (Keras's `CosineDecayRestarts(10,
@@ -51,7 +52,7 @@ def cycle_table(steps: float, growth: float, part: float, limit: int) -> Spans:
         exact = fraction_of(steps)
         length = decimal.Decimal(exact.numerator) / exact.denominator
         factor = decimal.Decimal(repr(growth))
-        while moments[-1] <= min(_HORIZON, limit):
+        while moments[-1] <= min(_HORIZON, limit + begin):
             moments.append(moments[-1] + length)
             length *= factor
             if len(moments) > _MOST_CYCLES:
@@ -62,14 +63,14 @@ def cycle_table(steps: float, growth: float, part: float, limit: int) -> Spans:
                 )
     # The last may be too long for a float.
     ends = np.array([float(min(moment, _ENDLESS)) for moment in moments], np.float64)
-    whole: np.ndarray = np.ceil(ends - part)
+    whole: np.ndarray = np.maximum(np.ceil(ends - begin), 0.0)
     dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
     clipped = np.minimum(whole, float(min(_HORIZON, limit))).astype(dtype)
     return Spans(
         first=clipped[:-1],
-        offset=(whole - ends + part)[:-1],
+        offset=(whole - ends + begin)[:-1],
         last=clipped[1:],
-        rest=(ends - part - clipped)[1:],
+        rest=(ends - begin - clipped)[1:],
         length=np.diff(ends),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from tfschedules.schedules.spans import Spans, cycle_table, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
 _LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
+_ENDLESS = 10**300  # steps; some more could not be a float
 _INT64 = int(np.iinfo(np.int64).max)
 
 
@@ -37,7 +39,7 @@ class Cycles(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Time:
-    """The time since a schedule began: `whole` steps and a `part` of one.
+    """The time since a schedule began: `before` and `whole` steps, and a `part` of one.
 
     Python's numbers have no end, and a backend's have: what enters a computation with
     tensors goes through `number`, `as_float` or `_integer`.
@@ -48,7 +50,9 @@ class Time:
         ops: `numpy` or `keras.ops`.
         limit: The greatest integer that `whole` can hold.
         floats: The type of the floats that it is turned into.
-        stopped: Whether `whole` may have stopped at `limit` long ago.
+        before: Steps that had passed where `whole` is 0, of a schedule that began
+            before step 0. They are a number of Python's: added to `whole`, they could
+            lead beyond `limit`.
     """
 
     whole: Any
@@ -56,13 +60,17 @@ class Time:
     ops: Any
     limit: int
     floats: str
-    stopped: bool = False
+    before: int = 0
 
     @property
     def step(self) -> Any:
         """The time as a floating-point number of steps."""
-        self._check_it_counts()
-        return self.as_float(self.whole) + self.part
+        return self.as_float(self.whole) + self.number(self.offset)
+
+    @property
+    def offset(self) -> float:
+        """The time where `whole` is 0, in steps."""
+        return float(min(self.before, _ENDLESS)) + self.part
 
     @property
     def greatest(self) -> float:
@@ -99,10 +107,10 @@ class Time:
     def first_after(self, moment: float) -> int:
         """The first whole step of this time at or after `moment`; it may be < 0."""
         if self.part == 0:
-            return math.ceil(moment)
+            return math.ceil(moment) - self.before
         if abs(moment) < _EXACT:
-            return math.ceil(moment - self.part)
-        return math.ceil(Fraction(moment) - Fraction(self.part))
+            return math.ceil(moment - self.part) - self.before
+        return math.ceil(Fraction(moment) - Fraction(self.part)) - self.before
 
     def reached(self, moment: float) -> Any:
         """Whether `moment` (a real number of steps) has come: a boolean mask."""
@@ -113,21 +121,15 @@ class Time:
 
     def since(self, moment: float) -> Time:
         """The time since `moment`, for the steps that have reached it."""
-        first = self.first_after(moment)
-        shift = self._within(first)
-        now = self.whole
-        if shift < 0:
-            now = self.ops.minimum(now, self._integer(self.limit + shift))
-        return dataclasses.replace(
-            self,
-            whole=self.ops.maximum(now - shift, self._integer(0)),
-            part=self.part_at(moment),
-            stopped=self.stopped or first < -(self.limit // 2),
-        )
+        first, part = self.first_after(moment), self.part_at(moment)
+        if first <= 0:
+            return dataclasses.replace(self, before=-first, part=part)
+        now = self.ops.maximum(self.whole - self._within(first), self._integer(0))
+        return dataclasses.replace(self, whole=now, before=0, part=part)
 
     def part_at(self, moment: float) -> float:
         """How far the first step at or after `moment` is from it, in steps."""
-        return float(self.first_after(moment) - moment + self.part)
+        return float(self.first_after(moment) + self.before - moment + self.part)
 
     def _integer(self, value: int) -> Any:
         """A constant of the integers' own type.
@@ -142,44 +144,29 @@ class Time:
         """An integer that the backend's integers can hold."""
         return min(max(steps, -self.limit), self.limit)
 
-    def _check_it_counts(self) -> None:
-        """Refuse to find a position in what began before the integers' beginning.
-
-        Raises:
-            ValueError: If `whole` may have stopped.
-        """
-        if self.stopped:
-            raise ValueError(
-                "A part of a Join that begins this long before step 0 cannot be "
-                f"counted in this backend's integers, which end at {self.limit:,}. "
-                "Give it a later one of the `boundaries`."
-            )
-
     def over(self, length: float) -> tuple[Any, Any]:
         """The shares of `length` steps that are done and left; 1 and 0 past the end.
 
         Both are counted in integers: `left` as 1 - done would lose its digits near
         the end, where a cosine or a line to a tiny rate has the most to lose.
         """
-        if length > self.limit:
-            self._check_it_counts()
-        if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
-            done = self.as_float(self.whole) / _LONGEST * float(_LONGEST / length)
-            return done, 1.0 - done
         end = self.first_after(length)
         if end <= 1:  # over before the second step: no share of it is counted
             begun = self.whole >= 1
-            done = self.as_float(min(self.part / length, 1.0))
-            left = self.as_float(max((length - self.part) / length, 0.0))
+            done = self.as_float(min(self.offset / length, 1.0))
+            left = self.as_float(max(self.rest(length, 0) / length, 0.0))
             where, one, none = self.ops.where, self.as_float(1.0), self.as_float(0.0)
             return where(begun, one, done), where(begun, none, left)
+        if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
+            done = self.step / _LONGEST * float(_LONGEST / length)
+            return self.ops.minimum(done, 1.0), self.ops.maximum(1.0 - done, 0.0)
         last = min(end, self.limit)
         now = self.ops.minimum(self.whole, self._integer(last))
         elapsed, to_go = self.as_float(now), self.as_float(last - now)
         whole_length = self.number(length)
-        if self.part == 0 and last == length:
+        if self.offset == 0 and last == length:
             return elapsed / whole_length, to_go / whole_length
-        done = (elapsed + self.part) / whole_length
+        done = (elapsed + self.offset) / whole_length
         left = (to_go + self.number(self.rest(length, last))) / whole_length
         if self.ops is not np:  # one step more: of less than one float32 loses digits
             to_go = self.as_float(last - 1 - now)
@@ -187,29 +174,59 @@ class Time:
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
     def rest(self, length: float, last: int) -> float:
-        """What a length that begins now has left at the step `last`."""
-        return length - self.part - last if self.part else length - last
+        """What of a length is left at the step `last`."""
+        rest = length - (self.before + last)  # exact: both are about as large
+        return rest - self.part if self.part else rest
 
     def cycle(self, steps: float) -> Any:
-        """Which cycle of `steps`, a real number >= 1, this is, from 0."""
-        self._check_it_counts()
+        """Which cycle of `steps`, a real number >= 1, this is, from 0; as a float."""
+        index, before = self.cycle_index(steps)
+        now = self.as_float(index)
+        return now + self.number(before) if before else now
+
+    def cycle_index(self, steps: float) -> tuple[Any, int]:
+        """The same as integers, which are to be added: a tensor's and one of Python."""
         if steps != int(steps):
             return self._real_cycle(steps)[0]
-        if steps > self.limit:
-            return self.whole * 0
-        return self.ops.floor_divide(self.whole, self._integer(int(steps)))
+        return self._passed(int(steps))
 
     def in_cycle(self, steps: int) -> Time:
         """The time since the cycle of `steps` began."""
-        self._check_it_counts()
-        if steps > self.limit:
-            return self
-        whole = self.ops.mod(self.whole, self._integer(steps))
-        return dataclasses.replace(self, whole=whole)
+        before = self.before % steps
+        if steps <= self.limit:
+            return dataclasses.replace(self, whole=self._left(steps), before=0)
+        if before and steps - before <= self.limit:
+            raise ValueError(
+                f"A cycle of {steps} steps that began before step 0 cannot be counted "
+                f"in this backend's integers, which end at {self.limit:,}. Give "
+                "shorter cycles, or later `boundaries`."
+            )
+        return dataclasses.replace(self, before=before)
+
+    def _passed(self, by: int) -> tuple[Any, int]:
+        """How often so many whole steps have passed, as in `cycle_index`."""
+        ops, now, index = self.ops, self.whole, self.whole * 0
+        times, before = divmod(self.before, by)
+        if by <= self.limit:
+            index = ops.floor_divide(self.whole, self._integer(by))
+            now = ops.mod(self.whole, self._integer(by)) if before else now
+        if before and by - before <= self.limit:  # both rests may be one more
+            more = now >= self._integer(by - before)
+            index = index + ops.where(more, self._integer(1), self._integer(0))
+        return index, times
+
+    def _left(self, by: int) -> Any:
+        """The whole steps since so many have passed; `by` is <= `limit`."""
+        ops, before = self.ops, self.before % by
+        now = ops.mod(self.whole, self._integer(by))
+        if not before:
+            return now
+        to_go = self._integer(by - before)
+        more = ops.where(now >= to_go, self._integer(0), self._integer(by))
+        return now - to_go + more
 
     def over_cycle(self, steps: float) -> tuple[Any, Any]:
         """The shares of a cycle of `steps`, a real number >= 1, done and left."""
-        self._check_it_counts()
         _, units, rest, cycle = self._real_cycle(steps)
         last = min(cycle, self.limit)
         elapsed, to_go = self.as_float(units), self.as_float(last - units)
@@ -217,26 +234,30 @@ class Time:
         left = (to_go + self.number(cycle - last - rest)) / self.number(cycle)
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
-    def _real_cycle(self, steps: float) -> tuple[Any, Any, float, int]:
+    def _real_cycle(self, steps: float) -> tuple[tuple[Any, int], Any, float, int]:
         """Which cycle of a real number of `steps` this is, and the time since it began.
 
         A step has d units and a cycle n, for the fraction n/d that `steps` stands for,
         and so everything is counted in integers.
 
         Returns:
-            The cycle from 0, the whole units since it began, the part of a unit, and n.
+            The cycle as in `cycle_index`, the whole units since it began, the part of a
+            unit, and n.
         """
         exact = fraction_of(steps)
         n, d = exact.numerator, exact.denominator
         shift = math.floor(d * self.part + 1e-9)  # in units; `part` is rounded
         rest = max(d * self.part - shift, 0.0)
-        ops, now, index = self.ops, self.whole, self.whole * 0
-        most = min(n - 1, self.limit)
-        if n <= self.limit:  # d cycles are n steps
-            index = d * ops.floor_divide(now, self._integer(n))
-            now = ops.mod(now, self._integer(n))
+        ops = self.ops
+        if n <= self.limit:
+            index, times = self._passed(n)
+            index = d * index  # d cycles are n steps
+            time, most = self.in_cycle(n), n - 1
+        else:
+            index, (times, before) = self.whole * 0, divmod(self.before, n)
+            time, most = dataclasses.replace(self, before=before), self.limit + before
         if d * most + shift <= self.limit:
-            unit = d * now + shift
+            unit = d * time.whole + shift
         else:  # so many steps are a cycle and some units more: take them out first
             steps_up = math.ceil(exact)
             more = d * steps_up - n
@@ -246,21 +267,21 @@ class Time:
                     f"integers, which end at {self.limit:,}. Give a length with fewer "
                     f"decimals, or a whole number of steps, as {round(steps)}."
                 )
-            taken = ops.floor_divide(now, self._integer(steps_up))
+            taken, earlier = time._passed(steps_up)
+            taken = taken + earlier
             index = index + taken
-            unit = more * taken + d * ops.mod(now, self._integer(steps_up)) + shift
+            unit = more * taken + d * time._left(steps_up) + shift
         if n <= self.limit:
             index = index + ops.floor_divide(unit, self._integer(n))
             unit = ops.mod(unit, self._integer(n))
-        return index, unit, rest, n
+        return (index, d * times), unit, rest, n
 
     def growing_cycle(self, steps: float, growth: float) -> tuple[Any, Any, Any]:
         """Which cycle this is (from 0), and the shares of it that are done and left.
 
         Cycle i lasts `steps` * `growth`^i steps.
         """
-        self._check_it_counts()
-        table = cycle_table(steps, growth, self.part, self.limit)
+        table = cycle_table(steps, growth, self.offset, self.limit)
         index = self.row_at(table.first)
         return index, *self.over_row(table, index, self.whole)
 
@@ -295,7 +316,7 @@ class Time:
         length = of_row(self.constants(lengths))
         since = self.as_float(now - of_row(table.first))
         until = self.as_float(of_row(table.last) - more - now)
-        rest = np.minimum(table.rest + more, lengths)
+        rest = np.minimum(table.rest, lengths) + more
         done = (since + of_row(self.constants(table.offset))) / length
         left = (until + of_row(self.constants(rest))) / length
         if (lengths < table.length).any():
@@ -332,12 +353,32 @@ def beyond_backend(step: Any) -> np.ndarray | None:
 
     Of an integer that is too great a cast would make another one, or an error.
     """
-    if isinstance(step, (int, float, np.generic, np.ndarray)):
-        array = np.asarray(step)
-        is_whole = array.dtype == object or np.issubdtype(array.dtype, np.integer)
-        if is_whole and array.size and np.max(array) > np.iinfo(_counted_in()).max:
-            return np.asarray(np.minimum(array, _INT64), np.int64)
-    return None
+    if not isinstance(step, (int, np.generic, np.ndarray)):
+        return None
+    array, ends = as_integers(step), np.iinfo(_counted_in())
+    if array is None or not array.size:
+        return None
+    fits = np.max(array) <= ends.max and np.min(array) >= ends.min
+    if fits and np.asarray(step).dtype != object:
+        return None
+    return np.asarray(np.minimum(array, _INT64), np.int64)
+
+
+def as_integers(steps: Any) -> np.ndarray | None:
+    """An array of integers of NumPy's; `None` if there is something else in it.
+
+    Python's, which have no end, are moved to the last of 64 bits.
+    """
+    array = np.asarray(steps)
+    if np.issubdtype(array.dtype, np.integer) or not array.size:
+        return array
+    if array.dtype != object and (array is steps or array.dtype != np.float64):
+        return None
+    given = np.asarray(steps, object)  # 2**63 and -1 are floats in NumPy
+    for each in given.flat:
+        if not isinstance(each, numbers.Integral) or isinstance(each, bool):
+            return None
+    return np.asarray(np.clip(given, -_INT64, _INT64), np.int64)
 
 
 def _counted_in() -> str:

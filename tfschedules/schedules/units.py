@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from fractions import Fraction
 from typing import Any
 
 from tfschedules._support import checks
@@ -28,7 +29,10 @@ class Epochs:
         A rest of 1e-9 is a rounding error and not a step too few: 0.29 epochs of 100
         steps are 29 steps.
         """
-        return max(1, math.floor(self.count * steps_per_epoch + 1e-9))
+        steps = self.count * steps_per_epoch
+        if math.isinf(steps):  # no float, and refused where it is not a length
+            return int(Fraction(self.count) * Fraction(steps_per_epoch))
+        return max(1, math.floor(steps + 1e-9))
 
 
 @checked_names

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +34,7 @@ from tfschedules.schedules import Epochs, ScaleFunction, Schedule
 Setting = bool | int | float | str
 _LONGEST = 300  # characters of a formula
 _SAMPLED = 10_000  # steps at which a schedule's highest value is looked for
+_LAST = 2**63 - 1  # the last step that is counted
 
 
 def settings_of(model: Any) -> dict[str, Setting]:
@@ -111,11 +113,21 @@ def _of_schedule(schedule: Schedule) -> dict[str, Setting]:
     else:
         settings |= plain
     if schedule.length is not None:
-        last = int(schedule.length)
-        some = np.unique(np.linspace(0, min(last, 2**53), _SAMPLED).astype(np.int64))
-        settings["max_lr"] = float(schedule.values(some).max())
-        settings["total_steps"] = last
+        settings["max_lr"] = float(schedule.values(_sample(schedule.length)).max())
+        settings["total_steps"] = int(schedule.length)
     return settings
+
+
+def _sample(length: float) -> list[int]:
+    """Steps evenly spread up to the first at which so many steps have passed.
+
+    They are counted with Python's integers: of floats the last may be another one, and
+    there are lengths beyond 64 bits.
+    """
+    last = min(math.ceil(length), _LAST)
+    if last < _SAMPLED:
+        return list(range(last + 1))
+    return [i * last // (_SAMPLED - 1) for i in range(_SAMPLED)]
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Setting]:
