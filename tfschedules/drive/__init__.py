@@ -17,7 +17,7 @@ from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
-from tfschedules.drive.fingerprint import digest, fingerprint, heads
+from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
 from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
@@ -91,6 +91,7 @@ __all__ = [
     "is_first_process",
     "is_restored",
     "is_trained_by",
+    "known_state",
     "layers_with_statistics",
     "mark_earlier",
     "name_of",

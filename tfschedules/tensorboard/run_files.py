@@ -19,7 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.drive import Loan, fingerprint, innermost, is_restored, updates
+from tfschedules.drive import Loan, innermost, is_restored, known_state, updates
 from tfschedules.tensorboard import (
     EventWriter,
     Found,
@@ -58,7 +58,7 @@ class RunFiles:
             if other is not model:
                 Loan.end_if_over(other)  # what an interrupted fit of it has open
         self._own = _runs.setdefault(innermost(model.optimizer), [])
-        self._state = _state_of(model) if step > 0 else None  # before the first step
+        self._state = known_state(model) if step > 0 else None  # before the first step
         restored = is_restored(model)
         row = row_key(settings_of(model)) if step > 0 else None
         with _opening:
@@ -173,7 +173,7 @@ class RunFiles:
         """Note the state that the recorded steps have led to."""
         if self._closed or not self.begun:
             return
-        if (state := _state_of(self._model)) is not None:
+        if (state := known_state(self._model)) is not None:
             self._journal.note_state(updates(self._model), state)
 
     def end(self) -> None:
@@ -212,11 +212,3 @@ def _leave_lost(journal: Journal, process: int) -> None:
     if os.getpid() == process:
         with contextlib.suppress(Exception):
             journal.leave(journal.reached)
-
-
-def _state_of(model: keras.Model) -> str | None:
-    """The fingerprint of the training's state; None where it has none."""
-    try:
-        return fingerprint(model)
-    except Exception:  # the state is lost, or of a kind that this does not know
-        return None
