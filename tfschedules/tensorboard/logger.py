@@ -20,6 +20,7 @@ from tfschedules.drive import (
     Loan,
     StepReader,
     after_steps,
+    around_put_back,
     before_saves,
     is_first_process,
     updates,
@@ -96,6 +97,9 @@ class TensorBoardLogger(Borrower):
             after_steps(self.model, loan, done)
             saved = functools.partial(self._record, Recorder.saved)
             before_saves(self.model, loan, saved)
+            put = functools.partial(self._record, Recorder.put_back)
+            was_put = functools.partial(self._record, Recorder.was_put_back)
+            around_put_back(self.model, loan, put, was_put)
             # What a callback does with the model is none of the fit's.
             before = functools.partial(self._record, Recorder.steps_done)
             loan.around_others(before, lambda _: self._record(Recorder.go_on))

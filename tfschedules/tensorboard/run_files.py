@@ -59,6 +59,7 @@ class RunFiles:
                 Loan.end_if_over(other)  # what an interrupted fit of it has open
         self._own = _runs.setdefault(innermost(model.optimizer), [])
         self._state = known_state(model) if step > 0 else None  # before the first step
+        self._seen_at, self._seen = -1, self._state
         restored = is_restored(model)
         row = row_key(settings_of(model)) if step > 0 else None
         with _opening:
@@ -105,9 +106,14 @@ class RunFiles:
         self.close()
         if self._journal in self._own:
             self._own.remove(self._journal)
-        self._state = None
+        self._state = self._seen if self._seen_at == step else None
+        self._seen_at = -1
         with _opening:
             self._take(Found(begin_run(self._log_dir, _NAME)), step)
+
+    def see_state(self) -> None:
+        """Note for `open_anew` the state that the model was put back to."""
+        self._seen_at, self._seen = updates(self._model), known_state(self._model)
 
     def _take(self, found: Found, step: int) -> None:
         self._found, self._journal, self._first = found, found.journal, step
@@ -173,8 +179,11 @@ class RunFiles:
         """Note the state that the recorded steps have led to."""
         if self._closed or not self.begun:
             return
+        made = updates(self._model)
+        if made < self._journal.reached:
+            return  # it was put back: the run has passed through that state before
         if (state := known_state(self._model)) is not None:
-            self._journal.note_state(updates(self._model), state)
+            self._journal.note_state(made, state)
 
     def end(self) -> None:
         """Note that the fit has come to its end."""
