@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import keras
 
 from tfschedules._support import checks
 from tfschedules._support.paths import local_path
+from tfschedules._support.telling import tell
 from tfschedules.callbacks.ensemble import Ensemble
 from tfschedules.callbacks.snapshot_owner import SnapshotOwner
 from tfschedules.drive import (
@@ -261,7 +261,7 @@ class SnapshotEnsemble(Borrower):
                 "were changed, before it was saved), SnapshotEnsemble(…, "
                 "overwrite=True) goes on here."
             )
-        warnings.warn(
+        tell(
             f"SnapshotEnsemble goes on in {str(self._folder)!r}, and {_some(found)}, "
             f"which it has, are not known to be of this training. {why} If they are "
             "not, load(…, last=…) the later ones only.",
@@ -279,7 +279,7 @@ class SnapshotEnsemble(Borrower):
             action()
         except Exception as error:
             self._owner = None
-            warnings.warn(
+            tell(
                 f"SnapshotEnsemble cannot note in {str(self._folder)!r} which training "
                 f"its snapshots are of: {error}. Training goes on. A fit that is "
                 "resumed from here on will not be known there.",
@@ -294,7 +294,7 @@ class SnapshotEnsemble(Borrower):
             self._write(path)
         except Exception as error:  # HDF5 has other classes for a full disk, too
             cause = error if isinstance(error, OSError) else repr(error)
-            warnings.warn(
+            tell(
                 f"SnapshotEnsemble could not keep the snapshot {path}: {cause}. "
                 "Training goes on without it; those that are there stay.",
                 stacklevel=2,
@@ -323,7 +323,7 @@ class SnapshotEnsemble(Borrower):
             for snapshot in kept[:-last]:
                 snapshot.path.unlink(missing_ok=True)
         except OSError as error:
-            warnings.warn(
+            tell(
                 f"SnapshotEnsemble could not remove older snapshots: {error}. There "
                 "are more than max_to_keep now.",
                 stacklevel=2,

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tfschedules._support.paths import log_path
+from tfschedules._support.telling import tell
 from tfschedules.drive import (
     Borrower,
     Loan,
@@ -187,7 +187,7 @@ class TensorBoardLogger(Borrower):
         if isinstance(cause, Exception) and not isinstance(cause, OSError):
             cause = f"{type(cause).__name__}: {cause}"
         text = str(cause).rstrip(".")
-        warnings.warn(
+        tell(
             f"TensorBoardLogger no longer records to {self.log_dir!r}: {text}. "
             "Training goes on.",
             stacklevel=3,

@@ -9,11 +9,11 @@ go by too early only the last, when the device was done, is believed.
 from __future__ import annotations
 
 import time
-import warnings
 
 import keras
 import numpy as np
 
+from tfschedules._support.telling import tell
 from tfschedules.drive import (
     Drive,
     StepReader,
@@ -172,13 +172,11 @@ class Recorder:
         if self._idle is None or (cause := self._idle.cause(over=over)) is None:
             return
         self._idle = None
-        warnings.warn(
-            f"TensorBoardLogger has nothing to record: {cause}.", stacklevel=4
-        )
+        tell(f"TensorBoardLogger has nothing to record: {cause}.", stacklevel=4)
 
     def _say_lost(self) -> None:
         """Some steps cannot be told apart: say which are missing."""
-        warnings.warn(
+        tell(
             "TensorBoardLogger has not recorded the last steps before step "
             f"{self._reader.next_step}: within an epoch something has put the "
             "optimizer's count back without Keras, as tf.train.Checkpoint does. Do it "

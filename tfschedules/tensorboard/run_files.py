@@ -11,7 +11,6 @@ import contextlib
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfschedules._support.telling import tell
 from tfschedules.drive import Loan, innermost, is_restored, known_state, updates
 from tfschedules.tensorboard import (
     EventWriter,
@@ -73,7 +73,7 @@ class RunFiles:
                     raise
                 self._take(Found(begin_run(log_dir, _NAME)), step)
         if (text := self._surprise(found, restored)) is not None:
-            warnings.warn(f"TensorBoardLogger {text}", stacklevel=6)
+            tell(f"TensorBoardLogger {text}", stacklevel=6)
 
     def _surprise(self, found: Found, restored: bool) -> str | None:
         """What somebody may not expect of the run that was found, if there is."""
