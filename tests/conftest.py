@@ -19,7 +19,12 @@ from typing import Any
 import pytest
 
 # Scripts for processes of their own: two_devices.py settles the number of devices.
-collect_ignore = ["killed_fits.py", "two_devices.py", "two_processes.py"]
+collect_ignore = [
+    "ended_fits.py",
+    "killed_fits.py",
+    "two_devices.py",
+    "two_processes.py",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -124,6 +124,15 @@ class Recorder:
         self._write_made()
         self._files.note_state()
 
+    def leave(self) -> None:
+        """An exception has ended the fit, and the process has gone on."""
+        self._files.leave()
+
+    def at_exit(self) -> None:
+        """The process ends with the fit: write what that has left."""
+        self._write_rest()
+        self._files.flush()
+
     def put_back(self) -> None:
         """Somebody is about to put the count elsewhere: what was made is written."""
         self._write_made()

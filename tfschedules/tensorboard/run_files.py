@@ -8,6 +8,7 @@ saved: when something saves it, and when an epoch, or the fit, is over.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support.telling import tell
 from tfschedules.drive import Loan, innermost, is_restored, known_state, updates
@@ -31,6 +33,7 @@ from tfschedules.tensorboard import (
     row_key,
 )
 from tfschedules.tensorboard.fit_settings import settings_of
+from tfschedules.tensorboard.runs import file_errors
 
 _NAME = "schedules"  # of the runs
 _MOST_RUNS = 8  # of one training that are remembered
@@ -136,11 +139,12 @@ class RunFiles:
 
     def begin(self) -> None:
         """Say that steps follow, and what the fit is given: the first are made."""
+        first = not self._journal.begun
         self._found.begin(self._writer, self._first, self._state)
         self.begun = True
         settings = settings_of(self._model)
         key, rows = row_key(settings), self._journal.rows
-        folder = rows.get(key) or (f"fit_{len(rows) + 1}" if rows else ".")
+        folder = rows.get(key) or ("." if first else self._new_folder(len(rows)))
         undone = [*rows.values()] if self._found.back else []
         for each in dict.fromkeys([folder, *undone]):
             if each == ".":
@@ -155,6 +159,14 @@ class RunFiles:
         if key not in rows:
             self._row.session_start(settings)
         self._journal.note_row(key, folder)
+
+    def _new_folder(self, rows: int) -> str:
+        """A folder for a row; one that was killed may have one that is not noted."""
+        run_dir = self._journal.run_dir
+        with file_errors("read the folder", run_dir):
+            taken = {each.split("/")[0] for each in gfile.listdir(run_dir)}
+        free = (f"fit_{n}" for n in itertools.count(max(rows, 1) + 1))
+        return next(name for name in free if name not in taken)
 
     def scalars(
         self, steps: np.ndarray, times: np.ndarray, columns: Mapping[str, np.ndarray]
