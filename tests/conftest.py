@@ -12,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 
 import gc
 import importlib.util
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,30 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+class _Kept(logging.Handler):
+    """Keeps messages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def told() -> Iterator[list[str]]:
+    """What was told where warnings are errors: nothing, or the test clears the list.
+
+    Such a warning ends no training, and so no test. Here it does.
+    """
+    kept, log = _Kept(), logging.getLogger("tfschedules")
+    log.addHandler(kept)
+    yield kept.messages
+    log.removeHandler(kept)
+    assert kept.messages == []
 
 
 @pytest.fixture(scope="session", autouse=True)

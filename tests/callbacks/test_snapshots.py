@@ -221,7 +221,8 @@ def fit(model: keras.Model, *callbacks: Any, **arguments: Any) -> keras.Model:
 
 
 def names(directory: Path) -> list[str]:
-    return sorted(path.name for path in directory.iterdir())
+    """All but the small hidden file that says whose they are."""
+    return sorted({path.name for path in directory.iterdir()} - {".tfschedules"})
 
 
 def steps_kept(directory: Path) -> list[tuple[int, int]]:
@@ -235,7 +236,7 @@ def kept(directory: Path) -> dict[int, keras.Model]:
     """Whole compiled models by step, loaded by Keras alone."""
     return {
         int(path.stem.split("_")[3]): keras.saving.load_model(path)
-        for path in directory.iterdir()
+        for path in directory.glob("*.keras")
     }
 
 
@@ -625,9 +626,7 @@ def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
                 assert archive.testzip() is None
         seen += len(files)
         assert len(tfs.SnapshotEnsemble.load(folder, last=1)) == 1
-        assert {p.name for p in folder.iterdir()} - {f.name for f in files} <= {
-            ".partial"
-        }
+        assert {*names(folder)} - {f.name for f in files} <= {".partial"}
         (folder / ".partial").mkdir(exist_ok=True)
         (folder / ".partial" / "cycle_9999_step_000009999.keras").write_bytes(b"half")
         over = tfs.SnapshotEnsemble(folder, overwrite=True)

@@ -148,7 +148,7 @@ def test_snapshots_are_taken_in_a_loop(tmp_path) -> None:
     model = unit_model()
     kept = tfs.SnapshotEnsemble(tmp_path)
     loop(model, [quiet(tfs.WarmRestarts(0.1, 3)), kept])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert sorted(path.name for path in tmp_path.glob("*.keras")) == [
         "cycle_0001_step_000000003.keras",
         "cycle_0002_step_000000006.keras",
     ]

@@ -170,7 +170,7 @@ def test_snapshots_are_those_of_the_fits_cycles(tmp_path) -> None:
         tfs.SnapshotEnsemble(tmp_path),
         Does("epoch_end", on_batches),
     )
-    names = sorted(path.name for path in tmp_path.iterdir())
+    names = sorted(path.name for path in tmp_path.glob("*.keras"))
     assert names == [f"cycle_{i:04d}_step_{4 * i:09d}.keras" for i in (1, 2, 3)]
     found = keras.saving.load_model(tmp_path / names[1])
     written = rates_written(found)

@@ -2,7 +2,7 @@
 
 `checks` checks arguments and `paths` those that are paths; `arguments` recalls those of
 a call and knows which name is meant. `files` replaces files as a whole, and `scratch`
-makes folders that go with their process. `tables` sets text and HTML, `axes` what is
-drawn. `lazy` loads a
-package's names when they are used.
+makes folders that go with their process. `journal` says whose records a folder has, and
+`telling` warns and goes on. `tables` sets text and HTML, `axes` what is drawn. `lazy`
+loads a package's names when they are used.
 """

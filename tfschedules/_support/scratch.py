@@ -25,10 +25,11 @@ import re
 import secrets
 import shutil
 import signal
-import warnings
 import weakref
 from pathlib import Path
 from types import FrameType
+
+from tfschedules._support.telling import tell
 
 try:
     import fcntl
@@ -148,7 +149,7 @@ class _Held:
         if not _all:
             _give_signals_back()
         if why is not None:
-            warnings.warn(
+            tell(
                 f"The copy of a model's state in {str(path)!r} cannot be removed "
                 f"({why}), and takes room there. The next one that is made beside it "
                 "tries again.",

@@ -1,8 +1,9 @@
 """Schedules in a fit: the callbacks that drive a model's optimizer by them.
 
 `scheduler` has the general one, `ready_made` those that are named after a schedule.
-`snapshots` keeps the model at the end of each cycle. `position` knows where a fit
-stands, new or resumed.
+`snapshots` keeps the model at the end of each cycle, `snapshot_owner` knows whose they
+are, and `ensemble` predicts with them. `position` knows where a fit stands, new or
+resumed.
 
 May import `drive`, `schedules` and `_support`.
 """

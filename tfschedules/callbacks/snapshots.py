@@ -9,26 +9,26 @@ Left out: averaging weights, which is another method (SWA).
 
 from __future__ import annotations
 
-import collections.abc
-import dataclasses
 import os
 import re
 import shutil
-import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import keras
-import numpy as np
 
 from tfschedules._support import checks
 from tfschedules._support.paths import local_path
+from tfschedules._support.telling import tell
+from tfschedules.callbacks.ensemble import Ensemble
+from tfschedules.callbacks.snapshot_owner import SnapshotOwner
 from tfschedules.drive import (
     Borrower,
     Drive,
     Stops,
+    before_saves,
     drive_of,
     innermost,
     rate_of,
@@ -61,23 +61,30 @@ class SnapshotEnsemble(Borrower):
 
     A file is written elsewhere and moved into place: a killed process leaves whole
     files only. Where one cannot be written, as on a full disk, there is a warning,
-    training goes on, and the snapshots that are there stay. A resumed fit (one whose
-    position is not 0) goes on in its directory, and writes again what it trains again.
-    A fit that begins at 0 needs a directory without snapshots, unless `overwrite` is
-    set.
+    training goes on, and the snapshots that are there stay. A relative `directory` is
+    that of the folder in which `fit` begins.
+
+    A resumed fit (one whose position is not 0) goes on in its directory, and writes
+    again what it trains again. It is known by the state that it begins in: a small
+    hidden file, `.tfschedules`, has the states that the training was in at epoch ends
+    and whenever it was saved. Any other fit needs a directory without snapshots, unless
+    `overwrite` is set.
 
     With `use_ema` a snapshot has the weights as trained, not their average.
 
     Args:
         directory: The folder for the snapshots; made when the first step begins.
         max_to_keep: How many of the last snapshots to keep; all by default.
-        overwrite: Whether a fit that begins at 0 removes the snapshots of another.
+        overwrite: Whether a fit may have a directory with snapshots that are not known
+            to be its own: one that begins at 0 removes them; one that goes on inside
+            of the schedule keeps them, with a warning, and writes again what it trains
+            again.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
         ValueError: If `max_to_keep` is not a whole number >= 1; when the first step
             begins, if the learning rate has no cycles, or if the directory has
-            snapshots of another run.
+            snapshots of another run, or of another schedule.
         RuntimeError: In a loop that calls neither `fit` nor `train_on_batch`, after
             its first update.
 
@@ -105,20 +112,28 @@ class SnapshotEnsemble(Borrower):
     ) -> None:
         """Check the arguments; the directory is seen when training begins."""
         super().__init__()
-        self.directory = _path(directory)
+        self.directory = self._folder = _path(directory)
         if max_to_keep is not None:
             max_to_keep = checks.whole("max_to_keep", max_to_keep)
         self.max_to_keep = max_to_keep
         self.overwrite = checks.flag("overwrite", overwrite)
         self._drive: Drive | None = None  # in a fit
 
-    _of_a_fit: ClassVar[dict[str, Any]] = {**Borrower._of_a_fit, "_drive": None}
+    _of_a_fit: ClassVar[dict[str, Any]] = {
+        **Borrower._of_a_fit,
+        "_drive": None,
+        "_owner": None,
+    }
+    _owner: SnapshotOwner | None = None  # in a fit, while its states can be noted
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch the training steps."""
+        self._folder = self.directory.absolute()  # also after `os.chdir`
+        self._owner = None
         loan = self._borrow()
         with loan.closed_on_error():
             Stops.attach(self.model, loan, self._next_end, self._keep)
+            before_saves(self.model, loan, self._note_state)
             self._prove(lambda: loan.stepped, _UNSEEN)
         self._fit_begins = self._epoch_begins = True
 
@@ -144,19 +159,21 @@ class SnapshotEnsemble(Borrower):
             Stops.plan(self._loan)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Refuse a loop whose updates it does not see."""
+        """Refuse a loop whose updates it does not see; note the state."""
         self._check_updates()
+        self._note_state()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""
         try:
             self._conclude_updates()
+            self._note_state()
         finally:
             self._give_back()
 
     def _give_back(self) -> None:
         super()._give_back()
-        self._drive = None
+        self._drive = self._owner = None
 
     @staticmethod
     def load(
@@ -203,35 +220,81 @@ class SnapshotEnsemble(Borrower):
         return None if end is None else end + self._start
 
     def _open(self, position: int) -> None:
-        shutil.rmtree(self.directory / _PARTIAL, ignore_errors=True)
-        found = _snapshots(self.directory)
+        found, owner = _snapshots(self._folder), SnapshotOwner(self.model, self._folder)
         if position == 0 and found and not self.overwrite:
             raise ValueError(
-                f"The directory has snapshots of another run: {found[0].path} and "
-                f"{len(found) - 1} more. Give another directory, or "
-                "SnapshotEnsemble(…, overwrite=True) to remove them. (A resumed fit "
-                "goes on in its directory; this one begins at step 0.)"
+                f"The directory has snapshots of another run: {_some(found)}. Give "
+                "another directory, or SnapshotEnsemble(…, overwrite=True) to remove "
+                "them. (A resumed fit goes on in its directory; this one begins at "
+                "step 0.)"
             )
+        known = position > 0 and owner.is_this
+        if position > 0:
+            self._check_schedule(found)
+        if position > 0 and found and not known:
+            self._refuse_or_warn(found, owner)
+        shutil.rmtree(self._folder / _PARTIAL, ignore_errors=True)
+        if position == 0:
+            for snapshot in found:
+                snapshot.path.unlink()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._owner = owner
+        self._guarded(lambda: owner.begin(anew=not known))
+
+    def _check_schedule(self, found: list[_Snapshot]) -> None:
         for cycle, step, path in found:
-            if position == 0:
-                path.unlink()
-            elif self._schedule.cycles(step - 1) != (cycle - 1, step):
+            if self._schedule.cycles(step - 1) != (cycle - 1, step):
                 raise ValueError(
                     f"The directory has a snapshot of another schedule: {path}, and "
                     f"no cycle {cycle} of this one ends at step {step}. Give another "
                     f"directory. Received: {self._schedule!r}"
                 )
-        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def _refuse_or_warn(self, found: list[_Snapshot], owner: SnapshotOwner) -> None:
+        """The fit goes on inside of the schedule, and nobody knows it here."""
+        why = owner.unknown_because
+        if not self.overwrite:
+            raise ValueError(
+                "The directory has snapshots that are not known to be of this "
+                f"training: {_some(found)}. {why} Give another directory. If they are "
+                "this training's (it went on without SnapshotEnsemble, or its weights "
+                "were changed, before it was saved), SnapshotEnsemble(…, "
+                "overwrite=True) goes on here."
+            )
+        tell(
+            f"SnapshotEnsemble goes on in {str(self._folder)!r}, and {_some(found)}, "
+            f"which it has, are not known to be of this training. {why} If they are "
+            "not, load(…, last=…) the later ones only.",
+            stacklevel=3,
+        )
+
+    def _note_state(self) -> None:
+        on_loan = self._loan is not None and self._loan.closed is None
+        if on_loan and self._owner is not None:
+            self._guarded(self._owner.note_state)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Do what notes a state, and if that fails, note no more: training goes on."""
+        try:
+            action()
+        except Exception as error:
+            self._owner = None
+            tell(
+                f"SnapshotEnsemble cannot note in {str(self._folder)!r} which training "
+                f"its snapshots are of: {error}. Training goes on. A fit that is "
+                "resumed from here on will not be known there.",
+                stacklevel=3,
+            )
 
     def _keep(self, made: int) -> None:
         step = made - self._start
         cycle = self._schedule.cycles(step).ended
-        path = self.directory / f"cycle_{cycle:04d}_step_{step:09d}.keras"
+        path = self._folder / f"cycle_{cycle:04d}_step_{step:09d}.keras"
         try:
             self._write(path)
         except Exception as error:  # HDF5 has other classes for a full disk, too
             cause = error if isinstance(error, OSError) else repr(error)
-            warnings.warn(
+            tell(
                 f"SnapshotEnsemble could not keep the snapshot {path}: {cause}. "
                 "Training goes on without it; those that are there stay.",
                 stacklevel=2,
@@ -242,7 +305,7 @@ class SnapshotEnsemble(Borrower):
 
     def _write(self, path: Path) -> None:
         """Write the model: the whole file is there, or the one of before."""
-        partial = self.directory / _PARTIAL / path.name
+        partial = self._folder / _PARTIAL / path.name
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             self.model.save(str(partial))
@@ -256,59 +319,15 @@ class SnapshotEnsemble(Borrower):
     def _remove_all_but(self, last: int, cycle: int) -> None:
         """Keep the last ones, up to that of `cycle`."""
         try:
-            kept = [s for s in _snapshots(self.directory) if s.cycle <= cycle]
+            kept = [s for s in _snapshots(self._folder) if s.cycle <= cycle]
             for snapshot in kept[:-last]:
                 snapshot.path.unlink(missing_ok=True)
         except OSError as error:
-            warnings.warn(
+            tell(
                 f"SnapshotEnsemble could not remove older snapshots: {error}. There "
                 "are more than max_to_keep now.",
                 stacklevel=2,
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Ensemble:
-    """Models that predict together, in order; made by `SnapshotEnsemble.load`."""
-
-    models: list[keras.Model]
-
-    def __len__(self) -> int:
-        return len(self.models)
-
-    def __iter__(self) -> Iterator[keras.Model]:
-        return iter(self.models)
-
-    def predict(self, x: Any, **arguments: Any) -> Any:
-        """The mean of what the members predict: (p₁ + … + p_M)/M.
-
-        What the models return is averaged: probabilities if they end in a softmax,
-        else raw outputs. (The paper averages probabilities.)
-
-        Args:
-            x: Data as for `model.predict`, in the same order each time it is read.
-            **arguments: For `model.predict`.
-
-        Returns:
-            Arrays of the structure, shapes and float types that a member returns.
-
-        Raises:
-            TypeError: If `x` can be read once only.
-        """
-        if isinstance(x, collections.abc.Iterator):
-            raise TypeError(
-                "Argument `x` must be data that can be read once for each of the "
-                f"{len(self)} members, as an array or a tf.data.Dataset can. "
-                f"Received: x={x!r}"
-            )
-        predictions = [model.predict(x, **arguments) for model in self.models]
-        return keras.tree.map_structure(_mean, *predictions)
-
-
-def _mean(*arrays: np.ndarray) -> np.ndarray:
-    mean = np.mean([np.asarray(a, np.float64) for a in arrays], axis=0)
-    dtype = arrays[0].dtype
-    return mean.astype(dtype) if keras.backend.is_float_dtype(str(dtype)) else mean
 
 
 def _schedule_of(model: keras.Model) -> tuple[Schedule, Drive | None]:
@@ -338,6 +357,10 @@ def _snapshots(directory: Path) -> list[_Snapshot]:
     files = directory.iterdir() if directory.is_dir() else []
     named = [(path, _NAME.fullmatch(path.name)) for path in files]
     return sorted(_Snapshot(int(m[1]), int(m[2]), path) for path, m in named if m)
+
+
+def _some(found: list[_Snapshot]) -> str:
+    return f"{found[0].path} and {len(found) - 1} more"
 
 
 def _check_whole(path: Path) -> None:

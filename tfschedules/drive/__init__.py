@@ -8,7 +8,8 @@ loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
 others, and `insides` what of Keras all this leans on. `fingerprint` tells states of a
-training apart, and `restored` whether a fit was put back.
+training apart, `restored` whether a fit was put back, and `put_back` sees it happen
+within one.
 
 May import `schedules` and `_support`.
 """
@@ -17,7 +18,7 @@ from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
-from tfschedules.drive.fingerprint import digest, fingerprint, heads
+from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
 from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
@@ -26,6 +27,7 @@ from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proof import Proof
 from tfschedules.drive.proxy import Proxy
+from tfschedules.drive.put_back import around_put_back
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.restored import is_restored, mark_earlier
 from tfschedules.drive.snapshot import NotRestoredError, Snapshot, Unbuilt
@@ -73,6 +75,7 @@ __all__ = [
     "Uninterrupted",
     "Unsaved",
     "after_steps",
+    "around_put_back",
     "batches_made",
     "before_saves",
     "block_of",
@@ -91,6 +94,7 @@ __all__ = [
     "is_first_process",
     "is_restored",
     "is_trained_by",
+    "known_state",
     "layers_with_statistics",
     "mark_earlier",
     "name_of",

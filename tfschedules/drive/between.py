@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from tfschedules.drive.loan import Loan
+from tfschedules.drive.put_back import around_put_back
 from tfschedules.drive.state import (
     KINDS,
     batches_in,
@@ -68,6 +69,7 @@ class Stops:
         watch.all_stops.append(stops)
         turns.watch = watch
         loan.around_others(lambda: None, watch.begin_anew)
+        around_put_back(model, loan, lambda: None, watch.begin_anew)
         loan.retrace()
         if not isinstance(turns.driven, _Stepwise):
             raise ValueError(

@@ -52,6 +52,14 @@ def fingerprint(model: keras.Model) -> str:
     return digest(batches_in(model, state), values)
 
 
+def known_state(model: keras.Model) -> str | None:
+    """The fingerprint of the training's state; `None` where it has none."""
+    try:
+        return fingerprint(model)
+    except Exception:  # the state is lost, or of a kind that this does not know
+        return None
+
+
 def digest(count: int, values: Iterable[np.ndarray]) -> str:
     """The fingerprint of a count of steps and some arrays."""
     hashed = hashlib.blake2b(b"%d" % count, digest_size=16)

@@ -125,8 +125,9 @@ INSIDES = [
         "every update goes through it, in each kind of loop", _REFUSED,
     ),
     Inside(
-        "optimizer", "_iterations", "state.py, split.py",
-        "the count of batches; `iterations` is the count of updates", _REFUSED,
+        "optimizer", "_iterations", "state.py, split.py, put_back.py",
+        "the count of batches; `iterations` is that of updates; its `assign` tells of "
+        "a rollback", _REFUSED,
     ),
     Inside(
         "optimizer", "save_own_variables", "between.py",

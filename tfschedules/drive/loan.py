@@ -66,6 +66,11 @@ class Loan:
         return self in self.turns.loans and self.turns.in_fit
 
     @property
+    def is_over(self) -> bool:
+        """Whether its fit, or loop, is over: by an exception, if it is not closed."""
+        return self.turns.is_over()
+
+    @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
         with self.turns.lock:

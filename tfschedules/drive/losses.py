@@ -153,12 +153,15 @@ class Steps:
         others: The same of the metric that was asked for, or of the loss.
         skipped: Losses of batches that led to no update: a `LossScaleOptimizer` skips
             those whose gradients are not finite.
+        lost: Whether there are none because the count was put back meanwhile, by
+            something that `around_put_back` does not see.
     """
 
     steps: np.ndarray
     losses: np.ndarray
     others: np.ndarray
     skipped: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0))
+    lost: bool = False
 
 
 class StepReader:
@@ -177,6 +180,9 @@ class StepReader:
         self._kept: KeptLoss = kept
         self._micro: list[np.ndarray] = []
         loan.around_others(lambda: None, self._pass_over)
+        # Then every batch has one loss, and one update.
+        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+        self._is_exact = _is_stock(model) and not scaled
         self.skip()
 
     @classmethod
@@ -208,8 +214,7 @@ class StepReader:
         if metric is not None:
             with scope_of(model):
                 kept.keep_other_too()
-        stock = type(model).train_step is keras.Model.train_step
-        if metric is not None or not stock or "train_step" in vars(model):
+        if metric is not None or not _is_stock(model):
             step = _Alone(model, kept, metric, on_trace, lambda: loan.keeps(_KEPT))
             loan.borrow(model, "train_step", step.on_this_backend())
             loan.retrace()
@@ -259,6 +264,12 @@ class StepReader:
         return self._kept.seen
 
     @property
+    def next_step(self) -> int:
+        """The update with which the next read begins."""
+        every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
+        return self._batches // every
+
+    @property
     def waiting(self) -> int:
         """How many batches the optimizer has seen that were not read yet."""
         return batches_made(self._model) - self._batches
@@ -277,9 +288,11 @@ class StepReader:
         count = int(read(self._model, self._kept.count))
         batches = batches_made(self._model)
         new, applied = count - self._count, batches - self._batches
-        if applied < 0:  # put back to an earlier state: what came before is not known
+        # Put back to an earlier state, and nobody has seen it: how many of the steps
+        # were made since is not known.
+        if applied < 0 or (new > applied and self._is_exact):
             self.skip()
-            return _in_columns([], np.empty((0, 2)))
+            return dataclasses.replace(_in_columns([], np.empty((0, 2))), lost=True)
         skipped = np.empty(0)
         if new <= 0:  # a train step of the user's own, which reports no loss
             rows = np.full((applied, 2), np.nan)
@@ -309,6 +322,12 @@ class StepReader:
                 means.append(np.mean(self._micro, axis=0))
                 self._micro.clear()
         return _in_columns(steps, np.reshape(means, (-1, 2)))
+
+
+def _is_stock(model: keras.Model) -> bool:
+    """Whether a model's train step is Keras's own."""
+    own = "train_step" in vars(model)
+    return type(model).train_step is keras.Model.train_step and not own
 
 
 def _in_columns(steps: Any, rows: np.ndarray) -> Steps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from types import TracebackType
+
+from tfschedules._support.telling import tell
 
 PATIENCE = 30.0  # seconds until a step that waits for another one says so
 
@@ -23,7 +24,7 @@ class StepLock:
     def __enter__(self) -> None:
         if self._lock.acquire(timeout=PATIENCE):
             return
-        warnings.warn(
+        tell(
             f"A step of {self._name!r} has waited {PATIENCE:g} seconds for a step in "
             "another thread, and goes on waiting. If that one waits for data that "
             "train the model themselves (a generator that calls train_on_batch), "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
 
+from tfschedules._support.telling import tell
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
 from tfschedules.drive.own_functions import (
@@ -172,6 +172,6 @@ def _refused(drive: Drive) -> bool:
         "optimizer, as in keras.optimizers.SGD(tfs.Cosine(0.1, 0.0, 1000))"
     )
     if frames.running_here():
-        warnings.warn(f"{message}. This update is not driven.", stacklevel=3)
+        tell(f"{message}. This update is not driven.", stacklevel=3)
         return True
     raise RuntimeError(f"{message}.")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfschedules._support.paths import log_path
+from tfschedules._support.telling import tell
 from tfschedules.estimator import graph as graphs
 from tfschedules.estimator.states import States
 from tfschedules.tensorboard import (
@@ -191,7 +191,7 @@ class TensorBoardHook(tf.compat.v1.train.SessionRunHook):
             action()
         except Exception as error:
             cause = error if isinstance(error, OSError) else repr(error)
-            warnings.warn(
+            tell(
                 f"TensorBoardHook no longer records to {self.output_dir!r}: {cause}. "
                 "Training goes on.",
                 stacklevel=3,

@@ -20,6 +20,7 @@ from tfschedules.finding import (
     log_range_test,
     new_range_test_run,
 )
+from tfschedules.tensorboard import absolute_path
 
 _V1 = tf.compat.v1
 _GOING = "out of data"  # the reason to stop, until there is another
@@ -112,7 +113,9 @@ class RangeTestHook(tf.compat.v1.train.SessionRunHook):
             )
         self._graph = session.graph
         folders = [*self._log_dirs, *self._graph.get_collection(graphs.LOG_DIRS)]
-        folders = [tf.compat.as_str_any(folder) for folder in folders]
+        folders = [
+            absolute_path("log_dir", tf.compat.as_str_any(folder)) for folder in folders
+        ]
         self._run_dirs = [new_range_test_run(f) for f in dict.fromkeys(folders)]
         self._losses: list[float] = []
         self._times: list[float] = []

@@ -42,6 +42,7 @@ from tfschedules.finding.result import RangeTestResult
 from tfschedules.finding.suggestions import RULES
 from tfschedules.finding.sweep_notes import RUNNING, SweepNotes
 from tfschedules.schedules import Exponential, Linear, Schedule
+from tfschedules.tensorboard import absolute_path
 
 _SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
@@ -108,6 +109,7 @@ class RangeTest(Borrower):
         hyperparameters: Values for the sweep of what is not swept, by name:
             `{"weight_decay": 1e-3}`.
         log_dir: Where to write a TensorBoard run `range_test`; not written if `None`.
+            A relative one is that of the folder in which `fit` begins.
         snapshot_dir: The folder in which to keep the copy of the model's state, on
             disk, for a model that does not fit into memory twice; in memory if `None`.
             It has to exist, with room for the weights and the optimizer's state.
@@ -356,6 +358,7 @@ class RangeTest(Borrower):
         Args:
             log_dir: The folder, in which a run `range_test` is made at once.
         """
+        log_dir = absolute_path("log_dir", log_dir)
         if log_dir not in self._run_dirs and is_first_process():
             # Made now: an error must come before a sweep.
             self._run_dirs[log_dir] = new_range_test_run(log_dir)

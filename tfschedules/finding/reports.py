@@ -7,11 +7,11 @@ import importlib.util
 import os
 import re
 import time
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
+from tfschedules._support.telling import tell
 from tfschedules.finding import event_record, pictures
 from tfschedules.finding.result import RangeTestResult
 from tfschedules.tensorboard import EventWriter, new_run
@@ -112,7 +112,7 @@ def _picture(result: RangeTestResult, run_dir: str) -> tuple[bytes, int, int] | 
 
 def _warn(what: str, error: Exception) -> None:
     why = f"{type(error).__name__}: {error}"
-    warnings.warn(f"{what}. Received: {why}", stacklevel=2)
+    tell(f"{what}. Received: {why}", stacklevel=2)
 
 
 def report(result: RangeTestResult) -> str:

@@ -1,49 +1,20 @@
-"""What a run folder says of itself: who it is, and what training it is the record of.
-
-A count of steps does not tell whose it is. So each run keeps a journal beside its event
-files, of one line for each of these:
-
-    run <id>                     the run was made
-    begin <step>                 a fit records from this step on
-    back <step>                  a resumed fit does: what came from there on is undone
-    state <step> <fingerprint>   the training was in this state after so many steps
-    row <key> <folder>           a row of the HParams tab, and the folder that it is in
-    end <step>                   a fit has come to its end after so many steps
-    left <step>                  an exception has ended a fit, and its process goes on
-
-Lines are only added. A process that is killed leaves a part of one at most, and that is
-passed over.
-"""
+"""The journal of a run folder, beside its event files: `tfschedules.run`."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
-
 from tensorboard.compat.tensorflow_stub.io import gfile
 
+from tfschedules._support import journal
 from tfschedules.tensorboard.runs import file_errors
 
 NAME = "tfschedules.run"  # of the file
-_WORDS = {"run": 2, "begin": 2, "back": 2, "state": 3, "row": 3, "end": 2, "left": 2}
-_CUT = b"?\n"  # what a line that was cut off is ended with: no line is of that form
 
 
-class Journal:
-    """The journal of one run.
+class Journal(journal.Journal):
+    """The journal of one run; see `_support/journal.py`.
 
     Attributes:
-        run_dir: The run's folder.
-        id: What tells the run from any other, also from a later one in its folder;
-            empty where there is no journal.
-        begun: Whether a fit has recorded anything.
-        reached: How many steps the run has, as far as that is known: after a fit that
-            was killed it may have more.
-        open_from: Where the first fit began of those since the last that is over;
-            `None` if the last one is, in whichever way.
-        left_from: The same of a fit that an exception has ended, if it is the last.
-        latest: The state that was noted last, with its step.
-        row: The key of the last fit's row, if it has one.
+        run_dir: The run's folder: a path, or a URL.
     """
 
     def __init__(self, run_dir: str) -> None:
@@ -54,64 +25,23 @@ class Journal:
         """
         self.run_dir = run_dir
         self._path = f"{run_dir}/{NAME}"
-        self._size = -1
-        self.refresh()
+        super().__init__()
 
-    def refresh(self) -> None:
-        """Read it anew, if somebody else has written to it since.
-
-        Raises:
-            OSError: If it is there and cannot be read.
-        """
+    def _stored(self) -> int | None:
         with file_errors("read the journal of the run", self.run_dir):
             there = gfile.exists(self._path)
-            size = gfile.stat(self._path).length if there else 0
-            if size == self._size:
-                return
-            data = self._read() if there else b""
-        self._size, self._cut = len(data), data[-1:] not in (b"", b"\n")
-        self.id, self.begun, self.reached = "", False, 0
-        self.open_from: int | None = None
-        self.left_from: int | None = None
-        self.latest: tuple[int, str] | None = None
-        self.row: str | None = None
-        self._states: dict[str, int] = {}
-        self._undone: dict[str, int] = {}
-        self._rows: dict[str, str] = {}
-        for words in _lines(data):
-            self._take(*words)
+            size: int | None = gfile.stat(self._path).length if there else None
+        return size
 
     def _read(self) -> bytes:
-        with gfile.GFile(self._path, "rb") as file:
+        with (
+            file_errors("read the journal of the run", self.run_dir),
+            gfile.GFile(self._path, "rb") as file,
+        ):
             data: bytes = file.read()
         return data
 
-    def _take(self, kind: str, first: str, second: str = "") -> None:
-        if kind == "run":
-            self.id = self.id or first
-        elif kind == "row":
-            self._rows[first], self.row = second, first
-        elif kind == "state":
-            self.latest = int(first), second
-            self._states[second] = int(first)
-            self.reached = max(self.reached, int(first))
-        elif kind in ("end", "left"):
-            self.reached = max(self.reached, int(first))
-            self.left_from = self.open_from if kind == "left" else None
-            self.open_from = None
-        else:
-            self.begun, step = True, int(first)
-            if kind == "back":
-                self.reached = min(self.reached, step)
-                self._undone |= {s: n for s, n in self._states.items() if n > step}
-                self._states = {s: n for s, n in self._states.items() if n <= step}
-            self.open_from = step if self.open_from is None else self.open_from
-            self.left_from = None
-
-    def _add(self, *words: str | int) -> None:
-        line = " ".join(map(str, words)).encode() + b"\n"
-        if self._cut:
-            line = _CUT + line
+    def _append(self, line: bytes) -> None:
         with file_errors("write the journal of the run", self.run_dir):
             files = gfile.get_filesystem(self._path)
             if hasattr(files, "append") and self._size > 0:
@@ -119,61 +49,3 @@ class Journal:
             else:  # one that cannot append gets all of it anew
                 before = self._read() if self._size > 0 else b""
                 files.write(self._path.encode(), before + line, binary_mode=True)
-        self._size, self._cut = self._size + len(line), False
-        self._take(*map(str, words))
-
-    def make(self) -> None:
-        """Say who the run is; its folder is there.
-
-        Raises:
-            OSError: As all that write here, if it cannot be written.
-        """
-        self._add("run", uuid.uuid4().hex)
-
-    def begin(self, step: int, *, back: bool = False) -> None:
-        """Note that a fit records from `step` on, and whether steps are undone."""
-        self._add("back" if back else "begin", step)
-
-    def note_state(self, step: int, state: str) -> None:
-        """Note the state that the training is in after so many steps."""
-        if self.latest != (step, state):
-            self._add("state", step, state)
-
-    def note_row(self, key: str, folder: str) -> None:
-        """Note that the fit has the row of these settings, and in which folder."""
-        if self.row != key:
-            self._add("row", key, folder)
-
-    def end(self, step: int) -> None:
-        """Note that a fit has come to its end after so many steps."""
-        self._add("end", step)
-
-    def leave(self, step: int) -> None:
-        """Note that an exception has ended the fit, if one has begun."""
-        if self.open_from is not None:
-            self._add("left", step)
-
-    def passed(self, step: int, state: str) -> bool:
-        """Whether the training was in this state after so many steps."""
-        return self._states.get(state) == step
-
-    def has_undone(self, step: int, state: str) -> bool:
-        """Whether the training was in this state, and went on from an earlier one."""
-        return self._undone.get(state) == step and not self.passed(step, state)
-
-    @property
-    def rows(self) -> dict[str, str]:
-        """The folder of each row's settings, inside the run's; "." is that itself."""
-        return dict(self._rows)
-
-
-def _lines(data: bytes) -> Iterator[list[str]]:
-    """The words of all whole lines that are of a known form."""
-    whole, _, _ = data.rpartition(b"\n")
-    for line in whole.decode("utf-8", "replace").split("\n"):
-        words = line.split(" ")
-        if len(words) != _WORDS.get(words[0]):
-            continue
-        number = words[1].isdecimal() and len(words[1]) < 20
-        if words[0] == "row" or (words[1].isalnum() if words[0] == "run" else number):
-            yield words

@@ -7,25 +7,42 @@ second. Nothing is read and nothing is written in a step itself.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
-import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tfschedules._support.paths import log_path
+from tfschedules._support.telling import tell
 from tfschedules.drive import (
     Borrower,
     Loan,
     StepReader,
     after_steps,
+    around_put_back,
     before_saves,
     is_first_process,
     updates,
 )
 from tfschedules.tensorboard.recording import Recorder
 from tfschedules.tensorboard.runs import absolute_path
+
+# The loggers with open runs, and the process that each is of.
+_recording: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """Write what a fit has left that ends with its process, by an exception.
+
+    It may be resumed as after a kill: that it is over is not noted.
+    """
+    for logger, process in [*_recording.items()]:
+        if process == os.getpid():
+            logger.at_exit()
 
 
 class TensorBoardLogger(Borrower):
@@ -53,9 +70,11 @@ class TensorBoardLogger(Borrower):
     with the last values of that fit; the first row shows those of the whole run.
 
     A killed process loses the last two seconds of training and the step, or execution
-    block, that was on its way. If the disk fails during training, or whatever else
-    there is, there is one warning with the cause, and training goes on unrecorded. So
-    there is where the train step does not update with the compiled optimizer.
+    block, that was on its way. One that an exception ends, Ctrl-C or `sys.exit`, has
+    recorded all steps, and may be resumed as a killed one. If the disk fails during
+    training, or whatever else there is, there is one warning with the cause, and
+    training goes on unrecorded. So there is where the train step does not update with
+    the compiled optimizer.
 
     Args:
         log_dir: The folder that `tensorboard --logdir` is started on.
@@ -94,11 +113,19 @@ class TensorBoardLogger(Borrower):
             # Before other callbacks take their time at the epoch's end.
             done = functools.partial(self._record, Recorder.steps_done)
             after_steps(self.model, loan, done)
-            saved = functools.partial(self._record, Recorder.saved)
-            before_saves(self.model, loan, saved)
+            before_saves(self.model, loan, self._saved)
+            put = functools.partial(self._record, Recorder.put_back)
+            was_put = functools.partial(self._record, Recorder.was_put_back)
+            around_put_back(self.model, loan, put, was_put)
             # What a callback does with the model is none of the fit's.
             before = functools.partial(self._record, Recorder.steps_done)
             loan.around_others(before, lambda _: self._record(Recorder.go_on))
+
+    def _saved(self) -> None:
+        """Somebody saves the model; after a fit that has died, the process goes on."""
+        self._record(Recorder.saved)
+        if self._loan is not None and self._loan.is_over:
+            self._record(Recorder.leave)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Open the run at the optimizer's count: a resumed state is loaded by now."""
@@ -130,6 +157,7 @@ class TensorBoardLogger(Borrower):
             try:
                 step = updates(self.model)
                 self._recorder = Recorder(self.model, reader, self._folder, step)
+                _recording[self] = os.getpid()
             except OSError:  # the argument `log_dir`: the fit has not begun
                 raise
             except Exception as error:
@@ -164,6 +192,13 @@ class TensorBoardLogger(Borrower):
         self._record(Recorder.finish)
         self._give_back()
 
+    def at_exit(self) -> None:
+        """Write what is left, where the process ends after an exception in the fit."""
+        recorder, loan = self._recorder, self._loan
+        if recorder is not None and loan is not None and loan.is_over:
+            with contextlib.suppress(Exception):  # as in `_close`
+                recorder.at_exit()
+
     def _give_back(self) -> None:
         super()._give_back()
         self._reader = None
@@ -183,7 +218,7 @@ class TensorBoardLogger(Borrower):
         if isinstance(cause, Exception) and not isinstance(cause, OSError):
             cause = f"{type(cause).__name__}: {cause}"
         text = str(cause).rstrip(".")
-        warnings.warn(
+        tell(
             f"TensorBoardLogger no longer records to {self.log_dir!r}: {text}. "
             "Training goes on.",
             stacklevel=3,

@@ -9,11 +9,11 @@ go by too early only the last, when the device was done, is believed.
 from __future__ import annotations
 
 import time
-import warnings
 
 import keras
 import numpy as np
 
+from tfschedules._support.telling import tell
 from tfschedules.drive import (
     Drive,
     StepReader,
@@ -63,6 +63,7 @@ class Recorder:
         self.active = False
         self._idle: Idle | None = Idle(model)  # until something is recorded, or said
         self._ahead = False  # of the ticks: a save came between two of them
+        self._was_put_back = False  # and what the state is then is to be seen
         self._note_drives()
         self._files = RunFiles(model, log_dir, step)
 
@@ -72,6 +73,7 @@ class Recorder:
         self._rates, self._ahead = [], False
         self.go_on()
         self.active = True
+        self._see_state()
 
     def go_on(self) -> None:
         """Go on after steps that are not recorded."""
@@ -88,6 +90,8 @@ class Recorder:
     def tick(self) -> None:
         """A batch, or a block of them, is done, or on its way."""
         self._count_call()
+        if self._was_put_back:
+            self._see_state()
         ahead, self._ahead = self._ahead, False
         written = ahead and not self._reader.waiting  # when the save came
         # JAX would be held up by the reading, and loses what callbacks assign anyway.
@@ -117,6 +121,36 @@ class Recorder:
 
         The records go as far as what is saved: whoever resumes it goes on there.
         """
+        self._write_made()
+        self._files.note_state()
+
+    def leave(self) -> None:
+        """An exception has ended the fit, and the process has gone on."""
+        self._files.leave()
+
+    def at_exit(self) -> None:
+        """The process ends with the fit: write what that has left."""
+        self._write_rest()
+        self._files.flush()
+
+    def put_back(self) -> None:
+        """Somebody is about to put the count elsewhere: what was made is written."""
+        self._write_made()
+
+    def was_put_back(self) -> None:
+        """The count is the new one: from there on steps are recorded."""
+        if self.active:
+            self._reader.skip()
+            self._was_put_back = True
+
+    def _see_state(self) -> None:
+        """See from which state the steps are made again, if they are to be."""
+        self._was_put_back = False
+        if self._reader.next_step <= self._last and not self._reader.waiting:
+            self._files.see_state()
+
+    def _write_made(self) -> None:
+        """Write what was made, between two steps."""
         if self.active:
             waiting = self._reader.waiting
             if waiting > len(self._times) * block_of(self._model):
@@ -125,7 +159,6 @@ class Recorder:
             if waiting > 0 and self._times:
                 self.write()
                 self._files.flush()
-        self._files.note_state()
 
     def end(self) -> None:
         """The epoch's batches are done; what comes now is not recorded."""
@@ -148,8 +181,16 @@ class Recorder:
         if self._idle is None or (cause := self._idle.cause(over=over)) is None:
             return
         self._idle = None
-        warnings.warn(
-            f"TensorBoardLogger has nothing to record: {cause}.", stacklevel=4
+        tell(f"TensorBoardLogger has nothing to record: {cause}.", stacklevel=4)
+
+    def _say_lost(self) -> None:
+        """Some steps cannot be told apart: say which are missing."""
+        tell(
+            "TensorBoardLogger has not recorded the last steps before step "
+            f"{self._reader.next_step}: within an epoch something has put the "
+            "optimizer's count back without Keras, as tf.train.Checkpoint does. Do it "
+            "between two epochs, or by model.load_weights.",
+            stacklevel=4,
         )
 
     def write(self, now: float | None = None) -> None:
@@ -167,6 +208,8 @@ class Recorder:
                 "the optimizer's count of updates has passed the largest number that "
                 "it can hold, and goes on with negative ones"
             )
+        if done.lost:
+            self._say_lost()
         now = time.time() if now is None else now
         count, blocks = len(done.steps), len(self._times)
         if count:

@@ -8,18 +8,20 @@ saved: when something saves it, and when an epoch, or the fit, is over.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+from tensorboard.compat.tensorflow_stub.io import gfile
 
-from tfschedules.drive import Loan, fingerprint, innermost, is_restored, updates
+from tfschedules._support.telling import tell
+from tfschedules.drive import Loan, innermost, is_restored, known_state, updates
 from tfschedules.tensorboard import (
     EventWriter,
     Found,
@@ -31,6 +33,7 @@ from tfschedules.tensorboard import (
     row_key,
 )
 from tfschedules.tensorboard.fit_settings import settings_of
+from tfschedules.tensorboard.runs import file_errors
 
 _NAME = "schedules"  # of the runs
 _MOST_RUNS = 8  # of one training that are remembered
@@ -58,7 +61,8 @@ class RunFiles:
             if other is not model:
                 Loan.end_if_over(other)  # what an interrupted fit of it has open
         self._own = _runs.setdefault(innermost(model.optimizer), [])
-        self._state = _state_of(model) if step > 0 else None  # before the first step
+        self._state = known_state(model) if step > 0 else None  # before the first step
+        self._seen_at, self._seen = -1, self._state
         restored = is_restored(model)
         row = row_key(settings_of(model)) if step > 0 else None
         with _opening:
@@ -72,7 +76,7 @@ class RunFiles:
                     raise
                 self._take(Found(begin_run(log_dir, _NAME)), step)
         if (text := self._surprise(found, restored)) is not None:
-            warnings.warn(f"TensorBoardLogger {text}", stacklevel=6)
+            tell(f"TensorBoardLogger {text}", stacklevel=6)
 
     def _surprise(self, found: Found, restored: bool) -> str | None:
         """What somebody may not expect of the run that was found, if there is."""
@@ -105,9 +109,14 @@ class RunFiles:
         self.close()
         if self._journal in self._own:
             self._own.remove(self._journal)
-        self._state = None
+        self._state = self._seen if self._seen_at == step else None
+        self._seen_at = -1
         with _opening:
             self._take(Found(begin_run(self._log_dir, _NAME)), step)
+
+    def see_state(self) -> None:
+        """Note for `open_anew` the state that the model was put back to."""
+        self._seen_at, self._seen = updates(self._model), known_state(self._model)
 
     def _take(self, found: Found, step: int) -> None:
         self._found, self._journal, self._first = found, found.journal, step
@@ -130,11 +139,12 @@ class RunFiles:
 
     def begin(self) -> None:
         """Say that steps follow, and what the fit is given: the first are made."""
+        first = not self._journal.begun
         self._found.begin(self._writer, self._first, self._state)
         self.begun = True
         settings = settings_of(self._model)
         key, rows = row_key(settings), self._journal.rows
-        folder = rows.get(key) or (f"fit_{len(rows) + 1}" if rows else ".")
+        folder = rows.get(key) or ("." if first else self._new_folder(len(rows)))
         undone = [*rows.values()] if self._found.back else []
         for each in dict.fromkeys([folder, *undone]):
             if each == ".":
@@ -149,6 +159,14 @@ class RunFiles:
         if key not in rows:
             self._row.session_start(settings)
         self._journal.note_row(key, folder)
+
+    def _new_folder(self, rows: int) -> str:
+        """A folder for a row; one that was killed may have one that is not noted."""
+        run_dir = self._journal.run_dir
+        with file_errors("read the folder", run_dir):
+            taken = {each.split("/")[0] for each in gfile.listdir(run_dir)}
+        free = (f"fit_{n}" for n in itertools.count(max(rows, 1) + 1))
+        return next(name for name in free if name not in taken)
 
     def scalars(
         self, steps: np.ndarray, times: np.ndarray, columns: Mapping[str, np.ndarray]
@@ -173,8 +191,11 @@ class RunFiles:
         """Note the state that the recorded steps have led to."""
         if self._closed or not self.begun:
             return
-        if (state := _state_of(self._model)) is not None:
-            self._journal.note_state(updates(self._model), state)
+        made = updates(self._model)
+        if made < self._journal.reached:
+            return  # it was put back: the run has passed through that state before
+        if (state := known_state(self._model)) is not None:
+            self._journal.note_state(made, state)
 
     def end(self) -> None:
         """Note that the fit has come to its end."""
@@ -212,11 +233,3 @@ def _leave_lost(journal: Journal, process: int) -> None:
     if os.getpid() == process:
         with contextlib.suppress(Exception):
             journal.leave(journal.reached)
-
-
-def _state_of(model: keras.Model) -> str | None:
-    """The fingerprint of the training's state; None where it has none."""
-    try:
-        return fingerprint(model)
-    except Exception:  # the state is lost, or of a kind that this does not know
-        return None

@@ -31,6 +31,8 @@ except ImportError:  # Windows
 def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
     """The first folder among `name`, `name_1`, … that does not exist; it is made.
 
+    Its path is absolute: what is written there later is not led astray by `os.chdir`.
+
     Args:
         log_dir: The folder of all runs: a path, or a URL.
         name: The run's name, such as `"range_test"`.
@@ -44,7 +46,7 @@ def new_run(log_dir: str | os.PathLike[str], name: str) -> str:
         >>> [Path(new_run(folder, "range_test")).name for _ in range(3)]
         ['range_test', 'range_test_1', 'range_test_2']
     """
-    base = f"{folder_path('log_dir', log_dir)}/{name}"
+    base = f"{absolute_path('log_dir', log_dir)}/{name}"
     taken = _names(log_dir)
     for n in itertools.count():
         run_dir = f"{base}_{n}" if n else base

@@ -1,0 +1,122 @@
+"""Whose snapshots lie in a directory: the training's that has been in their states.
+
+The same steps of the same schedule may be those of any training. So a directory has a
+journal beside its snapshots, `.tfschedules`, in which the states of the training are
+noted at the moments at which they may be saved. A fit that goes on inside of a schedule
+has to begin in one of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfschedules._support import journal
+from tfschedules.drive import innermost, known_state, updates
+
+NAME = ".tfschedules"  # of the file: no pattern for snapshots finds it
+
+# By optimizer: the journals of its training in this process, by directory.
+_own: weakref.WeakKeyDictionary[Any, dict[Path, str]] = weakref.WeakKeyDictionary()
+
+
+class SnapshotOwner:
+    """The training whose snapshots a directory has, in a fit.
+
+    Methods that write raise an `OSError` if that fails.
+    """
+
+    def __init__(self, model: keras.Model, directory: Path) -> None:
+        """Read what is known of the directory; nothing is changed yet.
+
+        Raises:
+            OSError: If the journal is there and cannot be read.
+        """
+        self._model, self._directory = model, directory
+        self._journal = _Journal(directory / NAME)
+        self._step, self._state = updates(model), known_state(model)
+
+    @property
+    def is_this(self) -> bool:
+        """Whether it is the training that goes on now."""
+        known, step, state = self._journal, self._step, self._state
+        if state is not None and known.passed(step, state):
+            return True
+        of_here = _own.get(innermost(self._model.optimizer), {})
+        # Trained without the callback since, or somebody has changed its weights.
+        ours = known.id != "" and of_here.get(self._directory) == known.id
+        return ours and known.reached <= step
+
+    @property
+    def unknown_because(self) -> str:
+        """Why nobody knows that it is, as a sentence."""
+        step, state = self._step, self._state
+        if not self._journal.id:
+            return f"There is no journal in it ({NAME}) that tells whose they are."
+        if state is not None and self._journal.has_undone(step, state):
+            return (
+                "This training was in its state once, but a fit has gone on from an "
+                "earlier one since, and has kept snapshots of its own."
+            )
+        return (
+            f"The training that they are of was never in the state, after {step} "
+            "updates, in which this fit begins."
+        )
+
+    def begin(self, *, anew: bool) -> None:
+        """Go on in the directory, which is there.
+
+        Args:
+            anew: Whether it is of this training from now on.
+        """
+        if anew:
+            self._journal.remove()
+        if not self._journal.id:
+            self._journal.make()
+        self._journal.begin(self._step, back=self._journal.reached > self._step)
+        if self._state is not None and self._step > 0:
+            self._journal.note_state(self._step, self._state)
+        optimizer = innermost(self._model.optimizer)
+        _own.setdefault(optimizer, {})[self._directory] = self._journal.id
+
+    def note_state(self) -> None:
+        """Note the state that the training is in: it may be saved."""
+        step, state = updates(self._model), known_state(self._model)
+        if state is None or self._journal.latest == (step, state):
+            return
+        if self._journal.reached > step:  # it was put back inside of the fit
+            self._journal.begin(step, back=True)
+        self._journal.note_state(step, state)
+
+
+class _Journal(journal.Journal):
+    """A journal in a file of this machine."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__()
+
+    def _stored(self) -> int | None:
+        return self._path.stat().st_size if self._path.exists() else None
+
+    def _read(self) -> bytes:
+        return self._path.read_bytes()
+
+    def _append(self, line: bytes) -> None:
+        try:
+            with self._path.open("ab") as file:
+                file.write(line)
+        except BaseException:  # half a line would spoil the next one
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, self._size)
+            raise
+
+    def remove(self) -> None:
+        """Begin anew."""
+        self._path.unlink(missing_ok=True)
+        self.refresh()
