@@ -57,6 +57,11 @@ class HyperparameterScheduler(Borrower):
     known before the first epoch is over, that is possible if the first epoch does not
     depend on it, as for `Piecewise([epochs(1)], …)`.
 
+    At the end of each epoch `logs` has the values of its last update: `learning_rate`
+    (with a `LayerwiseOptimizer` also `learning_rate/<group>`), and what else is driven
+    under the name that was given. All callbacks of the fit see them, those before this
+    one, too.
+
     A rate that another callback reduces between epochs scales the schedule from there
     on: beside `ReduceLROnPlateau(factor=0.5)` it goes on at half its height. There is a
     warning, because a callback that sets a rate of its own, as `LearningRateScheduler`
@@ -248,6 +253,7 @@ class HyperparameterScheduler(Borrower):
         if self._loan is None or self._loan.closed is not None:
             return
         self._check_updates()
+        self._tell(logs)
         made = self._updates()
         optimizer = innermost(self.model.optimizer)
         accumulates = optimizer.gradient_accumulation_steps or 1

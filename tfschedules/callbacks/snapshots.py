@@ -146,6 +146,7 @@ class SnapshotEnsemble(Borrower):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Refuse a loop whose updates it does not see."""
         self._check_updates()
+        self._tell(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""

@@ -7,8 +7,9 @@ loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
 `generators`, from a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
-others, and `insides` what of Keras all this leans on. `fingerprint` tells states of a
-training apart, and `restored` whether a fit was put back.
+others; `epoch_logs` puts the rate into an epoch's logs; `insides` has what of Keras all
+this leans on. `fingerprint` tells states of a training apart, and `restored` whether a
+fit was put back.
 
 May import `schedules` and `_support`.
 """
@@ -36,6 +37,7 @@ from tfschedules.drive.state import (
     has_weights,
     innermost,
     rate_of,
+    rates_compiled,
     read,
     updates,
     value_of,
@@ -97,6 +99,7 @@ __all__ = [
     "parts_of",
     "place_of",
     "rate_of",
+    "rates_compiled",
     "read",
     "sweep",
     "trained",

@@ -119,7 +119,8 @@ class Drive:
     Attributes:
         model: Whose fit it is.
         optimizer: The innermost optimizer.
-        attribute: The optimizer's name for the hyperparameter.
+        name: The hyperparameter, as the user calls it.
+        attribute: The optimizer's name for it.
     """
 
     def __init__(
@@ -127,10 +128,12 @@ class Drive:
         model: keras.Model,
         loan: Loan,
         optimizer: Any,
+        name: str,
         attribute: str,
         schedule: Schedule,
     ) -> None:
-        self.model, self.optimizer, self.attribute = model, optimizer, attribute
+        self.model, self.optimizer = model, optimizer
+        self.name, self.attribute = name, attribute
         self._loan, self._schedule, self._first = loan, schedule, 0
         self.entered = False  # whether an update, or its trace, has come here
         self.alive: Any = None  # a variable, for a trace that outlives the drive
@@ -167,7 +170,7 @@ class Drive:
                 )
             # An error in it comes now, and not in a step, where JAX has the weights.
             schedule(0)
-            drives.append(cls(model, loan, optimizer, attribute, schedule))
+            drives.append(cls(model, loan, optimizer, name, attribute, schedule))
         for drive in drives:
             loan.undo_with(drive.detach)
             Wheel.take(optimizer, drive)
@@ -248,6 +251,11 @@ class Drive:
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
         return self._loan.made
+
+    def latest(self) -> float:
+        """The value of the last update; before the first, the one that it will have."""
+        step = max(self.made - self._first - 1, 0)
+        return float(self.schedule.values([step])[0])
 
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import keras
@@ -115,6 +116,20 @@ class Loan:
         announced = Announced.of(owner, name)
         self.undo_with(lambda: announced.remove(action))
         announced.add(action)
+
+    def change_result(
+        self, owner: Any, name: str, change: Callable[[FrameType, Any], Any]
+    ) -> None:
+        """Have `change` see what a method of `owner` returns, and return another.
+
+        Args:
+            owner: Whose method it is.
+            name: The method's name.
+            change: A function of the caller's frame and of the result.
+        """
+        announced = Announced.of(owner, name)
+        self.undo_with(lambda: announced.remove(change))
+        announced.change(change)
 
     def undo_with(self, action: Callable[[], None]) -> None:
         """Add an action to be done at the end; the last added is done first.
