@@ -19,7 +19,7 @@ from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads
-from tfschedules.drive.frames import Taken, fits_running
+from tfschedules.drive.frames import Taken, callbacks_around, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
 from tfschedules.drive.loan import Functions, Loan
@@ -78,6 +78,7 @@ __all__ = [
     "batches_made",
     "before_saves",
     "block_of",
+    "callbacks_around",
     "calls_in_graphs",
     "check_compiled",
     "digest",
