@@ -252,9 +252,13 @@ class Drive:
         """How many updates the optimizer has made, without those of others."""
         return self._loan.made
 
-    def latest(self) -> float:
-        """The value of the last update; before the first, the one that it will have."""
-        step = max(self.made - self._first - 1, 0)
+    def latest(self, made: int) -> float:
+        """The value of the last update; before the first, the one that it will have.
+
+        Args:
+            made: How many updates have been made, as `made` says.
+        """
+        step = max(made - self._first - 1, 0)
         return float(self.schedule.values([step])[0])
 
     def factor_from_outside(self) -> float | None:

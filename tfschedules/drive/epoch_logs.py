@@ -144,17 +144,18 @@ def values_now(loan: Loan) -> dict[str, float]:
         return {}
     if any(getattr(one.borrower, "writes_records", False) for one in turns.loans):
         return {}
-    update = np.array([max(turns.last_made - 1, 0)])
+    after, made = turns.counts()
+    update = np.array([max(after - 1, 0)])
     driven = {drive.attribute: drive for drive in drives}
     drive = driven.pop("learning_rate", None)
-    now = _rate_at(model, rate, update) if drive is None else drive.latest()
+    now = _rate_at(model, rate, update) if drive is None else drive.latest(made)
     values = {}
     if now is not None:
         values["learning_rate"] = now
         for part in parts:
             factor = float(part.values(update)[0])
             values[f"learning_rate/{part.name}"] = now * factor
-    values.update({drive.name: drive.latest() for drive in driven.values()})
+    values.update({drive.name: drive.latest(made) for drive in driven.values()})
     return values
 
 

@@ -12,7 +12,6 @@ import keras
 from tfschedules.drive.attributes import Announced, InPlace
 from tfschedules.drive.insides import check_insides
 from tfschedules.drive.own_functions import is_in_function
-from tfschedules.drive.state import updates
 from tfschedules.drive.tidying import Uninterrupted, do_all
 from tfschedules.drive.turns import Turns
 
@@ -69,8 +68,7 @@ class Loan:
     @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
-        with self.turns.lock:
-            return updates(self.model) - self.turns.shift.count
+        return self.turns.counts()[1]
 
     @property
     def stepped(self) -> bool:

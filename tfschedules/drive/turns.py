@@ -302,10 +302,16 @@ class Turns:
         for loan in self.loans[:]:
             loan.after_others(after - before)
 
-    @property
-    def last_made(self) -> int:
-        """The optimizer's count right after the last update of the turn."""
-        return self._made if self._told else updates(self._model)
+    def counts(self) -> tuple[int, int]:
+        """How many updates have been made: two counts of the optimizer's.
+
+        Returns:
+            Its count right after the last update of the turn; and its count now,
+            without the updates that others have made during the turn.
+        """
+        with self.lock:
+            now = updates(self._model)
+            return self._made if self._told else now, now - self.shift.count
 
     # The end.
 
