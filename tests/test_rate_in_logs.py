@@ -118,6 +118,29 @@ def test_an_update_is_not_a_batch(
     same(history["learning_rate"], line(0.4, 0.0, length, length)[expected])
 
 
+def test_before_the_first_update_it_is_that_of_the_first() -> None:
+    """Also where the schedule, and the optimizer's count, have begun before."""
+    optimizer = keras.optimizers.SGD(0.1, gradient_accumulation_steps=8)
+    model = unit_model(optimizer)
+    fit(model, [], steps_per_epoch=16, epochs=1)  # two updates
+    schedule = tfs.HyperparameterScheduler(tfs.Linear(0.4, 0.0, 6), start_step=4)
+    history = fit(model, [schedule], steps_per_epoch=5)
+    same(history["learning_rate"], line(0.4, 0.0, 6, 6)[[4, 4, 4, 5]])
+
+
+def test_in_the_middle_of_an_accumulation_keras_has_the_next_rate() -> None:
+    """As the documentation says."""
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=EPOCHS)
+    model = unit_model(keras.optimizers.SGD(0.1, gradient_accumulation_steps=3))
+    before, after = Spy(), Spy()
+    schedule = tfs.HyperparameterScheduler(tfs.Linear(0.4, 0.0, 10))
+    fit(model, [before, plateau, schedule, after], steps_per_epoch=8)
+    rates = line(0.4, 0.0, 10, 11)
+    same(before.values("learning_rate"), rates[[1, 4, 7, 9]])
+    theirs = after.values("learning_rate")
+    np.testing.assert_allclose(theirs, rates[[2, 5, 7, 10]], rtol=1e-6, atol=1e-9)
+
+
 def test_a_fit_that_goes_on(tmp_path: Path) -> None:
     schedule = tfs.HyperparameterScheduler(FALLING)
     longer = tfs.Linear(0.48, 0.0, STEPS + 7)

@@ -190,7 +190,7 @@ class HyperparameterScheduler(Borrower):
                 )
             self._resolve(made / epoch)
         for drive in self.drives:
-            drive.start = made - position
+            drive.start, drive.begins = made - position, position
             resumed = position > 0 and self._start_step is None and drive.start == 0
             if resumed and (f := drive.factor_from_outside()):
                 warnings.warn(

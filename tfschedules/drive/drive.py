@@ -121,6 +121,7 @@ class Drive:
         optimizer: The innermost optimizer.
         name: The hyperparameter, as the user calls it.
         attribute: The optimizer's name for it.
+        begins: The schedule's step in the first update of the fit; it may be set.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Drive:
         schedule: Schedule,
     ) -> None:
         self.model, self.optimizer = model, optimizer
-        self.name, self.attribute = name, attribute
+        self.name, self.attribute, self.begins = name, attribute, 0
         self._loan, self._schedule, self._first = loan, schedule, 0
         self.entered = False  # whether an update, or its trace, has come here
         self.alive: Any = None  # a variable, for a trace that outlives the drive
@@ -252,13 +253,16 @@ class Drive:
         """How many updates the optimizer has made, without those of others."""
         return self._loan.made
 
-    def latest(self, made: int) -> float:
-        """The value of the last update; before the first, the one that it will have.
+    def has_begun(self, made: int) -> bool:
+        """Whether it has driven an update, of so many as `made` says."""
+        return made - self._first > self.begins
 
-        Args:
-            made: How many updates have been made, as `made` says.
+    def latest(self, made: int) -> float:
+        """The value of the last update, of so many as `made` says.
+
+        Before the first one it is the value that this will have.
         """
-        step = max(made - self._first - 1, 0)
+        step = max(made - self._first - 1, self.begins)
         return float(self.schedule.values([step])[0])
 
     def factor_from_outside(self) -> float | None:

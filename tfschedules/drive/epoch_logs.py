@@ -145,7 +145,8 @@ def values_now(loan: Loan) -> dict[str, float]:
     if any(getattr(one.borrower, "writes_records", False) for one in turns.loans):
         return {}
     after, made = turns.counts()
-    update = np.array([max(after - 1, 0)])
+    last = after if drives and not drives[0].has_begun(made) else after - 1
+    update = np.array([max(last, 0)])
     driven = {drive.attribute: drive for drive in drives}
     drive = driven.pop("learning_rate", None)
     now = _rate_at(model, rate, update) if drive is None else drive.latest(made)
