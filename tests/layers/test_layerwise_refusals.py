@@ -48,14 +48,12 @@ def test_the_table_says_how_it_is_now(capsys: pytest.CaptureFixture[str]) -> Non
         groups,
         no_decay=["bias"],
     )
-    with pytest.raises(ValueError, match=r"not built.*optimizer\.build\("):
-        wrapped.describe()
-    assert "not built" in wrapped._repr_html_()
-    capsys.readouterr()
     train(compiled(model, wrapped))  # six batches, three updates
     wrapped.learning_rate = 0.04
     model.layers[2].bias.trainable = False
-    table = wrapped.describe()
+    capsys.readouterr()
+    assert wrapped.describe() is None  # a notebook would show it once more
+    table = wrapped.table()
     assert capsys.readouterr().out == f"{table}\n"
     rows = table.rows
     assert [row.group for row in rows] == ["<low>", "middle", "head"]
@@ -72,6 +70,51 @@ def test_the_table_says_how_it_is_now(capsys: pytest.CaptureFixture[str]) -> Non
     assert "&lt;low&gt;" in html
     assert "<low>" not in html
     assert html.count("<tr>") == 4
+
+
+def test_the_table_before_the_first_step(capsys: pytest.CaptureFixture[str]) -> None:
+    model = network()
+    groups = [
+        tfs.LayerGroup("objects", [model.layers[0]], 0.5, weight_decay_multiplier=0.5),
+        tfs.LayerGroup("expression", "^b/", tfs.Linear(0.25, 1.0, 12)),
+    ]
+
+    def unbuilt(groups: Any, **arguments: Any) -> Any:
+        inner = optimizers.AdamW(0.02, weight_decay=0.1)
+        return tfs.LayerwiseOptimizer(inner, groups, no_decay=["bias"], **arguments)
+
+    wrapped = unbuilt(groups, default=2.0)
+    table = wrapped.table()
+    found = [
+        (row.group, row.parameters, row.undecayed, row.frozen) for row in table.rows
+    ]
+    assert found == [
+        ("objects", 520, 8, "no"),
+        ("expression", None, 0, "?"),
+        ("(default)", None, 0, "?"),
+    ]
+    np.testing.assert_allclose(
+        [(row.rate, row.decay) for row in table.rows],
+        [(0.01, 0.05), (0.005, 0.1), (0.04, 0.1)],
+        rtol=1e-6,
+    )
+    assert not wrapped.built  # to look changes nothing
+    wrapped.describe()
+    shown = capsys.readouterr().out
+    assert shown == f"{table}\n"
+    assert "not built" in shown
+    assert shown.count("objects") == 1
+    assert "not built" in wrapped._repr_html_()
+    assert repr(table) == "<GroupTable: 3 groups, unknown parameters>"
+
+    whole = unbuilt(tfs.discriminative_groups(model, low=0.1, n_groups=2))
+    before = whole.table()
+    assert "not built" not in str(before)
+    whole.build(model.trainable_variables)
+    assert before == whole.table()
+
+    lazy = keras.layers.Dense(4)  # not built, and no part of the model yet
+    assert unbuilt([tfs.LayerGroup("lazy", [lazy])]).table().rows[0].parameters is None
 
 
 # 8. Bad input: refused with the way out, and nothing has changed.

@@ -395,7 +395,7 @@ def test_rates_for_layers_unfreezing_snapshots_and_the_log(tmp_path):
     groups = tfs.discriminative_groups(model, low=0.1, n_groups=4)
     optimizer = tfs.LayerwiseOptimizer(keras.optimizers.SGD(0.1), groups)
     optimizer.build(model.trainable_variables)
-    assert [row.parameters for row in optimizer.describe().rows] == [
+    assert [row.parameters for row in optimizer.table().rows] == [
         7 * 4,
         4 * 4 * (4 + 4 + 1),
         4 * 4 * (4 + 4 + 1),

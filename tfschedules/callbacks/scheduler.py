@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tfschedules._support.arguments import did_you_mean
+from tfschedules.callbacks.early_stops import warn_of_early_stops
 from tfschedules.callbacks.position import (
     epochs_of,
     position_given,
@@ -19,6 +20,7 @@ from tfschedules.drive import (
     Borrower,
     Drive,
     batches_made,
+    callbacks_around,
     innermost,
     updates,
 )
@@ -56,6 +58,15 @@ class HyperparameterScheduler(Borrower):
     Lengths in epochs are resolved when `fit` begins. Where the data's length is not
     known before the first epoch is over, that is possible if the first epoch does not
     depend on it, as for `Piecewise([epochs(1)], …)`.
+
+    A schedule that takes the rate down by the end of the fit, as `OneCycle` does, is
+    made for the whole of it. There is a warning beside an `EarlyStopping` that may end
+    the fit while the rate is high, and does not restore the best weights.
+
+    At the end of each epoch `logs` has the values of its last update: `learning_rate`
+    (with a `LayerwiseOptimizer` also `learning_rate/<group>`), and what else is driven
+    under the name that was given. All callbacks of the fit see them, those before this
+    one, too.
 
     A rate that another callback reduces between epochs scales the schedule from there
     on: beside `ReduceLROnPlateau(factor=0.5)` it goes on at half its height. There is a
@@ -179,7 +190,7 @@ class HyperparameterScheduler(Borrower):
                 )
             self._resolve(made / epoch)
         for drive in self.drives:
-            drive.start = made - position
+            drive.start, drive.begins = made - position, position
             resumed = position > 0 and self._start_step is None and drive.start == 0
             if resumed and (f := drive.factor_from_outside()):
                 warnings.warn(
@@ -192,6 +203,24 @@ class HyperparameterScheduler(Borrower):
             drive.show()
         self._began = self._made = self._updates()
         self._compare_lengths(epoch)
+        self._look_for_early_stops(epoch, position)
+
+    def _look_for_early_stops(self, epoch: int, position: int) -> None:
+        """Warn if another callback may end the fit while the rate is high."""
+        per_epoch, epochs = updates_in_epoch(self), epochs_of(self)
+        if per_epoch is None or epochs is None:
+            return
+        for drive in self.drives:
+            if drive.attribute == "learning_rate":
+                warn_of_early_stops(
+                    type(self).__name__,
+                    drive.schedule,
+                    callbacks_around(),
+                    epoch=epoch,
+                    epochs=epochs,
+                    position=position,
+                    per_epoch=per_epoch,
+                )
 
     def _updates(self) -> int:
         """How many updates the optimizer has made, without those of others."""
@@ -248,6 +277,7 @@ class HyperparameterScheduler(Borrower):
         if self._loan is None or self._loan.closed is not None:
             return
         self._check_updates()
+        self._tell(logs)
         made = self._updates()
         optimizer = innermost(self.model.optimizer)
         accumulates = optimizer.gradient_accumulation_steps or 1

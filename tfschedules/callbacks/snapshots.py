@@ -162,6 +162,7 @@ class SnapshotEnsemble(Borrower):
         """Refuse a loop whose updates it does not see; note the state."""
         self._check_updates()
         self._note_state()
+        self._tell(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Let go of the model."""

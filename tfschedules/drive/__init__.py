@@ -7,9 +7,9 @@ loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
 `generators`, from a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
-others, and `insides` what of Keras all this leans on. `fingerprint` tells states of a
-training apart, `restored` whether a fit was put back, and `put_back` sees it happen
-within one.
+others; `epoch_logs` puts the rate into an epoch's logs; `insides` has what of Keras all
+this leans on. `fingerprint` tells states of a training apart, `restored` whether a fit
+was put back, and `put_back` sees it happen within one.
 
 May import `schedules` and `_support`.
 """
@@ -19,7 +19,7 @@ from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
-from tfschedules.drive.frames import Taken, fits_running
+from tfschedules.drive.frames import Taken, callbacks_around, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
 from tfschedules.drive.loan import Functions, Loan
@@ -38,6 +38,7 @@ from tfschedules.drive.state import (
     has_weights,
     innermost,
     rate_of,
+    rates_compiled,
     read,
     updates,
     value_of,
@@ -79,6 +80,7 @@ __all__ = [
     "batches_made",
     "before_saves",
     "block_of",
+    "callbacks_around",
     "calls_in_graphs",
     "check_compiled",
     "digest",
@@ -101,6 +103,7 @@ __all__ = [
     "parts_of",
     "place_of",
     "rate_of",
+    "rates_compiled",
     "read",
     "sweep",
     "trained",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 _NONE = object()
@@ -50,12 +51,16 @@ class InPlace:
 
 
 class Announced:
-    """In place of a method: it calls others first, in the order in which they came."""
+    """In place of a method: it calls others first, and others may change its result.
+
+    They are called in the order in which they came.
+    """
 
     def __init__(self, owner: Any, name: str) -> None:
         """Note what is there now; nothing is changed yet."""
         self._method = getattr(owner, name)
         self._actions: list[Callable[[], None]] = []
+        self._changes: list[Callable[[FrameType, Any], Any]] = []
         self._place = InPlace(owner, name, self)
 
     @classmethod
@@ -69,14 +74,23 @@ class Announced:
         self._actions.append(action)
         self._place.take()
 
-    def remove(self, action: Callable[[], None]) -> None:
+    def change(self, change: Callable[[FrameType, Any], Any]) -> None:
+        """Call `change` with the caller's frame and the result: it returns another."""
+        self._changes.append(change)
+        self._place.take()
+
+    def remove(self, one: Callable[..., Any]) -> None:
         """Call it no more; the last gives the method back. A second time: nothing."""
-        if action in self._actions:
-            self._actions.remove(action)
-        if not self._actions:
+        for those in (self._actions, self._changes):
+            if one in those:
+                those.remove(one)
+        if not (self._actions or self._changes):
             self._place.give_back()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for action in self._actions[:]:
             action()
-        return self._method(*args, **kwargs)
+        result = self._method(*args, **kwargs)
+        for change in self._changes[:]:
+            result = change(sys._getframe(1), result)
+        return result

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import keras
 
 from tfschedules._support.arguments import Recalled
+from tfschedules.drive.epoch_logs import EpochLogs, is_told_otherwise, values_now
 from tfschedules.drive.frames import Taken
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.proof import Proof
@@ -27,7 +28,8 @@ class Borrower(Recalled, keras.callbacks.Callback):
     copy is made with the same data and layers as the original, which are not copied.
     """
 
-    # Whether it writes records of the fit itself: then `also_log_to` says where else.
+    # Whether it writes records of the fit itself: then `also_log_to` says where else,
+    # and logs are left as they are.
     writes_records: ClassVar[bool] = False
 
     # What belongs to a fit, and the value that it has outside of one.
@@ -80,7 +82,18 @@ class Borrower(Recalled, keras.callbacks.Callback):
         loan = Loan(self.model, borrower=self)
         self._give_back()
         self._loan = loan
+        with loan.closed_on_error():
+            EpochLogs(loan).begin()
         return loan
+
+    def _tell(self, logs: Any) -> None:
+        """Put what is driven into an epoch's logs, in a loop without a list."""
+        loan = self._loan
+        if loan is None or loan.closed is not None or is_told_otherwise(loan):
+            return
+        if isinstance(logs, dict):
+            for name, value in values_now(loan).items():
+                logs.setdefault(name, value)
 
     def _prove(self, knows: Callable[[], bool], why: str) -> None:
         """Look at the first updates: do they know what is borrowed?"""

@@ -119,7 +119,9 @@ class Drive:
     Attributes:
         model: Whose fit it is.
         optimizer: The innermost optimizer.
-        attribute: The optimizer's name for the hyperparameter.
+        name: The hyperparameter, as the user calls it.
+        attribute: The optimizer's name for it.
+        begins: The schedule's step in the first update of the fit; it may be set.
     """
 
     def __init__(
@@ -127,10 +129,12 @@ class Drive:
         model: keras.Model,
         loan: Loan,
         optimizer: Any,
+        name: str,
         attribute: str,
         schedule: Schedule,
     ) -> None:
-        self.model, self.optimizer, self.attribute = model, optimizer, attribute
+        self.model, self.optimizer = model, optimizer
+        self.name, self.attribute, self.begins = name, attribute, 0
         self._loan, self._schedule, self._first = loan, schedule, 0
         self.entered = False  # whether an update, or its trace, has come here
         self.alive: Any = None  # a variable, for a trace that outlives the drive
@@ -167,7 +171,7 @@ class Drive:
                 )
             # An error in it comes now, and not in a step, where JAX has the weights.
             schedule(0)
-            drives.append(cls(model, loan, optimizer, attribute, schedule))
+            drives.append(cls(model, loan, optimizer, name, attribute, schedule))
         for drive in drives:
             loan.undo_with(drive.detach)
             Wheel.take(optimizer, drive)
@@ -248,6 +252,18 @@ class Drive:
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
         return self._loan.made
+
+    def has_begun(self, made: int) -> bool:
+        """Whether it has driven an update, of so many as `made` says."""
+        return made - self._first > self.begins
+
+    def latest(self, made: int) -> float:
+        """The value of the last update, of so many as `made` says.
+
+        Before the first one it is the value that this will have.
+        """
+        step = max(made - self._first - 1, self.begins)
+        return float(self.schedule.values([step])[0])
 
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.

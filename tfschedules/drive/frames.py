@@ -116,6 +116,21 @@ def beginning(model: keras.Model, frame: FrameType | None) -> tuple[int | None, 
     return None, callback_list
 
 
+def callbacks_around() -> list[Any]:
+    """The callbacks of the fit, or the loop, in which a callback is called.
+
+    They are those of all lists between the caller and its fit.
+    """
+    found: dict[int, Any] = {}
+    for each in upwards(sys._getframe(1)):
+        if is_code(each, "fit"):
+            break
+        if each.f_code in codes_of_lists():
+            callbacks = each.f_locals["self"].callbacks
+            found.update({id(callback): callback for callback in callbacks})
+    return list(found.values())
+
+
 def fits_running(model: keras.Model) -> bool:
     """Whether `model` is in a fit, or in `train_on_batch`, in any thread."""
     return bool(running(model, "fit", "train_on_batch"))

@@ -85,6 +85,10 @@ INSIDES = [
         "it is called when an epoch's steps are done, before any callback", _REFUSED,
     ),
     Inside(
+        "fit", "_get_metrics_result_or_logs", "epoch_logs.py",
+        "it makes the logs of an epoch, and the rate is put into them", _REFUSED,
+    ),
+    Inside(
         "model", "steps_per_execution", "losses.py, between.py",
         "how many batches pass between two calls of Python", _REFUSED,
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import keras
@@ -11,7 +12,6 @@ import keras
 from tfschedules.drive.attributes import Announced, InPlace
 from tfschedules.drive.insides import check_insides
 from tfschedules.drive.own_functions import is_in_function
-from tfschedules.drive.state import updates
 from tfschedules.drive.tidying import Uninterrupted, do_all
 from tfschedules.drive.turns import Turns
 
@@ -73,8 +73,7 @@ class Loan:
     @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
-        with self.turns.lock:
-            return updates(self.model) - self.turns.shift.count
+        return self.turns.counts()[1]
 
     @property
     def stepped(self) -> bool:
@@ -120,6 +119,20 @@ class Loan:
         announced = Announced.of(owner, name)
         self.undo_with(lambda: announced.remove(action))
         announced.add(action)
+
+    def change_result(
+        self, owner: Any, name: str, change: Callable[[FrameType, Any], Any]
+    ) -> None:
+        """Have `change` see what a method of `owner` returns, and return another.
+
+        Args:
+            owner: Whose method it is.
+            name: The method's name.
+            change: A function of the caller's frame and of the result.
+        """
+        announced = Announced.of(owner, name)
+        self.undo_with(lambda: announced.remove(change))
+        announced.change(change)
 
     def undo_with(self, action: Callable[[], None]) -> None:
         """Add an action to be done at the end; the last added is done first.

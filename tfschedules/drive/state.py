@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfschedules.schedules import Schedule
+
 
 def innermost(optimizer: Any) -> Any:
     """The optimizer that makes the updates, inside those that wrap it.
@@ -23,6 +25,13 @@ def innermost(optimizer: Any) -> Any:
 def rate_of(model: keras.Model) -> Any:
     """What the model's rate comes from: a variable, or a schedule compiled in."""
     return innermost(model.optimizer)._learning_rate
+
+
+def rates_compiled(schedule: Any, steps: np.ndarray) -> np.ndarray:
+    """The rates of a schedule that an optimizer was compiled with, at its updates."""
+    if isinstance(schedule, Schedule):
+        return schedule.values(steps)
+    return np.array([float(schedule(keras.ops.convert_to_tensor(s))) for s in steps])
 
 
 def read(model: keras.Model, variable: Any) -> np.ndarray:

@@ -28,11 +28,13 @@ from tfschedules.drive.own_steps import evict, of_its_own
 from tfschedules.drive.shift import Shift
 from tfschedules.drive.state import (
     batches_in,
+    batches_made,
     innermost,
     keep_after_error,
     note_state,
     settle_state,
     show_state,
+    updates,
 )
 from tfschedules.drive.step_lock import StepLock
 from tfschedules.drive.turn import Turn
@@ -48,6 +50,7 @@ class Turns:
         loans: What is on loan.
         shift: How many updates others have made during the turn.
         graphs: Where its steps are traced.
+        begun_at: The optimizer's count of batches when the turn began.
         stepping: Whether a step of the turn is being made.
         resting: Whether a step of somebody else is being made.
         lock: Held while a step is made, of whichever thread, and while what makes it
@@ -64,7 +67,9 @@ class Turns:
         self.stepping = self.resting = False
         self.lock = StepLock(model.name)
         self.watch: Any = None  # makes another train function of Keras's
+        self.begun_at = batches_made(model)
         self._told = True  # the loans, that others make steps
+        self._made = updates(model)  # before these
         self._driven: Any = None
         self._plain: Any = None
         self._function = _TrainFunction(self)
@@ -265,6 +270,7 @@ class Turns:
             if state is not None:
                 note_state(model, state)
             self._told = True
+            self._made = updates(model)
             for loan in self.loans[:]:
                 loan.before_others()
         if self._plain is None:
@@ -295,6 +301,17 @@ class Turns:
             self._driven = None
         for loan in self.loans[:]:
             loan.after_others(after - before)
+
+    def counts(self) -> tuple[int, int]:
+        """How many updates have been made: two counts of the optimizer's.
+
+        Returns:
+            Its count right after the last update of the turn; and its count now,
+            without the updates that others have made during the turn.
+        """
+        with self.lock:
+            now = updates(self._model)
+            return self._made if self._told else now, now - self.shift.count
 
     # The end.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from tfschedules._support.tables import html_table, text_table
 
@@ -18,6 +20,14 @@ HEADINGS = (
 )
 _NUMBERS = ("parameters", "multiplier", "rate now", "decay")
 _WIDEST = 40
+_UNKNOWN = "?"
+_NOTE = (
+    f"{_UNKNOWN}: the optimizer is not built, and does not know these weights yet. "
+    "Train a step, or call optimizer.build(model.trainable_variables)."
+)
+
+# Weights, and what the decay of each is multiplied by; of unknown weights only this.
+Decays = Sequence[tuple[Any, float]] | float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +37,17 @@ class GroupRow:
     Attributes:
         group: Its name.
         layers: Names of its layers, or a regular expression.
-        parameters: How many numbers its weights hold.
+        parameters: How many numbers its weights hold; `None` if that is not known.
         multiplier: Its rate over the optimizer's: a number, or a schedule's name.
         rate: Its rate at the next update.
         decay: Its weight decay; `None` if there is none.
         undecayed: How many of `parameters` are not decayed.
-        frozen: "yes", "no" or "partly".
+        frozen: "yes", "no" or "partly"; "?" if that is not known.
     """
 
     group: str
     layers: Sequence[str]
-    parameters: int
+    parameters: int | None
     multiplier: str
     rate: float
     decay: float | None
@@ -54,12 +64,51 @@ class GroupRow:
         return (
             self.group,
             _shortened(self.layers),
-            f"{self.parameters:,}",
+            _UNKNOWN if self.parameters is None else f"{self.parameters:,}",
             self.multiplier,
             f"{self.rate:.4g}",
             decay,
             self.frozen,
         )
+
+
+def group_row(
+    group: str,
+    layers: Sequence[str],
+    multiplier: str,
+    rate: float,
+    decay: float | None,
+    decays: Decays,
+) -> GroupRow:
+    """A row, from a group's weights.
+
+    Args:
+        group: See `GroupRow`.
+        layers: See `GroupRow`.
+        multiplier: See `GroupRow`.
+        rate: See `GroupRow`.
+        decay: The optimizer's weight decay; `None` if it has none.
+        decays: The weights.
+    """
+    if isinstance(decays, float):
+        parameters, undecayed, times, frozen = None, 0, decays, _UNKNOWN
+    else:
+        sizes = [(math.prod(weight.shape), factor) for weight, factor in decays]
+        parameters = sum(size for size, _ in sizes)
+        times = next((factor for _, factor in sizes if factor), 0.0)
+        undecayed = sum(size for size, factor in sizes if not factor) if times else 0
+        answers = {not weight.trainable for weight, _ in decays} or {True}
+        frozen = "partly" if len(answers) > 1 else "yes" if True in answers else "no"
+    return GroupRow(
+        group=group,
+        layers=layers,
+        parameters=parameters,
+        multiplier=multiplier,
+        rate=rate,
+        decay=None if decay is None else float(decay) * times,
+        undecayed=undecayed,
+        frozen=frozen,
+    )
 
 
 def _shortened(names: Sequence[str]) -> str:
@@ -78,16 +127,23 @@ class GroupTable:
 
     def __str__(self) -> str:
         """A table in plain text."""
-        return text_table(HEADINGS, self._cells(), _NUMBERS)
+        table = text_table(HEADINGS, self._cells(), _NUMBERS)
+        return f"{table}\n\n{_NOTE}" if self._lacks else table
 
     def __repr__(self) -> str:
         """How much the table holds."""
-        parameters = sum(row.parameters for row in self.rows)
-        return f"<GroupTable: {len(self.rows)} groups, {parameters:,} parameters>"
+        known = sum(row.parameters or 0 for row in self.rows)
+        parameters = "unknown" if self._lacks else f"{known:,}"
+        return f"<GroupTable: {len(self.rows)} groups, {parameters} parameters>"
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        return html_table(HEADINGS, self._cells(), _NUMBERS)
+        table = html_table(HEADINGS, self._cells(), _NUMBERS)
+        return f"{table}<p>{_NOTE}</p>" if self._lacks else table
+
+    @property
+    def _lacks(self) -> bool:
+        return any(row.parameters is None for row in self.rows)
 
     def _cells(self) -> list[tuple[str, ...]]:
         return [row.cells() for row in self.rows]

@@ -132,6 +132,20 @@ def weights_of(thing: Any) -> list[Any]:
     return list(thing.variables) if hasattr(thing, "variables") else [thing]
 
 
+def weights_known(group: LayerGroup) -> list[Any] | None:
+    """The weights of a group that an optimizer would be built on now.
+
+    `None` where that takes a model: layers are given by name, or are not built.
+    """
+    if isinstance(group.layers, str):
+        return None
+    for layer in group.layers:
+        if isinstance(layer, str) or not getattr(layer, "built", True):
+            return None
+    weights = [w for layer in group.layers for w in weights_of(layer) if w.trainable]
+    return list({id(weight): weight for weight in weights}.values())
+
+
 def _trained(layer: Any) -> list[Any]:
     """The weights that training changes by gradients, frozen now or not."""
     if not hasattr(layer, "variables"):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,13 +27,14 @@ from tfschedules.layers.group_config import (
     kinds_of,
     warn_of_names_twice,
 )
-from tfschedules.layers.group_table import GroupRow, GroupTable
+from tfschedules.layers.group_table import Decays, GroupTable, group_row
 from tfschedules.layers.groups import (
     LayerGroup,
     assign,
     check_groups,
     is_decayed,
     no_decay_kinds,
+    weights_known,
 )
 from tfschedules.schedules import Schedule, schedule_given
 
@@ -196,66 +196,58 @@ class LayerwiseOptimizer(Named, Proxy):
         self._saved = None
         return None
 
-    def describe(self) -> GroupTable:
+    def describe(self) -> None:
         """Print a table of the groups as they are now.
 
-        Returns:
-            The table, which a notebook shows as one.
-
-        Raises:
-            ValueError: If the optimizer is not built: it does not know the weights.
+        Before the first step the optimizer does not know the weights. The numbers of
+        groups whose layers are given as objects are known then, too; for the others
+        there is a "?".
         """
-        table = self.table()
-        print(table)  # noqa: T201
-        return table
+        print(self.table())  # noqa: T201
 
     def table(self) -> GroupTable:
-        """The groups as they are now, for printing: see `describe`.
-
-        Raises:
-            ValueError: If the optimizer is not built: it does not know the weights.
-        """
-        if not self.built:
-            raise ValueError(
-                "The optimizer is not built, and does not know the weights yet. Train "
-                "a step first, or optimizer.build(model.trainable_variables)."
-            )
+        """The groups as they are now: `describe` prints it, a notebook shows it."""
         inner = self.inner_optimizer
-        weights = trained_by(inner)
-        made = int(keras.ops.convert_to_numpy(inner.iterations))
+        made = np.array([int(keras.ops.convert_to_numpy(inner.iterations))])
         rate = float(keras.ops.convert_to_numpy(inner.learning_rate))
         layers = {group.name: group.layer_names for group in self.groups}
-        rows = []
-        for part in Split.of(inner).parts:
-            factor = float(part.values(np.array([made]))[0])
-            sizes = [math.prod(weights[i].shape) for i in part.members]
-            frozen = {not weights[i].trainable for i in part.members} or {True}
-            decays = [decay for decay in part.decays if decay] or [0.0]
-            decay = inner.weight_decay
-            rows.append(
-                GroupRow(
-                    group=part.name,
-                    layers=layers.get(part.name, ["all others"]),
-                    parameters=sum(sizes),
-                    multiplier=_shown(part.factor),
-                    rate=rate * factor,
-                    decay=None if decay is None else float(decay) * decays[0],
-                    undecayed=sum(
-                        size
-                        for size, decay in zip(sizes, part.decays, strict=True)
-                        if not decay
-                    )
-                    if any(part.decays)
-                    else 0,
-                    frozen="partly" if len(frozen) > 1 else _yes(frozen.pop()),
+        return GroupTable(
+            tuple(
+                group_row(
+                    part.name,
+                    layers.get(part.name, ["all others"]),
+                    _shown(part.factor),
+                    rate * float(part.values(made)[0]),
+                    inner.weight_decay,
+                    decays,
                 )
+                for part, decays in self._contents()
             )
-        return GroupTable(tuple(rows))
+        )
+
+    def _contents(self) -> Iterator[tuple[Part, Decays]]:
+        """The parts, and what the decay of each weight is multiplied by."""
+        inner = self.inner_optimizer
+        if self.built:
+            weights = trained_by(inner)
+            for part in Split.of(inner).parts:
+                those = [weights[i] for i in part.members]
+                yield part, list(zip(those, part.decays, strict=True))
+            return
+        for group in self.groups:
+            known, decay = weights_known(group), group.weight_decay_multiplier
+            decays: Decays = decay
+            if known is not None:
+                decays = [
+                    (weight, decay if is_decayed(weight, self.no_decay) else 0.0)
+                    for weight in known
+                ]
+            yield Part(group.name, _factor(group), (), ()), decays
+        if self.default is not None:
+            yield Part(_DEFAULT, self.default, (), ()), 1.0
 
     def _repr_html_(self) -> str:
         """What a notebook shows of the optimizer."""
-        if not self.built:
-            return f"<p>{type(self).__name__}, not built yet</p>"
         return self.table()._repr_html_()
 
     def get_config(self) -> dict[str, Any]:
@@ -361,7 +353,3 @@ def _factor(group: LayerGroup) -> float | Schedule:
 
 def _shown(factor: float | Schedule) -> str:
     return type(factor).__name__ if isinstance(factor, Schedule) else f"{factor:.4g}"
-
-
-def _yes(answer: bool) -> str:
-    return "yes" if answer else "no"

@@ -160,6 +160,7 @@ class GradualUnfreezing(Borrower):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Refuse a loop that does not see what is frozen."""
         self._check_updates()
+        self._tell(logs)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Make everything trainable again."""

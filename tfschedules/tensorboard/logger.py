@@ -185,6 +185,7 @@ class TensorBoardLogger(Borrower):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write what the epoch has left."""
+        self._tell(logs)
         self._record(Recorder.end_epoch)
 
     def on_train_end(self, logs: Any = None) -> None:

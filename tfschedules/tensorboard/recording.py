@@ -24,10 +24,10 @@ from tfschedules.drive import (
     name_of,
     parts_of,
     rate_of,
+    rates_compiled,
     read,
     updates,
 )
-from tfschedules.schedules import Schedule
 from tfschedules.tensorboard.idle import Idle
 from tfschedules.tensorboard.run_files import RunFiles
 
@@ -320,10 +320,7 @@ class Recorder:
             every = self._optimizer.gradient_accumulation_steps or 1
             block = max(block_of(self._model), -(-len(steps) * every // len(used)))
             return np.asarray(used, np.float64)[np.arange(len(steps)) * every // block]
-        schedule = rate_of(self._model)
-        if isinstance(schedule, Schedule):
-            return schedule.values(steps)
-        return np.array([float(schedule(step)) for step in steps])
+        return rates_compiled(rate_of(self._model), steps)
 
 
 def _between(began: float, times: list[float], count: int) -> np.ndarray:
