@@ -38,7 +38,7 @@ from tfschedules.schedules import (
     Schedule,
     steps as moments,
 )
-from tfschedules.schedules.base import Pair
+from tfschedules.schedules.arithmetic import Pair
 
 ASKED = os.environ.get("TFSCHEDULES_FUZZ_EXAMPLES")
 LAST = 2**31 - 1  # of JAX's steps; what is beyond, NumPy computes for it

@@ -2,21 +2,23 @@
 
 Each class is one equation. It stands once and is evaluated twice: by `values` in
 float64 NumPy and by a call in `keras.ops`, inside a compiled training step. `shapes`
-has the curves, `combine` what is made of others, `steps` the moments, and `units` and
-`waiting` lengths in epochs; `picture` draws. What papers call a schedule is a
-composition of these; see `recipes`.
+has the curves, `combine` and `arithmetic` what is made of others, `steps` the moments,
+and `units` and `waiting` lengths in epochs; `picture` draws. What papers call a
+schedule is a composition of these; see `recipes`.
 
 May import `_support`. All of it is loaded at once: then Keras knows what may be saved.
 """
 
-from tfschedules.schedules.base import (
+from tfschedules.schedules.arithmetic import (
     Clip as Clip,
-    Constant as Constant,
     Difference as Difference,
     Product as Product,
     Quotient as Quotient,
-    Schedule as Schedule,
     Sum as Sum,
+)
+from tfschedules.schedules.base import (
+    Constant as Constant,
+    Schedule as Schedule,
     as_schedule as as_schedule,
 )
 from tfschedules.schedules.combine import (

@@ -1,11 +1,12 @@
-"""The schedule itself: a call, values, arithmetic, and its way to a file and back."""
+"""The schedule itself: a call, values, operators, and its way to a file and back."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
@@ -19,6 +20,9 @@ from tfschedules.schedules.units import Epochs
 
 _Class = TypeVar("_Class", bound=type)
 _MOST_DRAWN = 100_000  # steps in a picture
+# What operators make, by sign. `arithmetic` puts its classes here: they are schedules
+# themselves, and so this module cannot import them.
+OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 
 def register(cls: _Class) -> _Class:
@@ -188,36 +192,40 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
             lower: What is below it is raised to this.
             upper: What is above it is lowered to this; >= `lower`.
         """
-        return Clip(self, lower, upper)
+        return OPERATIONS["clip"](self, lower, upper)
 
     def __add__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Sum(self, term)
+        return NotImplemented if term is None else OPERATIONS["+"](self, term)
 
     def __sub__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Difference(self, term)
+        return NotImplemented if term is None else OPERATIONS["-"](self, term)
 
     def __mul__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Product(self, term)
+        return NotImplemented if term is None else OPERATIONS["*"](self, term)
 
     def __truediv__(self, other: float) -> Schedule:
         term = _as_term(other)
-        return Quotient(self, term) if isinstance(term, Constant) else NotImplemented
+        return (
+            OPERATIONS["/"](self, term)
+            if isinstance(term, Constant)
+            else NotImplemented
+        )
 
     def __radd__(self, other: Schedule | float) -> Schedule:
         return self + other
 
     def __rsub__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Difference(term, self)
+        return NotImplemented if term is None else OPERATIONS["-"](term, self)
 
     def __rmul__(self, other: Schedule | float) -> Schedule:
         return self * other
 
     def __neg__(self) -> Schedule:
-        return Product(self, Constant(-1.0))
+        return OPERATIONS["*"](self, Constant(-1.0))
 
     if not TYPE_CHECKING:  # which goes on knowing what there is
 
@@ -324,191 +332,3 @@ class Constant(Schedule):
     @property
     def greatest(self) -> float | None:
         return abs(self.value)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair(Schedule, abc.ABC):
-    """Two schedules in one."""
-
-    first: Schedule
-    second: Schedule
-
-    _sign: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        as_schedule("first", self.first)
-        as_schedule("second", self.second)
-
-    def equation(self, time: Time) -> Any:
-        first, second = self.first.equation(time), self.second.equation(time)
-        if not self.grows(time):
-            return self.operate(first, second)
-        with np.errstate(over="ignore"):  # or 0 times infinity would be next
-            return time.finite(self.operate(first, second))
-
-    def grows(self, time: Time) -> bool:
-        """Whether the value may come to be greater than the floats of `time`."""
-        return self.greatest is not None and self.greatest > time.greatest / 2
-
-    @staticmethod
-    @abc.abstractmethod
-    def operate(first: Any, second: Any) -> Any:
-        """The value, from those of the two."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def bound(first: float, second: float) -> float:
-        """A bound of the value's size, from those of the two."""
-
-    @property
-    def greatest(self) -> float | None:
-        first, second = self.first.greatest, self.second.greatest
-        if first is None or second is None:
-            return endless(first, second)
-        return self.bound(first, second)
-
-    def cycles_at(self, time: Time) -> Cycles:
-        cycles = self.first.cycles_at(time)
-        return self.second.cycles_at(time) if cycles == (0, None) else cycles
-
-    @property
-    def length(self) -> float | None:
-        if isinstance(self.first, Constant):  # a constant has no say
-            return self.second.length
-        if isinstance(self.second, Constant):
-            return self.first.length
-        first, second = self.first.length, self.second.length
-        return None if first is None or second is None else max(first, second)
-
-    def __repr__(self) -> str:
-        second = self.second
-        plain = second.value if isinstance(second, Constant) else second
-        return f"({self.first!r} {self._sign} {plain!r})"
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Sum(Pair):
-    """The sum of two schedules, written `first + second`."""
-
-    _sign = "+"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first + second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first + second
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Difference(Pair):
-    """The difference of two schedules, written `first - second`."""
-
-    _sign = "-"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first - second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first + second
-
-    def __repr__(self) -> str:
-        if isinstance(self.first, Constant) and not isinstance(self.second, Constant):
-            return f"({self.first.value!r} - {self.second!r})"
-        return super().__repr__()
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Product(Pair):
-    """The product of two schedules, written `first * second`; by -1, `-first`."""
-
-    _sign = "*"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first * second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first * second if first and second else 0.0  # and not NaN
-
-    def __repr__(self) -> str:
-        if self.second == Constant(-1.0):
-            return f"(-{self.first!r})"
-        return super().__repr__()
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Quotient(Pair):
-    """A schedule divided by a number, written `first / second`."""
-
-    _sign = "/"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first / second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first / second
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        divisor = self.second.greatest if isinstance(self.second, Constant) else None
-        if divisor is None:
-            raise TypeError(
-                "Argument `second` must be a Constant: schedules are divided by "
-                f"numbers. Received: second={self.second!r}"
-            )
-        if divisor < checks.LEAST:
-            raise ValueError(
-                f"The divisor of a schedule must be >= {checks.LEAST:g} in size: in "
-                f"float32 it is 0. Received: {self!r}"
-            )
-
-
-@register
-@dataclasses.dataclass(frozen=True)
-class Clip(Schedule):
-    """A schedule held between two values, written `schedule.clip(lower, upper)`."""
-
-    schedule: Schedule
-    lower: float
-    upper: float
-
-    def __post_init__(self) -> None:
-        as_schedule("schedule", self.schedule)
-        lower = checks.real("lower", self.lower)
-        upper = checks.real("upper", self.upper)
-        checks.ordered("lower", lower, "upper", upper)
-        set_checked(self, lower=lower, upper=upper)
-
-    def equation(self, time: Time) -> Any:
-        return self.of(self.schedule.equation(time), self.lower, self.upper, time)
-
-    @staticmethod
-    def of(schedule: Any, lower: Any, upper: Any, time: Time) -> Any:
-        """The value, from that of `schedule`; of floats `keras.ops` makes floatx."""
-        value = time.ops.maximum(time.as_float(schedule), time.as_float(lower))
-        return time.ops.minimum(value, time.as_float(upper))
-
-    @property
-    def greatest(self) -> float | None:
-        return max(abs(self.lower), abs(self.upper))
-
-    def cycles_at(self, time: Time) -> Cycles:
-        return self.schedule.cycles_at(time)
-
-    @property
-    def length(self) -> float | None:
-        return self.schedule.length
-
-    def __repr__(self) -> str:
-        return f"{self.schedule!r}.clip({self.lower!r}, {self.upper!r})"

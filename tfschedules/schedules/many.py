@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tfschedules.schedules.base import Clip, Constant, Pair, Schedule
+from tfschedules.schedules.arithmetic import Clip, Pair
+from tfschedules.schedules.base import Constant, Schedule
 from tfschedules.schedules.shapes import Ramp
 from tfschedules.schedules.spans import Spans
 from tfschedules.schedules.steps import Time
