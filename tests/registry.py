@@ -253,6 +253,66 @@ SCHEDULES |= {
         warmup(warmup(Constant(0.5), 4, start=0.1), 3), (3, 7), 7
     ),
 }
+# Whatever is made of others is stretched where cycles grow or begin between steps.
+_WARMED = Join([Linear(0.0, 0.1, 2), Cosine(0.1, 1e-3, 8)], [2])
+_WARMED_BETWEEN = Join([Linear(0.1, 1.0, 2.5), Exponential(1.0, 0.1, 7.3)], [2.5])
+_NINE = Join([_MANY[i % 7](1.0 / (i + 1)) for i in range(12)], [*range(2, 24, 2)])
+SCHEDULES |= {
+    "growing, a warm-up in each": Case(Repeat(_WARMED, 10, 2), (2, 10, 14, 30, 38, 70)),
+    "growing, a warm-up between steps in each": Case(
+        Repeat(_WARMED_BETWEEN, 10, 1.5), (2.5, 9.8, 10, 13.75, 24.7, 25, 30.625, 47.5)
+    ),
+    "growing, from a fraction of a step": Case(
+        Repeat(_WARMED_BETWEEN * 2 - 0.05, 10.25, 1.1), (2.5, 9.8, 10.25, 13.0, 21.525)
+    ),
+    "growing, shorter than a step": Case(
+        Repeat(Join([Linear(0.0, 1.0, 0.25), Linear(1.0, 0.5, 0.75)], [0.25]), 1, 1.5),
+        (1, 1.375, 2.5, 3.0625, 4.75, 8.125),
+    ),
+    "growing, parts hidden": Case(
+        Repeat(Join([Constant(9.0), _WARMED, Constant(0.5)], [-3.5, 4.25]), 8, 2),
+        (4.25, 8, 16.5, 24, 41),
+    ),
+    "growing, of many parts": Case(Repeat(_NINE, 24, 2), (2, 4, 22, 24, 28, 68, 72)),
+    "growing, of cycles": Case(
+        Repeat(Repeat(Linear(0.9, 0.1, 3), 3) * PerCycle(0.8, 3), 10, 2),
+        (3, 6, 9, 10, 16, 22, 28, 30, 42),
+    ),
+    "growing, of growing cycles": Case(
+        Repeat(Repeat(Cosine(1.0, 0.1, 2), 2, 2), 14, 1.5), (2, 6, 14, 17, 23, 35, 39.5)
+    ),
+    "growing, of cycles that began before": Case(
+        Repeat(Join([Constant(9.0), Repeat(Linear(0.9, 0.1, 4), 4)], [-5.5]), 9, 1.5),
+        (2.5, 6.5, 9, 12.75, 18.75, 22.5),
+    ),
+    "growing, of cycles that begin between steps": Case(
+        Repeat(Join([Constant(0.5), Repeat(Cosine(0.9, 0.1, 2.5), 2.5)], [1.25]), 9, 2),
+        (1.25, 3.75, 6.25, 8.75, 9, 11.5, 16.5),
+    ),
+    "growing, with roots": Case(
+        Repeat(InverseSqrt(0.3, 3.5) + SquareRoot(1.0, 0.1, 7), 10, 2), (3.5, 10, 17)
+    ),
+    "growing, with functions": Case(
+        Repeat(ScaleFunction(harmonic) + ScaleFunction(harmonic, 3), 10, 1.5),
+        (3, 6, 9, 10, 14.5, 25),
+    ),
+    "growing, after a warm-up between steps": Case(
+        Join([Linear(0.0, 0.1, 4.5), Repeat(_WARMED, 10, 1.5)], [4.5]),
+        (4.5, 6.5, 14.5, 17.5, 29.5),
+    ),
+    "repeat, of a join between steps": Case(
+        Repeat(_WARMED_BETWEEN, 9.7), (2.5, 9.7, 12.2, 19.4)
+    ),
+    "repeat, of cycles between steps": Case(
+        Repeat(Repeat(Linear(0.9, 0.1, 2.5), 2.5) + _WARMED, 33.3, 1.0),
+        (2, 2.5, 33.3, 35.3, 66.6),
+    ),
+    "repeat, of growing cycles between steps": Case(
+        Join([Constant(1.0), Repeat(Repeat(_WARMED, 4, 2), 33.3)], [1.5]),
+        (1.5, 5.5, 13.5, 29.5, 34.8),
+    ),
+    "repeat, of many between steps": Case(Repeat(_NINE, 24.5), (2, 24.5, 46.5, 49)),
+}
 for _decay in ("linear", "cosine", "exponential", "1-sqrt"):
     for _up, _level in ((10, 30), (0, 30), (10, 0), (0, 0)):
         _stable = _up + _level

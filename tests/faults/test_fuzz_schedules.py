@@ -36,6 +36,7 @@ from tfschedules.schedules import (
     Repeat,
     ScaleFunction,
     Schedule,
+    cycles as cycles_of,
     steps as moments,
 )
 from tfschedules.schedules.arithmetic import Pair
@@ -161,6 +162,7 @@ def grown(inside):
         then(lambda a: -a, inside),
         then(lambda a, low, high: a.clip(low, high), inside, numbers, numbers),
         then(Repeat, inside, wholes),
+        then(Repeat, inside, lengths, growths),
         then(tfs.warmup, inside, lengths, numbers),
         st.builds(
             lambda parts, between: lambda: joined(parts, between),
@@ -325,12 +327,8 @@ def size(schedule, time):
                 found = np.where(begun, later, found)
                 fine = np.where(begun, well, fine)
             return found, fine
-        case Repeat(part, steps, growth) if growth != 1 or isinstance(steps, float):
-            if growth == 1:
-                return _ramp(part, *time.over_cycle(steps))
-            return _ramp(part, *time.growing_cycle(steps, growth)[1:])
-        case Repeat(part, steps):
-            return size(part, time.in_cycle(steps))
+        case Repeat(part, steps, growth):
+            return size(part, cycles_of.in_cycle(time, steps, growth))
         case Pair(first, second):
             (a, fine), (b, well) = size(first, time), size(second, time)
             fine = fine & well

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfschedules._support import checks
 from tfschedules._support.arguments import checked_names
-from tfschedules.schedules import many, units
+from tfschedules.schedules import cycles, many, steps as moments, units
 from tfschedules.schedules.base import (
     Constant,
     Schedule,
@@ -23,8 +23,7 @@ from tfschedules.schedules.base import (
     register,
     set_checked,
 )
-from tfschedules.schedules.shapes import Ramp
-from tfschedules.schedules.spans import cycle_table, fraction_of
+from tfschedules.schedules.spans import fraction_of
 from tfschedules.schedules.steps import Cycles, Time
 from tfschedules.schedules.units import Epochs
 
@@ -90,7 +89,7 @@ class Join(Schedule):
 
     def equation(self, time: Time) -> Any:
         spans = self._seen(time)
-        if len(spans) > _FEW:
+        if len(spans) > _FEW and time.has_tables:
             return many.value_of(spans, time)
         value: Any = None
         for part, edge in spans:
@@ -126,10 +125,10 @@ class Join(Schedule):
             if end <= 0:
                 continue  # hidden before step 0
             at = dataclasses.replace(time, whole=np.asarray(min(now, end), np.int64))
-            cycles = part.cycles_at(at.since(edges[i - 1]) if i else at)
-            ended += cycles.ended
-            if next_end is None and cycles.next_end is not None:
-                coming = begin + cycles.next_end
+            inside = part.cycles_at(at.since(edges[i - 1]) if i else at)
+            ended += inside.ended
+            if next_end is None and inside.next_end is not None:
+                coming = begin + inside.next_end
                 next_end = coming if now < coming <= end else None
         return Cycles(ended, next_end)
 
@@ -186,8 +185,8 @@ class Repeat(Schedule):
     """A schedule begun anew every `steps` steps: f(t) = schedule(t mod steps).
 
     With `growth` each cycle is `growth` times as long as the one before, and the
-    schedule, a ramp over `steps`, is stretched with it. Cycles are found with integers:
-    they are right to the step at any age.
+    schedule is stretched with it, whatever it is made of. Cycles are found with
+    integers: they are right to the step at any age.
 
     Args:
         schedule: What to repeat.
@@ -198,47 +197,33 @@ class Repeat(Schedule):
             real numbers then, and not rounded.
 
     Raises:
-        ValueError: If `steps` is no whole number or `growth` is not 1, and `schedule`
-            is not a ramp over `steps`.
+        ValueError: If there are more than 100,000 cycles that grow, with those of
+            other `Repeat`s inside them.
 
     Example:
         >>> Repeat(Linear(1.0, 0.0, 2), steps=2).values(5).tolist()
         [1.0, 0.5, 1.0, 0.5, 1.0]
-        >>> Repeat(Linear(1.0, 0.0, 2), steps=2, growth=2.0).values(7).tolist()
-        [1.0, 0.5, 1.0, 0.75, 0.5, 0.25, 1.0]
+
+        A warm-up in each cycle, which grows with it:
+
+        >>> warm = Join([Linear(0.0, 1.0, 1), Linear(1.0, 0.0, 1)], [1])
+        >>> Repeat(warm, steps=2, growth=2.0).values(7).tolist()
+        [0.0, 1.0, 0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
     schedule: Schedule
-    steps: int | Epochs
+    steps: float | Epochs
     growth: float = 1.0
 
     def __post_init__(self) -> None:
         as_schedule("schedule", self.schedule)
         _check_cycles(self)
-        if self._is_stretched and not (
-            isinstance(self.schedule, Ramp) and self.schedule.steps == self.steps
-        ):
-            raise ValueError(
-                "Argument `schedule` must be a ramp (Linear, Cosine, …) over "
-                f"`steps`={self.steps} steps, where `growth` or a fraction of a step "
-                f"stretches it. Received: schedule={self.schedule!r}, "
-                f"steps={self.steps!r}, growth={self.growth!r}"
-            )
-
-    @property
-    def _is_stretched(self) -> bool:
-        """Whether cycles are no plain repetitions of whole steps."""
-        return self.growth != 1 or isinstance(self.steps, float)
+        if self.growth != 1 and not self.in_epochs:  # too many cycles inside it?
+            self.equation(moments.in_numpy(np.zeros(1, np.int64)))
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        if not (self._is_stretched and isinstance(self.schedule, Ramp)):
-            return self.schedule.equation(time.in_cycle(steps))
-        if self.growth == 1:
-            done, left = time.over_cycle(steps)
-        else:
-            _, done, left = time.growing_cycle(steps, self.growth)
-        return self.schedule.blend(done, left, time.ops)
+        return self.schedule.equation(cycles.in_cycle(time, steps, self.growth))
 
     @property
     def greatest(self) -> float | None:
@@ -246,16 +231,16 @@ class Repeat(Schedule):
 
     def cycles_at(self, time: Time) -> Cycles:
         steps: Any = self.steps
-        now, part = int(time.whole), fraction_of(time.part)
+        now = int(time.whole)
         if self.growth == 1:
-            length = fraction_of(steps)
-            index = int(time.cycle(steps))
-            return Cycles(index, math.ceil((index + 1) * length - part))
-        table = cycle_table(steps, self.growth, time.part, time.limit)
-        index = int(np.searchsorted(table.first, now, side="right")) - 1
-        if index == len(table.last) - 1:  # ends where it is tabulated no more
-            return Cycles(index, None)
-        return Cycles(index, int(table.last[index]))
+            index, length = int(time.cycle(steps)), fraction_of(time.scaled(steps))
+            end = (index + 1) * length - fraction_of(time.part)
+            return Cycles(index, math.ceil(end))
+        ends = cycles.ends_of(time, steps, self.growth)
+        index = int(np.searchsorted(ends, now, side="right"))
+        if index >= len(ends) - 1:  # ends where it is tabulated no more
+            return Cycles(len(ends) - 1, None)
+        return Cycles(index, int(ends[index]))
 
 
 @register
@@ -276,7 +261,7 @@ class PerCycle(Schedule):
     """
 
     factor: float
-    steps: int | Epochs
+    steps: float | Epochs
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -285,10 +270,7 @@ class PerCycle(Schedule):
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        if self.growth == 1:
-            index = time.cycle(steps)
-        else:
-            index = time.growing_cycle(steps, self.growth)[0]
+        index = cycles.cycle(time, steps, self.growth)
         # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
         with np.errstate(over="ignore"):
             value = time.ops.power(2.0, math.log2(self.factor) * time.as_float(index))
@@ -303,7 +285,7 @@ def _check_cycles(schedule: Any) -> None:
     growth = checks.real("growth", schedule.growth, at_least=1)
     steps = units.length("steps", schedule.steps, at_least=1)
     if growth != 1 and not isinstance(steps, Epochs):
-        cycle_table(steps, growth, 0.0, int(np.iinfo(np.int64).max))
+        cycles.ends_of(moments.in_numpy(np.zeros(1, np.int64)), steps, growth)
     set_checked(schedule, steps=steps, growth=growth)
 
 
@@ -338,7 +320,7 @@ class ScaleFunction(Schedule):
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        x = time.step if steps is None else 1 + time.as_float(time.cycle(steps))
+        x = time.step if steps is None else 1 + time.as_float(cycles.cycle(time, steps))
         if time.ops is np and isinstance(self.function, _KerasSchedule):
             each = [float(self.function(int(step))) for step in np.ravel(x)]
             return np.reshape(each, np.shape(x))  # they take one step at a time

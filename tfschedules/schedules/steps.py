@@ -15,11 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfschedules.schedules.spans import Spans, cycle_table, fraction_of
+from tfschedules.schedules.spans import Spans, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
 _LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
 _INT64 = int(np.iinfo(np.int64).max)
+_ONE = Fraction(1)
+_GREATEST = 10**300  # a length
 
 
 class Cycles(NamedTuple):
@@ -40,7 +42,7 @@ class Time:
     """The time since a schedule began: `whole` steps and a `part` of one.
 
     Python's numbers have no end, and a backend's have: what enters a computation with
-    tensors goes through `number`, `as_float` or `_integer`.
+    tensors goes through `number`, `as_float` or `integer`.
 
     Attributes:
         whole: Integer array or tensor of any shape, >= 0, in steps.
@@ -49,6 +51,8 @@ class Time:
         limit: The greatest integer that `whole` can hold.
         floats: The type of the floats that it is turned into.
         stopped: Whether `whole` may have stopped at `limit` long ago.
+        scale: How long a step of the schedule is in those of `whole`. Lengths and
+            moments are the schedule's, and are multiplied by it.
     """
 
     whole: Any
@@ -57,12 +61,19 @@ class Time:
     limit: int
     floats: str
     stopped: bool = False
+    scale: Fraction = _ONE
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether `many` may look up what a `Join` has at this time."""
+        return True
 
     @property
     def step(self) -> Any:
         """The time as a floating-point number of steps."""
         self._check_it_counts()
-        return self.as_float(self.whole) + self.part
+        step = self.as_float(self.whole) + self.part
+        return step if self.scale == 1 else step / self.number(float(self.scale))
 
     @property
     def greatest(self) -> float:
@@ -96,8 +107,20 @@ class Time:
         clipped = [self._within(value) for value in values]
         return np.array(clipped, np.int64 if self.limit == _INT64 else np.int32)
 
+    def scaled(self, length: float) -> float:
+        """A length or a moment of the schedule, in the steps of `whole`."""
+        if self.scale == 1:
+            return length
+        exact = fraction_of(length) * self.scale
+        if abs(exact) > _GREATEST:
+            return math.copysign(_GREATEST, length)
+        return int(exact) if exact.denominator == 1 else float(exact)
+
     def first_after(self, moment: float) -> int:
         """The first whole step of this time at or after `moment`; it may be < 0."""
+        return self._first_after(self.scaled(moment))
+
+    def _first_after(self, moment: float) -> int:
         if self.part == 0:
             return math.ceil(moment)
         if abs(moment) < _EXACT:
@@ -117,19 +140,20 @@ class Time:
         shift = self._within(first)
         now = self.whole
         if shift < 0:
-            now = self.ops.minimum(now, self._integer(self.limit + shift))
+            now = self.ops.minimum(now, self.integer(self.limit + shift))
         return dataclasses.replace(
             self,
-            whole=self.ops.maximum(now - shift, self._integer(0)),
+            whole=self.ops.maximum(now - shift, self.integer(0)),
             part=self.part_at(moment),
             stopped=self.stopped or first < -(self.limit // 2),
         )
 
     def part_at(self, moment: float) -> float:
         """How far the first step at or after `moment` is from it, in steps."""
-        return float(self.first_after(moment) - moment + self.part)
+        moment = self.scaled(moment)
+        return float(self._first_after(moment) - moment + self.part)
 
-    def _integer(self, value: int) -> Any:
+    def integer(self, value: int) -> Any:
         """A constant of the integers' own type.
 
         Of an int32 and a Python int Keras makes a float where `floatx` has 16 bits.
@@ -161,12 +185,13 @@ class Time:
         Both are counted in integers: `left` as 1 - done would lose its digits near
         the end, where a cosine or a line to a tiny rate has the most to lose.
         """
+        length = self.scaled(length)
         if length > self.limit:
             self._check_it_counts()
         if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
             done = self.as_float(self.whole) / _LONGEST * float(_LONGEST / length)
             return done, 1.0 - done
-        end = self.first_after(length)
+        end = self._first_after(length)
         if end <= 1:  # over before the second step: no share of it is counted
             begun = self.whole >= 1
             done = self.as_float(min(self.part / length, 1.0))
@@ -174,7 +199,7 @@ class Time:
             where, one, none = self.ops.where, self.as_float(1.0), self.as_float(0.0)
             return where(begun, one, done), where(begun, none, left)
         last = min(end, self.limit)
-        now = self.ops.minimum(self.whole, self._integer(last))
+        now = self.ops.minimum(self.whole, self.integer(last))
         elapsed, to_go = self.as_float(now), self.as_float(last - now)
         whole_length = self.number(length)
         if self.part == 0 and last == length:
@@ -187,44 +212,40 @@ class Time:
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
     def rest(self, length: float, last: int) -> float:
-        """What a length that begins now has left at the step `last`."""
+        """What a `scaled` length that begins now has left at the step `last`."""
         return length - self.part - last if self.part else length - last
 
     def cycle(self, steps: float) -> Any:
-        """Which cycle of `steps`, a real number >= 1, this is, from 0."""
+        """Which cycle of `steps`, a real number, this is, from 0."""
         self._check_it_counts()
+        steps = self.scaled(steps)
         if steps != int(steps):
             return self._real_cycle(steps)[0]
         if steps > self.limit:
             return self.whole * 0
-        return self.ops.floor_divide(self.whole, self._integer(int(steps)))
+        return self.ops.floor_divide(self.whole, self.integer(int(steps)))
 
-    def in_cycle(self, steps: int) -> Time:
-        """The time since the cycle of `steps` began."""
+    def in_cycle(self, steps: float) -> Time:
+        """The time since the cycle of `steps`, a real number, began."""
         self._check_it_counts()
+        steps = self.scaled(steps)
+        if steps != int(steps):
+            units, rest = self._real_cycle(steps)[1:]
+            scale = self.scale * fraction_of(steps).denominator
+            return dataclasses.replace(self, whole=units, part=rest, scale=scale)
         if steps > self.limit:
             return self
-        whole = self.ops.mod(self.whole, self._integer(steps))
+        whole = self.ops.mod(self.whole, self.integer(int(steps)))
         return dataclasses.replace(self, whole=whole)
 
-    def over_cycle(self, steps: float) -> tuple[Any, Any]:
-        """The shares of a cycle of `steps`, a real number >= 1, done and left."""
-        self._check_it_counts()
-        _, units, rest, cycle = self._real_cycle(steps)
-        last = min(cycle, self.limit)
-        elapsed, to_go = self.as_float(units), self.as_float(last - units)
-        done = (elapsed + rest) / self.number(cycle)
-        left = (to_go + self.number(cycle - last - rest)) / self.number(cycle)
-        return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
-
-    def _real_cycle(self, steps: float) -> tuple[Any, Any, float, int]:
+    def _real_cycle(self, steps: float) -> tuple[Any, Any, float]:
         """Which cycle of a real number of `steps` this is, and the time since it began.
 
         A step has d units and a cycle n, for the fraction n/d that `steps` stands for,
         and so everything is counted in integers.
 
         Returns:
-            The cycle from 0, the whole units since it began, the part of a unit, and n.
+            The cycle from 0, the whole units since it began, and the part of a unit.
         """
         exact = fraction_of(steps)
         n, d = exact.numerator, exact.denominator
@@ -233,8 +254,8 @@ class Time:
         ops, now, index = self.ops, self.whole, self.whole * 0
         most = min(n - 1, self.limit)
         if n <= self.limit:  # d cycles are n steps
-            index = d * ops.floor_divide(now, self._integer(n))
-            now = ops.mod(now, self._integer(n))
+            index = d * ops.floor_divide(now, self.integer(n))
+            now = ops.mod(now, self.integer(n))
         if d * most + shift <= self.limit:
             unit = d * now + shift
         else:  # so many steps are a cycle and some units more: take them out first
@@ -246,23 +267,13 @@ class Time:
                     f"integers, which end at {self.limit:,}. Give a length with fewer "
                     f"decimals, or a whole number of steps, as {round(steps)}."
                 )
-            taken = ops.floor_divide(now, self._integer(steps_up))
+            taken = ops.floor_divide(now, self.integer(steps_up))
             index = index + taken
-            unit = more * taken + d * ops.mod(now, self._integer(steps_up)) + shift
+            unit = more * taken + d * ops.mod(now, self.integer(steps_up)) + shift
         if n <= self.limit:
-            index = index + ops.floor_divide(unit, self._integer(n))
-            unit = ops.mod(unit, self._integer(n))
-        return index, unit, rest, n
-
-    def growing_cycle(self, steps: float, growth: float) -> tuple[Any, Any, Any]:
-        """Which cycle this is (from 0), and the shares of it that are done and left.
-
-        Cycle i lasts `steps` * `growth`^i steps.
-        """
-        self._check_it_counts()
-        table = cycle_table(steps, growth, self.part, self.limit)
-        index = self.row_at(table.first)
-        return index, *self.over_row(table, index, self.whole)
+            index = index + ops.floor_divide(unit, self.integer(n))
+            unit = ops.mod(unit, self.integer(n))
+        return index, unit, rest
 
     def row_at(self, first: np.ndarray) -> Any:
         """Which of the spans that begin at the steps `first`, increasing, it is."""
