@@ -23,6 +23,7 @@ from tfschedules.schedules import (
     Cosine,
     Difference,
     Exponential,
+    InverseCycle,
     InverseSqrt,
     Join,
     Linear,
@@ -37,11 +38,11 @@ from tfschedules.schedules import (
     Schedule,
     SquareRoot,
     Sum,
-)
-from tfschedules.schedules.recipes import (
     cyclical,
     flat_cosine,
     one_cycle,
+    polynomial_restarts,
+    swa,
     warm_restarts,
     warmup,
     warmup_stable_decay,
@@ -98,6 +99,14 @@ SCHEDULES: dict[str, Case] = {
     "cosine, up from 0": Case(Cosine(0.0, 1.0, 7), (7,), 7),
     "exponential": Case(Exponential(1e-7, 10.0, 99), (99,), 99),
     "exponential, down": Case(Exponential(1.0, 1e-4, 30.5), (30.5,), 30.5),
+    "cosine, with an exponent": Case(Cosine(1.0, 1e-3, 50, exponent=2.5), (50,), 50),
+    "cosine, up with an exponent": Case(Cosine(0.0, 1.0, 50.5, 3.0), (50.5,), 50.5),
+    "cosine, with a root": Case(Cosine(1.0, 0.0, 50, exponent=0.5), (50,), 50),
+    "cosine, k-decay": Case(Cosine(1.0, 1e-3, 50, k_decay=1.5), (50,), 50),
+    "cosine, k-decay below 1": Case(Cosine(0.3, 0.0, 50.5, 1.0, 0.3), (50.5,), 50.5),
+    "cosine, both powers": Case(Cosine(0.01, 1.0, 50, 1.7, 2.5), (50,), 50),
+    "polynomial, k-decay": Case(Polynomial(1.0, 1e-3, 50, 0.5, k_decay=1.5), (50,), 50),
+    "polynomial, up with k-decay": Case(Polynomial(0.0, 1.0, 50, 3, 0.5), (50,), 50),
     "polynomial": Case(Polynomial(1.0, 1e-3, 50, 2), (50,), 50),
     "polynomial, up from 0": Case(Polynomial(0.0, 1.0, 50, 3.5), (50,), 50),
     "polynomial, down to 0": Case(Polynomial(0.3, 0.0, 12.5, 0.5), (12.5,), 12.5),
@@ -162,6 +171,8 @@ SCHEDULES: dict[str, Case] = {
     "per cycle, of a fraction of steps": Case(PerCycle(0.8, 10.5), (10.5, 21)),
     "per cycle, every step": Case(PerCycle(0.9999, 1), (1, 2)),
     "per cycle, growing": Case(PerCycle(0.8, 10, 2.0), (10, 30, 70)),
+    "inverse cycle": Case(InverseCycle(1.5, 10), (10, 20)),
+    "inverse cycle, growing": Case(InverseCycle(0.5, 10.5, 1.5), (10.5, 26.25)),
     "function of the cycle": Case(ScaleFunction(harmonic, 10), (10, 20)),
     "function of the step": Case(ScaleFunction(harmonic)),
     "sum": Case(_WARM + _TRIANGLE, (7, 14, 20, 200)),
@@ -203,6 +214,24 @@ SCHEDULES: dict[str, Case] = {
     "cyclical, hann, scale_fn": Case(
         cyclical(0.1, 1.0, 7, scale_fn=harmonic, window="hann"), (7, 14, 21)
     ),
+    "cyclical, down more slowly": Case(
+        cyclical(0.1, 1.0, 7, step_size_down=12), (7, 19, 26, 38)
+    ),
+    "cyclical, down faster, triangular2": Case(
+        cyclical(0.1, 1.0, 12, "triangular2", step_size_down=3), (12, 15, 27, 30)
+    ),
+    "cyclical, down faster, welch": Case(
+        cyclical(0.1, 1.0, 12, window="welch", step_size_down=3), (12, 15, 27, 30)
+    ),
+    "cyclical, down more slowly, hann, scale_fn": Case(
+        cyclical(0.1, 1.0, 3, scale_fn=harmonic, window="hann", step_size_down=9),
+        (3, 12, 15, 24),
+    ),
+    "polynomial_restarts": Case(polynomial_restarts(0.1, 20), (1, 20, 21, 40, 41)),
+    "polynomial_restarts, of a square": Case(
+        polynomial_restarts(0.1, 20, min_lr=0.01, power=2), (1, 20, 21, 40, 41)
+    ),
+    "polynomial_restarts, every step": Case(polynomial_restarts(0.1, 1, 0.01), (1, 2)),
     "warm_restarts": Case(warm_restarts(0.05, 10), (10, 20)),
     "warm_restarts, growing": Case(
         warm_restarts(0.1, 10, min_lr=1e-4, cycle_mult=2), (10, 30, 70, 81910)
@@ -248,6 +277,19 @@ SCHEDULES |= {
     ),
     "warmup, of a cycle": Case(
         warmup(cyclical(0.1, 1.0, 7, "triangular2"), 4), (4, 11, 18, 25)
+    ),
+    "warmup, overlapping": Case(
+        warmup(Cosine(0.1, 1e-3, 80), 20, start=0.01, overlap=True), (20, 80), 80
+    ),
+    "warmup, overlapping between steps": Case(
+        warmup(InverseSqrt(0.3, 4) + 0.1, 2.5, overlap=True), (2.5, 4)
+    ),
+    "warmup, overlapping restarts": Case(
+        warmup(warm_restarts(0.1, 10, cycle_mult=2), 15, overlap=True), (15, 30, 70)
+    ),
+    "swa": Case(swa(Cosine(0.1, 0.0, 100), 60, 0.05, 10), (60, 70), 70),
+    "swa, of restarts": Case(
+        swa(warm_restarts(0.1, 10), 35, 0.01, 5, anneal="linear"), (10, 35, 40), 40
     ),
     "warmup, of a warmup": Case(
         warmup(warmup(Constant(0.5), 4, start=0.1), 3), (3, 7), 7
@@ -352,6 +394,8 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             return exact(part, since * Fraction(steps) / length)
         case PerCycle(factor, steps, growth):
             return factor ** cycle_of(t, steps, growth)[0]
+        case InverseCycle(power, steps, growth):
+            return (1 + cycle_of(t, steps, growth)[0]) ** -power
         case ScaleFunction(function, None):
             return function(float(t))
         case ScaleFunction(function, steps):
@@ -374,22 +418,35 @@ def _ramp(ramp: Schedule, share: Fraction) -> float:
     match ramp:
         case Linear(start, end):
             return start * left + end * done
-        case Cosine(start, end):
+        case Cosine(start, end, _, exponent, k_decay):
             # (1 + cos x)/2 = cos²(x/2), and cos²(π/2·done) = sin²(π/2·left).
-            return (
-                start * math.sin(math.pi / 2 * left) ** 2
-                + end * math.sin(math.pi / 2 * done) ** 2
-            )
+            if k_decay != 1:
+                share = Fraction(_power(share, k_decay))
+                done, left = float(share), float(1 - share)
+            falling = math.sin(math.pi / 2 * left) ** 2
+            rising = math.sin(math.pi / 2 * done) ** 2
+            if exponent == 1:
+                return start * falling + end * rising
+            if rising > 0.1:
+                return float(_blend(start, end, _power(falling, exponent)))
+            # In decimals: 1 - (1 - x)^p cancels at the beginning.
+            height = _power(1 - decimal.Decimal(rising), exponent)
+            return float(_blend(start, end, height))
         case Exponential(start, end):
             return start**left * end**done
-        case Polynomial(start, end, _, power):
+        case Polynomial(start, end, _, power, k_decay):
             # In decimals: 1 - left^power cancels at the beginning.
-            left = (1 - share).numerator / decimal.Decimal((1 - share).denominator)
-            height = left ** decimal.Decimal(power) if left else decimal.Decimal(0)
-            return float(_blend(start, end, height))
+            done = _power(share, k_decay) if k_decay != 1 else share
+            return float(_blend(start, end, _power(1 - Fraction(done), power)))
         case SquareRoot(start, end):
             return float(_blend(start, end, 1 - _root(share)))
     raise NotImplementedError(ramp)
+
+
+def _power(number: Any, exponent: float) -> decimal.Decimal:
+    exact = Fraction(number)
+    base = exact.numerator / decimal.Decimal(exact.denominator)
+    return base ** decimal.Decimal(exponent) if base else decimal.Decimal(0)
 
 
 def _root(number: Fraction) -> decimal.Decimal:

@@ -28,6 +28,7 @@ NEEDED = {
     "per_cycle": "--factor 0.5 --steps 10 --growth 2",
     "piecewise": "--boundaries 30 60 --values 0.1 0.01 0.001",
     "polynomial": "--start 0.1 --end 0 --steps 100 --power 2",
+    "polynomial_restarts": "--max-lr 0.1 --steps 30 --power 2",
     "square_root": "--start 0.1 --end 0 --steps 100",
     "warm_restarts": "--max-lr 0.1 --first-cycle 10 --cycle-mult 1.5",
     "warmup_stable_decay": "--max-lr 0.1 --warmup-steps 9 --stable-steps 40 "

@@ -39,6 +39,8 @@ from .schedules import (
     epochs as epochs,
     flat_cosine as flat_cosine,
     one_cycle as one_cycle,
+    polynomial_restarts as polynomial_restarts,
+    swa as swa,
     warm_restarts as warm_restarts,
     warmup as warmup,
     warmup_stable_decay as warmup_stable_decay,

@@ -24,8 +24,10 @@ from tfschedules import schedules as namespace
 from tfschedules.schedules import (
     Clip,
     Constant,
+    Cosine,
     Difference,
     Exponential,
+    InverseCycle,
     InverseSqrt,
     Join,
     PerCycle,
@@ -89,6 +91,9 @@ ramp_kinds = st.sampled_from(
 )
 
 
+powers = mostly(st.sampled_from([0.01, 0.3, 1, 1.0, 1.5, 3, 100]), EXTREMES)
+
+
 def call(function, *positional, **named):
     """The call, to be made later: most that are drawn are to be refused there."""
     return st.builds(
@@ -114,7 +119,8 @@ def then(make, *others):
 
 ramps = st.one_of(
     then(lambda kind, *rest: kind(*rest), ramp_kinds, numbers, numbers, lengths),
-    call(tfs.Polynomial, numbers, numbers, lengths, numbers),
+    call(tfs.Polynomial, numbers, numbers, lengths, numbers, k_decay=powers),
+    call(tfs.Cosine, numbers, numbers, lengths, exponent=powers, k_decay=powers),
 )
 leaves = st.one_of(
     ramps,
@@ -122,6 +128,7 @@ leaves = st.one_of(
     call(Constant, numbers),
     call(InverseSqrt, numbers, lengths),
     call(PerCycle, numbers, lengths, growths),
+    call(InverseCycle, powers, lengths, growths),
     call(ScaleFunction, st.just(inverse), st.none() | wholes),
     then(
         lambda kind, start, end, steps, growth: Repeat(
@@ -163,7 +170,8 @@ def grown(inside):
         then(lambda a, low, high: a.clip(low, high), inside, numbers, numbers),
         then(Repeat, inside, wholes),
         then(Repeat, inside, lengths, growths),
-        then(tfs.warmup, inside, lengths, numbers),
+        then(tfs.warmup, inside, lengths, numbers, st.booleans()),
+        then(tfs.swa, inside, wholes, numbers, wholes),
         st.builds(
             lambda parts, between: lambda: joined(parts, between),
             st.lists(inside, min_size=1, max_size=4),
@@ -196,7 +204,9 @@ recipes = st.one_of(
         mode=st.sampled_from(["triangular", "triangular2", "exp_range", "up"]),
         gamma=mostly(st.sampled_from([1.0, 0.9994, 0.5, 1.5]), EXTREMES),
         window=st.sampled_from(["triangular", "welch", "hann", None]),
+        step_size_down=st.none() | wholes,
     ),
+    call(tfs.polynomial_restarts, numbers, wholes, numbers | st.just(0.0), powers),
     call(
         tfs.warm_restarts,
         numbers,
@@ -352,13 +362,19 @@ def _ramp(ramp, done, left):
     if isinstance(ramp, Exponential):
         numbers["ratio"] = ramp.ratio
     if isinstance(ramp, Polynomial):
-        numbers["power"] = ramp.power
+        numbers |= {"power": ramp.power, "k_decay": ramp.k_decay}
+    if isinstance(ramp, Cosine):
+        numbers |= {"exponent": ramp.exponent, "k_decay": ramp.k_decay}
     numbers["has_table"] = ramp.has_table
     found = type(ramp).blend(types.SimpleNamespace(**numbers), done, left, np)
-    if isinstance(ramp, Polynomial):  # 1 - (1 - t)^p of a small p
+    if isinstance(ramp, (Polynomial, Cosine)):  # 1 - (1 - t)^p of a small p
         found = found + 2.0**-23 / RTOL * abs(ramp.end)
     found = found + FLOOR / RTOL
-    return found, found < MOST
+    fine = found < MOST
+    if isinstance(ramp, (Polynomial, Cosine)):  # a small power of 0 is another thing
+        tiny = np.minimum(done, left)
+        fine &= (tiny == 0) | (tiny > FLOOR)
+    return found, fine
 
 
 def check(schedule):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # it imports Keras, which takes seconds: where a schedule is 
 
 # What is made of other schedules or of functions cannot be said in options, and a
 # length is no schedule.
-NOT_OFFERED = {"Join", "Repeat", "ScaleFunction", "Schedule", "epochs", "warmup"}
+NOT_OFFERED = {"Join", "Repeat", "ScaleFunction", "Schedule", "epochs", "swa", "warmup"}
 _FUNCTION_ARGUMENTS = {"scale_fn", "scale_mode"}
 _FORMATS = (".png", ".svg", ".pdf")
 _MOST_POINTS = 20_000  # more than a picture has columns, few enough to be quick

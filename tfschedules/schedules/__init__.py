@@ -4,7 +4,7 @@ Each class is one equation. It stands once and is evaluated twice: by `values` i
 float64 NumPy and by a call in `keras.ops`, inside a compiled training step. `shapes`
 has the curves, `combine` and `arithmetic` what is made of others, `steps` the moments,
 and `units` and `waiting` lengths in epochs; `picture` draws. What papers call a
-schedule is a composition of these; see `recipes`.
+schedule is a composition of these; see `recipes` and `restarts`.
 
 May import `_support`. All of it is loaded at once: then Keras knows what may be saved.
 """
@@ -22,6 +22,7 @@ from tfschedules.schedules.base import (
     as_schedule as as_schedule,
 )
 from tfschedules.schedules.combine import (
+    InverseCycle as InverseCycle,
     Join as Join,
     PerCycle as PerCycle,
     Piecewise as Piecewise,
@@ -29,13 +30,18 @@ from tfschedules.schedules.combine import (
     ScaleFunction as ScaleFunction,
     schedule_given as schedule_given,
 )
+from tfschedules.schedules.rates import low_and_high_momentum as low_and_high_momentum
 from tfschedules.schedules.recipes import (
-    cyclical as cyclical,
     flat_cosine as flat_cosine,
     one_cycle as one_cycle,
-    warm_restarts as warm_restarts,
+    swa as swa,
     warmup as warmup,
     warmup_stable_decay as warmup_stable_decay,
+)
+from tfschedules.schedules.restarts import (
+    cyclical as cyclical,
+    polynomial_restarts as polynomial_restarts,
+    warm_restarts as warm_restarts,
 )
 from tfschedules.schedules.shapes import (
     Cosine as Cosine,

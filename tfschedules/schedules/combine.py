@@ -23,6 +23,7 @@ from tfschedules.schedules.base import (
     register,
     set_checked,
 )
+from tfschedules.schedules.shapes import GREATEST_POWER
 from tfschedules.schedules.spans import fraction_of
 from tfschedules.schedules.steps import Cycles, Time
 from tfschedules.schedules.units import Epochs
@@ -85,7 +86,9 @@ class Join(Schedule):
         if self.in_epochs or not self.boundaries:
             return self.schedules[0].length if not self.boundaries else None
         last = self.schedules[-1].length
-        return None if last is None else _number(self.boundaries[-1]) + last
+        if last is None:
+            return None
+        return max(_number(self.boundaries[-1]) + last, 0)  # or over before it begins
 
     def equation(self, time: Time) -> Any:
         spans = self._seen(time)
@@ -279,6 +282,40 @@ class PerCycle(Schedule):
     @property
     def greatest(self) -> float | None:
         return 1.0 if self.factor <= 1 else math.inf
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class InverseCycle(Schedule):
+    """One over the number of the cycle: f(t) = 1/(i + 1)^power in cycle i, from 0.
+
+    Args:
+        power: The exponent, > 0 and <= 100.
+        steps: The length of the first cycle, in steps, >= 1.
+        growth: Cycle i lasts steps·growth^i; >= 1.
+
+    Example:
+        >>> InverseCycle(1.0, steps=2).values(6).round(4).tolist()
+        [1.0, 1.0, 0.5, 0.5, 0.3333, 0.3333]
+    """
+
+    power: float
+    steps: float | Epochs
+    growth: float = 1.0
+
+    def __post_init__(self) -> None:
+        power = checks.real("power", self.power, above=0, at_most=GREATEST_POWER)
+        set_checked(self, power=power)
+        _check_cycles(self)
+
+    def equation(self, time: Time) -> Any:
+        steps: Any = self.steps
+        number = 1.0 + time.as_float(cycles.cycle(time, steps, self.growth))
+        return time.ops.power(number, time.as_float(-self.power))
+
+    @property
+    def greatest(self) -> float | None:
+        return 1.0
 
 
 def _check_cycles(schedule: Any) -> None:
