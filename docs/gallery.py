@@ -49,6 +49,11 @@ TABLE: dict[str, list[str]] = {
         "tfs.swa(tfs.Cosine(0.1, 0.0, steps=1000), swa_start=750, swa_lr=0.05, "
         "anneal_steps=50)",
     ],
+    "Noise": [
+        "tfs.Noise(0.67, steps=50)",
+        "tfs.Cosine(0.1, 0.0, steps=1000) * tfs.Join("
+        "[tfs.Constant(1.0), tfs.Noise(0.3, steps=10), tfs.Constant(1.0)], [400, 900])",
+    ],
     "Constant": ["tfs.Constant(0.1)"],
     "Linear": ["tfs.Linear(0.1, 0.0, steps=1000)"],
     "Cosine": [

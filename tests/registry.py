@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import decimal
 import math
+import statistics
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -27,6 +28,7 @@ from tfschedules.schedules import (
     InverseSqrt,
     Join,
     Linear,
+    Noise,
     PerCycle,
     Piecewise,
     Polynomial,
@@ -37,6 +39,7 @@ from tfschedules.schedules import (
     ScaleFunction,
     Schedule,
     SquareRoot,
+    Stretch,
     Sum,
     cyclical,
     flat_cosine,
@@ -173,6 +176,18 @@ SCHEDULES: dict[str, Case] = {
     "per cycle, growing": Case(PerCycle(0.8, 10, 2.0), (10, 30, 70)),
     "inverse cycle": Case(InverseCycle(1.5, 10), (10, 20)),
     "inverse cycle, growing": Case(InverseCycle(0.5, 10.5, 1.5), (10.5, 26.25)),
+    "noise": Case(Noise(0.67), (1, 2, 32749, 65498, 32749**2)),
+    "noise, of some steps": Case(Noise(0.5, 10, seed=7), (10, 20)),
+    "noise, of a fraction of steps": Case(Noise(0.999, 2.5, 2**63), (2.5, 5)),
+    "noise, normal": Case(Noise(0.67, 3, 1, "normal"), (3, 6)),
+    "noise, on a rate, for a while": Case(
+        Cosine(0.1, 0.0, 100)
+        * Join([Constant(1.0), Noise(0.67), Constant(1.0)], [40.5, 90]),
+        (40.5, 90, 100),
+    ),
+    "noise, in growing cycles": Case(
+        Repeat(Linear(1.0, 0.1, 10) * Noise(0.5, 2), 10, 1.5), (2, 10, 13, 25)
+    ),
     "function of the cycle": Case(ScaleFunction(harmonic, 10), (10, 20)),
     "function of the step": Case(ScaleFunction(harmonic)),
     "sum": Case(_WARM + _TRIANGLE, (7, 14, 20, 200)),
@@ -287,9 +302,9 @@ SCHEDULES |= {
     "warmup, overlapping restarts": Case(
         warmup(warm_restarts(0.1, 10, cycle_mult=2), 15, overlap=True), (15, 30, 70)
     ),
-    "swa": Case(swa(Cosine(0.1, 0.0, 100), 60, 0.05, 10), (60, 70), 70),
+    "swa": Case(swa(Cosine(0.1, 0.0, 100), 60, 0.05, 10), (60, 70)),
     "swa, of restarts": Case(
-        swa(warm_restarts(0.1, 10), 35, 0.01, 5, anneal="linear"), (10, 35, 40), 40
+        swa(warm_restarts(0.1, 10), 35, 0.01, 5, anneal="linear"), (10, 35, 40)
     ),
     "warmup, of a warmup": Case(
         warmup(warmup(Constant(0.5), 4, start=0.1), 3), (3, 7), 7
@@ -298,6 +313,7 @@ SCHEDULES |= {
 # Whatever is made of others is stretched where cycles grow or begin between steps.
 _WARMED = Join([Linear(0.0, 0.1, 2), Cosine(0.1, 1e-3, 8)], [2])
 _WARMED_BETWEEN = Join([Linear(0.1, 1.0, 2.5), Exponential(1.0, 0.1, 7.3)], [2.5])
+_EXP_RANGE = cyclical(0.1, 1.0, 40, "exp_range", gamma=0.9994)
 _NINE = Join([_MANY[i % 7](1.0 / (i + 1)) for i in range(12)], [*range(2, 24, 2)])
 SCHEDULES |= {
     "growing, a warm-up in each": Case(Repeat(_WARMED, 10, 2), (2, 10, 14, 30, 38, 70)),
@@ -341,6 +357,30 @@ SCHEDULES |= {
     "growing, after a warm-up between steps": Case(
         Join([Linear(0.0, 0.1, 4.5), Repeat(_WARMED, 10, 1.5)], [4.5]),
         (4.5, 6.5, 14.5, 17.5, 29.5),
+    ),
+    "stretch": Case(_WARM.stretch(2), (40, 400), 400),
+    "stretch, to a fraction": Case(_WARM.stretch(1.1), (22, 220), 220),
+    "stretch, shorter": Case(_BETWEEN.stretch(0.3), (1.35, 3.075, 9.3), 9.3),
+    "stretch, of restarts": Case(_RESTARTS.stretch(1.25), (12.5, 37.5, 87.5)),
+    "stretch, of cycles": Case(_TRIANGLE.stretch(1.3), (9.1, 18.2, 27.3, 36.4)),
+    "stretch, to cycles below a step": Case(_TRIANGLE.stretch(0.05), (0.35, 0.7, 7)),
+    "stretch, of cycles scaled": Case(_EXP_RANGE.stretch(3), (3, 120, 240)),
+    "stretch, of many parts": Case(_NINE.stretch(0.75), (1.5, 3, 16.5)),
+    "stretch, of roots and functions": Case(
+        (
+            InverseSqrt(0.3, 4) + ScaleFunction(harmonic) * ScaleFunction(harmonic, 3)
+        ).stretch(1.5),
+        (4.5, 6, 9),
+    ),
+    "stretch, of a stretch": Case(
+        (_WARM + 0.1).stretch(3).stretch(0.5), (30, 300), 300
+    ),
+    "stretch, of growing cycles inside growing cycles": Case(
+        Repeat(Repeat(_WARMED.stretch(0.5), 5, 2).stretch(2), 40, 1.5),
+        (2, 10, 14, 30, 40, 43, 55, 85, 100),
+    ),
+    "stretch, after a warm-up between steps": Case(
+        Join([Linear(0.0, 0.1, 4.5), _RESTARTS.stretch(1.5)], [4.5]), (4.5, 19.5, 49.5)
     ),
     "repeat, of a join between steps": Case(
         Repeat(_WARMED_BETWEEN, 9.7), (2.5, 9.7, 12.2, 19.4)
@@ -396,6 +436,13 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             return factor ** cycle_of(t, steps, growth)[0]
         case InverseCycle(power, steps, growth):
             return (1 + cycle_of(t, steps, growth)[0]) ** -power
+        case Noise(amount, steps, seed, distribution):
+            share = _mixed(cycle_of(t, steps, 1)[0], seed)
+            if distribution == "uniform":
+                return float(1 - Fraction(amount) + 2 * Fraction(amount) * share)
+            piece, within = divmod(256 * share, 1)
+            low, high = (_normal(amount, (piece + i) / Fraction(256)) for i in (0, 1))
+            return 1 + low + (high - low) * float(within)
         case ScaleFunction(function, None):
             return function(float(t))
         case ScaleFunction(function, steps):
@@ -408,9 +455,31 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             return exact(first, t) / divisor
         case Product(first, second):
             return exact(first, t) * exact(second, t)
+        case Stretch(part, factor):
+            return exact(part, t / Fraction(str(factor)).limit_denominator(10**6))
         case Clip(part, lower, upper):
             return min(max(exact(part, t), lower), upper)
     raise NotImplementedError(schedule)
+
+
+def _mixed(index: int, seed: int) -> Fraction:
+    """A number in [0, 1): three rounds of a Feistel network on remainders."""
+    prime = 32_749
+    a, b, c, d = (index // prime**i % prime for i in range(4))
+    keys = [int(x) for x in np.random.SeedSequence(seed).generate_state(6)]
+    for i in range(3):
+        if i == 1:
+            a, b = a + c, b + d
+        b += a % prime * (a % prime + keys[2 * i] % prime)
+        a += b % prime * (b % prime + keys[2 * i + 1] % prime)
+    return (a % prime + Fraction(b % prime, prime)) / prime
+
+
+def _normal(amount: float, share: Fraction) -> float:
+    """What this share of a normal distribution within ±`amount` is below."""
+    low, high = (statistics.NormalDist().cdf(edge) for edge in (-amount, amount))
+    below = low + (high - low) * float(share)
+    return statistics.NormalDist().inv_cdf(below)
 
 
 def _ramp(ramp: Schedule, share: Fraction) -> float:

@@ -155,7 +155,7 @@ def test_the_rate_of_averaged_weights(anneal: str) -> None:
     expected = numbers(SWA[anneal])
     np.testing.assert_allclose(schedule.values(SWA_STEPS), expected, rtol=1e-5)
     np.testing.assert_allclose(in_graph(schedule, SWA_STEPS), expected, rtol=1e-5)
-    assert schedule.length == 70
+    assert schedule.length is None  # a fit that goes on with it is no mistake
 
 
 def test_swa_refuses() -> None:

@@ -27,7 +27,7 @@ from tfschedules import (
     epochs,
     schedules,
 )
-from tfschedules.schedules import PerCycle, Ramp, Repeat, ScaleFunction, waiting
+from tfschedules.schedules import PerCycle, Ramp, Repeat, ScaleFunction
 from tfschedules.schedules.units import Epochs
 
 SGD = keras.optimizers.SGD
@@ -195,8 +195,8 @@ every_length = pytest.mark.parametrize("name", LENGTHS)
 
 NAMES = {
     **{kind: value for kind, value in vars(schedules).items() if kind[0] != "_"},
-    **waiting._RECIPES,
     "epochs": epochs,
+    "fit_share": tfs.fit_share,
     "inverse_cycle": inverse_cycle,
 }
 
@@ -325,8 +325,8 @@ def test_bad_arguments_are_found_before_the_length_is_known():
         tfs.one_cycle(0.1, epochs(3), pct_start=0.7, three_phase=True)
     with pytest.raises(TypeError, match=r"`schedule` must be a tfschedules\.Sch"):
         tfs.warmup(0.1, epochs(1))
-    with pytest.raises(ValueError, match="`schedule` must be a ramp"):
-        Repeat(Linear(0, 1, epochs(1)), epochs(2), 2.0)
+    with pytest.raises(ValueError, match="`growth` must be >= 1"):
+        Repeat(Linear(0, 1, epochs(1)), epochs(2), 0.5)
     with pytest.raises(ValueError, match="must increase"):
         Piecewise([epochs(2), epochs(1)], [1, 2, 3])
     with pytest.raises(TypeError, match=r"`steps` must be a number.*tfs.epochs"):

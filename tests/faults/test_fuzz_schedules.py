@@ -38,10 +38,12 @@ from tfschedules.schedules import (
     Repeat,
     ScaleFunction,
     Schedule,
+    Stretch,
     cycles as cycles_of,
     steps as moments,
 )
 from tfschedules.schedules.arithmetic import Pair
+from tfschedules.schedules.spans import fraction_of
 
 ASKED = os.environ.get("TFSCHEDULES_FUZZ_EXAMPLES")
 LAST = 2**31 - 1  # of JAX's steps; what is beyond, NumPy computes for it
@@ -91,6 +93,7 @@ ramp_kinds = st.sampled_from(
 )
 
 
+factors = mostly(st.sampled_from([0.5, 1, 1.1, 1.5, 2, 1 / 3, 30]), EXTREMES)
 powers = mostly(st.sampled_from([0.01, 0.3, 1, 1.0, 1.5, 3, 100]), EXTREMES)
 
 
@@ -129,6 +132,13 @@ leaves = st.one_of(
     call(InverseSqrt, numbers, lengths),
     call(PerCycle, numbers, lengths, growths),
     call(InverseCycle, powers, lengths, growths),
+    call(
+        tfs.Noise,
+        mostly(st.floats(0.01, 0.99), EXTREMES),
+        lengths,
+        mostly(st.integers(0, 2**64 - 1), EXTREMES),
+        st.sampled_from(["uniform", "normal", "uniform", "gauss"]),
+    ),
     call(ScaleFunction, st.just(inverse), st.none() | wholes),
     then(
         lambda kind, start, end, steps, growth: Repeat(
@@ -168,6 +178,7 @@ def grown(inside):
         then(lambda a, b: a / b, inside, numbers),
         then(lambda a: -a, inside),
         then(lambda a, low, high: a.clip(low, high), inside, numbers, numbers),
+        then(lambda a, factor: a.stretch(factor), inside, factors),
         then(Repeat, inside, wholes),
         then(Repeat, inside, lengths, growths),
         then(tfs.warmup, inside, lengths, numbers, st.booleans()),
@@ -204,9 +215,11 @@ recipes = st.one_of(
         mode=st.sampled_from(["triangular", "triangular2", "exp_range", "up"]),
         gamma=mostly(st.sampled_from([1.0, 0.9994, 0.5, 1.5]), EXTREMES),
         window=st.sampled_from(["triangular", "welch", "hann", None]),
-        step_size_down=st.none() | wholes,
+        step_size_down=st.none() | st.integers(1, 60),
     ),
-    call(tfs.polynomial_restarts, numbers, wholes, numbers | st.just(0.0), powers),
+    call(
+        tfs.polynomial_restarts, numbers, wholes, st.sampled_from([0.0, 1e-6]), powers
+    ),
     call(
         tfs.warm_restarts,
         numbers,
@@ -348,6 +361,8 @@ def size(schedule, time):
                 found = a / abs(second.value)
             else:
                 found = a + b
+        case Stretch(part, factor):
+            return size(part, time.stretched(fraction_of(factor)))
         case Clip(part):
             found, fine = size(part, time)
             found = np.maximum(found, np.abs(schedule.equation(time)))

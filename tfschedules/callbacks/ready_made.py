@@ -11,7 +11,7 @@ from tfschedules.callbacks.position import epochs_of
 from tfschedules.callbacks.scheduler import HyperparameterScheduler
 from tfschedules.drive import hyperparameters_of
 from tfschedules.schedules import (
-    Epochs,
+    FitLength,
     Schedule,
     cyclical,
     epochs,
@@ -50,13 +50,13 @@ class CyclicalLearningRate(HyperparameterScheduler):
         self,
         base_lr: float,
         max_lr: float,
-        step_size: int | Epochs,
+        step_size: int | FitLength,
         mode: str = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[Any], Any] | None = None,
         scale_mode: str = "cycle",
         window: str = "triangular",
-        step_size_down: int | Epochs | None = None,
+        step_size_down: int | FitLength | None = None,
         cycle_momentum: bool = False,
         base_momentum: float = 0.8,
         max_momentum: float = 0.9,
@@ -101,7 +101,7 @@ class WarmRestarts(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        first_cycle: float | Epochs,
+        first_cycle: float | FitLength,
         min_lr: float = 0.0,
         cycle_mult: float = 1,
         peak_decay: float = 1.0,
@@ -141,7 +141,7 @@ class OneCycle(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        total_steps: int | Epochs | None = None,
+        total_steps: int | FitLength | None = None,
         pct_start: float = 0.3,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,

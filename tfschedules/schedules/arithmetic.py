@@ -1,4 +1,4 @@
-"""Arithmetic of schedules: sums, differences, products, quotients, and `clip`."""
+"""Arithmetic of schedules: sums, products …, of values `clip`, of time `stretch`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from tfschedules.schedules.base import (
     register,
     set_checked,
 )
-from tfschedules.schedules.steps import Cycles, Time
+from tfschedules.schedules.spans import fraction_of
+from tfschedules.schedules.steps import Cycles, Time, product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,5 +210,40 @@ class Clip(Schedule):
         return f"{self.schedule!r}.clip({self.lower!r}, {self.upper!r})"
 
 
+@register
+@dataclasses.dataclass(frozen=True)
+class Stretch(Schedule):
+    """A schedule over a longer time, or a shorter one, written `schedule.stretch(x)`.
+
+    f(t) = schedule(t/factor). Boundaries are real numbers, and not rounded.
+    """
+
+    schedule: Schedule
+    factor: float
+
+    def __post_init__(self) -> None:
+        as_schedule("schedule", self.schedule)
+        factor = checks.real("factor", self.factor, at_least=1e-6, at_most=1e6)
+        set_checked(self, factor=factor)
+
+    def equation(self, time: Time) -> Any:
+        return self.schedule.equation(time.stretched(fraction_of(self.factor)))
+
+    @property
+    def greatest(self) -> float | None:
+        return self.schedule.greatest
+
+    def cycles_at(self, time: Time) -> Cycles:
+        return self.schedule.cycles_at(time.stretched(fraction_of(self.factor)))
+
+    @property
+    def length(self) -> float | None:
+        length = self.schedule.length
+        return None if length is None else product(length, fraction_of(self.factor))
+
+    def __repr__(self) -> str:
+        return f"{self.schedule!r}.stretch({self.factor!r})"
+
+
 OPERATIONS.update({each._sign: each for each in (Sum, Difference, Product, Quotient)})
-OPERATIONS["clip"] = Clip
+OPERATIONS.update(clip=Clip, stretch=Stretch)

@@ -16,7 +16,7 @@ from tfschedules._support.arguments import Named
 from tfschedules.schedules import evaluation, steps as moments
 from tfschedules.schedules.configs import deserialized, serialized
 from tfschedules.schedules.steps import Cycles, Time
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import FitLength
 
 _Class = TypeVar("_Class", bound=type)
 _MOST_DRAWN = 100_000  # steps in a picture
@@ -105,26 +105,34 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
 
     @property
     def in_epochs(self) -> bool:
-        """Whether a length is in epochs still, and has to be resolved."""
-        return any(waits(value) for value in self._fields().values())
+        """Whether a length is in epochs, or a share of the fit, and to be resolved."""
+        return self.fit_lengths > 0
 
-    def resolve(self, steps_per_epoch: float) -> Schedule:
+    @property
+    def fit_lengths(self) -> int:
+        """How many lengths are in epochs, or shares of the fit."""
+        return fit_lengths(tuple(self._fields().values()))
+
+    def resolve(self, steps_per_epoch: float, epochs: float | None = None) -> Schedule:
         """This schedule with every length in steps.
 
         Args:
             steps_per_epoch: The optimizer updates in an epoch, > 0; with gradient
                 accumulation not a whole number, perhaps.
+            epochs: The epochs of the fit, > 0; needed where a length is a share of it.
 
         Example:
             >>> import tfschedules as tfs
             >>> tfs.Cosine(0.1, 0.0, tfs.epochs(3)).resolve(steps_per_epoch=50).steps
             150
+            >>> tfs.Cosine(0.1, 0.0, tfs.fit_share(0.5)).resolve(50, epochs=6).steps
+            150
         """
-        per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
+        fit = fit_of(steps_per_epoch, epochs)
         if not self.in_epochs:
             return self
         fields = self._fields().items()
-        return type(self)(**{name: in_steps(v, per_epoch) for name, v in fields})
+        return type(self)(**{name: in_steps(v, *fit) for name, v in fields})
 
     @property
     def length(self) -> float | None:
@@ -194,6 +202,22 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
         """
         return OPERATIONS["clip"](self, lower, upper)
 
+    def stretch(self, factor: float) -> Schedule:
+        """This schedule over a time that is `factor` times as long: f(t/factor).
+
+        Every length in it is multiplied, that of cycles and warm-ups, too. What Mosaic
+        composer calls the scale schedule ratio.
+
+        Args:
+            factor: How much longer, in [1e-6, 1e6]; below 1 it is shorter.
+
+        Example:
+            >>> import tfschedules as tfs
+            >>> tfs.Linear(0.0, 1.0, 2).stretch(2).values(6).tolist()
+            [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+        """
+        return OPERATIONS["stretch"](self, factor)
+
     def __add__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
         return NotImplemented if term is None else OPERATIONS["+"](self, term)
@@ -255,28 +279,38 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
     def _check_resolved(self) -> None:
         if self.in_epochs:
             raise ValueError(
-                "This schedule has lengths in epochs, and no callback has told how "
-                "many steps an epoch has. Call schedule.resolve(steps_per_epoch) "
-                f"first. Received: {self!r}"
+                "This schedule has lengths in epochs or shares of the fit, and no "
+                "callback has told how many steps an epoch has. Call "
+                "schedule.resolve(steps_per_epoch), with epochs=… for shares, first. "
+                f"Received: {self!r}"
             )
 
 
-def waits(value: Any) -> bool:
-    """Whether a value, or something in it, is in epochs."""
+def fit_lengths(value: Any) -> int:
+    """How many lengths of the fit a value is, or has in it."""
     if isinstance(value, tuple):
-        return any(waits(item) for item in value)
-    return isinstance(value, Epochs) or (
-        isinstance(value, Schedule) and value.in_epochs
-    )
+        return sum(fit_lengths(item) for item in value)
+    if isinstance(value, Schedule):
+        return value.fit_lengths
+    return int(isinstance(value, FitLength))
 
 
-def in_steps(value: Any, per_epoch: float) -> Any:
-    """Put steps in place of epochs, in whatever a schedule is made of."""
+def fit_of(steps_per_epoch: Any, epochs: Any) -> tuple[float, float | None]:
+    """Check what `resolve` is given."""
+    per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
+    count = None if epochs is None else checks.real("epochs", epochs, above=0)
+    return per_epoch, count
+
+
+def in_steps(value: Any, per_epoch: float, epochs: float | None) -> Any:
+    """Put steps in place of lengths of the fit, in whatever a schedule is made of."""
     if isinstance(value, tuple):
-        return tuple(in_steps(item, per_epoch) for item in value)
-    if isinstance(value, Epochs):
-        return value.in_steps(per_epoch)
-    return value.resolve(per_epoch) if isinstance(value, Schedule) else value
+        return tuple(in_steps(item, per_epoch, epochs) for item in value)
+    if isinstance(value, FitLength):
+        return value.in_steps(per_epoch, epochs)
+    if isinstance(value, Schedule):
+        return value.resolve(per_epoch, epochs)
+    return value
 
 
 def _as_term(value: Any) -> Schedule | None:

@@ -26,7 +26,7 @@ from tfschedules.schedules.base import (
 from tfschedules.schedules.shapes import GREATEST_POWER
 from tfschedules.schedules.spans import fraction_of
 from tfschedules.schedules.steps import Cycles, Time
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import Epochs, FitLength, FitShare
 
 _FEW = 8  # parts of a Join that are evaluated one by one
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
@@ -57,7 +57,7 @@ class Join(Schedule):
     """
 
     schedules: tuple[Schedule, ...]
-    boundaries: tuple[float | Epochs, ...]
+    boundaries: tuple[float | FitLength, ...]
 
     def __post_init__(self) -> None:
         schedules = checks.listed("schedules", self.schedules)
@@ -70,9 +70,9 @@ class Join(Schedule):
                 f"one for each change. Received: {len(parts)} schedules and "
                 f"{len(edges)} boundaries, {list(edges)}."
             )
-        # Steps and epochs cannot be compared yet; `resolve` comes by here again.
+        # Steps, epochs and shares cannot be compared: `resolve` comes by here again.
         for sooner, later in itertools.pairwise(edges):
-            if isinstance(sooner, Epochs) != isinstance(later, Epochs):
+            if _kind(sooner) is not _kind(later):
                 continue
             if _number(later) <= _number(sooner):
                 raise ValueError(
@@ -136,8 +136,8 @@ class Join(Schedule):
         return Cycles(ended, next_end)
 
 
-def _edge(value: Any) -> float | Epochs:
-    if isinstance(value, Epochs):
+def _edge(value: Any) -> float | FitLength:
+    if isinstance(value, FitLength):
         return value
     edge = checks.real("boundaries", value, hint=units.EPOCHS_HINT)
     exact = checks.as_real(value)  # a float holds integers up to 2^53
@@ -145,8 +145,14 @@ def _edge(value: Any) -> float | Epochs:
     return whole if edge == int(edge) else edge
 
 
-def _number(edge: float | Epochs) -> float:
-    return edge.count if isinstance(edge, Epochs) else edge
+def _kind(edge: float | FitLength) -> type:
+    return type(edge) if isinstance(edge, FitLength) else float
+
+
+def _number(edge: float | FitLength) -> float:
+    if isinstance(edge, Epochs):
+        return edge.count
+    return edge.share if isinstance(edge, FitShare) else edge
 
 
 @checked_names
@@ -215,7 +221,7 @@ class Repeat(Schedule):
     """
 
     schedule: Schedule
-    steps: float | Epochs
+    steps: float | FitLength
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -264,7 +270,7 @@ class PerCycle(Schedule):
     """
 
     factor: float
-    steps: float | Epochs
+    steps: float | FitLength
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -300,7 +306,7 @@ class InverseCycle(Schedule):
     """
 
     power: float
-    steps: float | Epochs
+    steps: float | FitLength
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -321,7 +327,7 @@ class InverseCycle(Schedule):
 def _check_cycles(schedule: Any) -> None:
     growth = checks.real("growth", schedule.growth, at_least=1)
     steps = units.length("steps", schedule.steps, at_least=1)
-    if growth != 1 and not isinstance(steps, Epochs):
+    if growth != 1 and not isinstance(steps, FitLength):
         cycles.ends_of(moments.in_numpy(np.zeros(1, np.int64)), steps, growth)
     set_checked(schedule, steps=steps, growth=growth)
 
@@ -344,7 +350,7 @@ class ScaleFunction(Schedule):
     """
 
     function: Callable[[Any], Any]
-    steps: int | Epochs | None = None
+    steps: int | FitLength | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):

@@ -84,6 +84,10 @@ class StretchedTime(Time):
     def scaled(self, length: float) -> float:
         return length
 
+    def stretched(self, factor: Fraction) -> Time:
+        rows = spans.stretched(self.rows, factor)
+        return dataclasses.replace(self, rows=rows, begun=self.begun / factor)
+
     def reached(self, moment: float) -> Any:
         at = self.begun + fraction_of(moment)
         before = spans.last_before(self.rows, at, self.part, self.limit)

@@ -18,7 +18,7 @@ from tfschedules.schedules.base import Constant, Schedule, as_schedule
 from tfschedules.schedules.combine import Join
 from tfschedules.schedules.rates import high_and_low, low_and_high_momentum, peak
 from tfschedules.schedules.shapes import Cosine, Exponential, Linear, Ramp, SquareRoot
-from tfschedules.schedules.units import EPOCHS_HINT, Epochs
+from tfschedules.schedules.units import EPOCHS_HINT, FitLength
 from tfschedules.schedules.waiting import recipe
 
 _ANNEALS: dict[str, type[Ramp]] = {"cosine": Cosine, "linear": Linear}
@@ -33,7 +33,7 @@ _DECAYS: dict[str, type[Ramp]] = {
 @recipe
 def one_cycle(
     max_lr: float,
-    total_steps: int | Epochs,
+    total_steps: int | FitLength,
     pct_start: float = 0.3,
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
@@ -132,7 +132,7 @@ def _through(shape: type[Ramp], moments: list[float], values: list[float]) -> Sc
 @recipe
 def warmup(
     schedule: Schedule,
-    steps: float | Epochs,
+    steps: float | FitLength,
     start: float = 0.0,
     overlap: bool = False,
 ) -> Schedule:
@@ -185,7 +185,7 @@ def _value_at(step: int, schedule: Schedule, when: str) -> float:
 @recipe
 def flat_cosine(
     max_lr: float,
-    total_steps: int | Epochs,
+    total_steps: int | FitLength,
     pct_flat: float = 0.75,
     min_lr: float = 0.0,
 ) -> Schedule:
@@ -222,9 +222,9 @@ def flat_cosine(
 @recipe
 def warmup_stable_decay(
     max_lr: float,
-    warmup_steps: int | Epochs,
-    stable_steps: int | Epochs,
-    decay_steps: int | Epochs,
+    warmup_steps: int | FitLength,
+    stable_steps: int | FitLength,
+    decay_steps: int | FitLength,
     min_lr: float = 0.0,
     decay: str = "linear",
 ) -> Schedule:
@@ -272,9 +272,9 @@ def warmup_stable_decay(
 @recipe
 def swa(
     schedule: Schedule,
-    swa_start: int | Epochs,
+    swa_start: int | FitLength,
     swa_lr: float,
-    anneal_steps: int | Epochs,
+    anneal_steps: int | FitLength,
     anneal: str = "cosine",
 ) -> Schedule:
     """A schedule, then from wherever it is down, or up, to a rate that stays.
@@ -306,4 +306,5 @@ def swa(
     length = checks.whole("anneal_steps", anneal_steps, hint=EPOCHS_HINT)
     shape = _ANNEALS[checks.choice("anneal", anneal, sorted(_ANNEALS))]
     at = _value_at(start, schedule, f"step {start}, at which it is left")
-    return Join((schedule, shape(at, rate, length)), (start,))
+    way = shape(at, rate, length)
+    return Join((schedule, way, Constant(rate)), (start, start + length))

@@ -20,7 +20,7 @@ from tfschedules.schedules.combine import (
 )
 from tfschedules.schedules.rates import high_and_low, peak
 from tfschedules.schedules.shapes import GREATEST_POWER, Cosine, Linear, Polynomial
-from tfschedules.schedules.units import EPOCHS_HINT, Epochs
+from tfschedules.schedules.units import EPOCHS_HINT, FitLength
 from tfschedules.schedules.waiting import recipe
 
 _WINDOWS = ["triangular", "welch", "hann"]
@@ -30,13 +30,13 @@ _WINDOWS = ["triangular", "welch", "hann"]
 def cyclical(
     base_lr: float,
     max_lr: float,
-    step_size: int | Epochs,
+    step_size: int | FitLength,
     mode: str = "triangular",
     gamma: float = 1.0,
     scale_fn: Callable[[Any], Any] | None = None,
     scale_mode: str = "cycle",
     window: str = "triangular",
-    step_size_down: int | Epochs | None = None,
+    step_size_down: int | FitLength | None = None,
 ) -> Schedule:
     """A rate that climbs and falls again and again (Smith 2015, section 3.1).
 
@@ -127,7 +127,7 @@ def _arch(up: int, down: int) -> Schedule:
 @recipe
 def warm_restarts(
     max_lr: float,
-    first_cycle: float | Epochs,
+    first_cycle: float | FitLength,
     min_lr: float = 0.0,
     cycle_mult: float = 1,
     peak_decay: float = 1.0,
@@ -174,7 +174,7 @@ def warm_restarts(
 @recipe
 def polynomial_restarts(
     max_lr: float,
-    steps: int | Epochs,
+    steps: int | FitLength,
     min_lr: float = 0.0,
     power: float = 1.0,
 ) -> Schedule:

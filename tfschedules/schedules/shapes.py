@@ -13,7 +13,7 @@ from tfschedules._support import checks
 from tfschedules.schedules import units
 from tfschedules.schedules.base import Schedule, register, set_checked
 from tfschedules.schedules.steps import Time
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import FitLength
 
 _STEEP = 100.0  # a power
 GREATEST_POWER = 100.0
@@ -33,7 +33,7 @@ class Ramp(Schedule):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers: ClassVar[tuple[str, ...]] = ()
 
@@ -55,7 +55,7 @@ class Ramp(Schedule):
 
     @property
     def length(self) -> float | None:
-        return None if isinstance(self.steps, Epochs) else self.steps
+        return None if isinstance(self.steps, FitLength) else self.steps
 
     @property
     def greatest(self) -> float | None:
@@ -84,7 +84,7 @@ class Linear(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers = ("start", "end")
 
@@ -122,7 +122,7 @@ class Cosine(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
     exponent: float = 1.0
     k_decay: float = 1.0
 
@@ -172,7 +172,7 @@ class Exponential(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers = ("start", "end", "ratio")
 
@@ -219,7 +219,7 @@ class Polynomial(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
     power: float
     k_decay: float = 1.0
 
@@ -295,7 +295,7 @@ class SquareRoot(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers = ("start", "end")
 
@@ -323,7 +323,7 @@ class InverseSqrt(Schedule):
     """
 
     peak: float
-    warmup_steps: float | Epochs
+    warmup_steps: float | FitLength
 
     def __post_init__(self) -> None:
         set_checked(

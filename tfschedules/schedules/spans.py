@@ -109,6 +109,16 @@ def cycles_in(
     return Rows(begins, shown_from, ends, scales, tuple(turns))
 
 
+@functools.lru_cache(maxsize=64)
+def stretched(rows: Rows, factor: Fraction) -> Rows:
+    """The same rows, with steps of their own that are `factor` times as long."""
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        by = _decimal(factor)
+        scales = tuple(scale * by for scale in rows.scales)
+    return dataclasses.replace(rows, scales=scales)
+
+
 def _too_many(rows: Rows, steps: Fraction, growth: float) -> str:
     if len(rows.begins) > 1:
         return (

@@ -109,12 +109,11 @@ class Time:
 
     def scaled(self, length: float) -> float:
         """A length or a moment of the schedule, in the steps of `whole`."""
-        if self.scale == 1:
-            return length
-        exact = fraction_of(length) * self.scale
-        if abs(exact) > _GREATEST:
-            return math.copysign(_GREATEST, length)
-        return int(exact) if exact.denominator == 1 else float(exact)
+        return length if self.scale == 1 else product(length, self.scale)
+
+    def stretched(self, factor: Fraction) -> Time:
+        """This time for a schedule each of whose steps is `factor` steps long."""
+        return dataclasses.replace(self, scale=self.scale * factor)
 
     def first_after(self, moment: float) -> int:
         """The first whole step of this time at or after `moment`; it may be < 0."""
@@ -312,6 +311,14 @@ class Time:
         if (lengths < table.length).any():
             done = done * of_row(self.constants(lengths / table.length))
         return ops.minimum(done, 1.0), ops.maximum(left, 0.0)
+
+
+def product(length: float, factor: Fraction) -> float:
+    """A length times a factor: an integer where it is whole."""
+    exact = fraction_of(length) * factor
+    if abs(exact) > _GREATEST:
+        return math.copysign(_GREATEST, length)
+    return int(exact) if exact.denominator == 1 else float(exact)
 
 
 def in_numpy(steps: np.ndarray) -> Time:
