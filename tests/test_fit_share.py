@@ -249,6 +249,12 @@ def test_data_of_unknown_length() -> None:
         fit(driven(early), model=model, x=batches(), epochs=4)
 
 
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_fit_of_no_epochs(count: int) -> None:
+    rates = fit(driven(Cosine(0.5, 0.1, fit_share(0.5))), epochs=count)
+    assert len(rates) == 0
+
+
 def test_a_loop_that_does_not_tell_its_epochs() -> None:
     model = softmax_regression(keras.optimizers.SGD(0.1))
     callbacks = keras.callbacks.CallbackList(

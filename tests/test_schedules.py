@@ -124,6 +124,9 @@ def test_a_trillion_steps_are_no_error(name):
         "warm_restarts, decaying",
         "one_cycle, cosine, 2 phases, learning_rate",
         "clip, of an expression",
+        "growing, of cycles",
+        "stretch, of restarts",
+        "noise, normal",
     ],
 )
 def test_xla_gives_the_values(name):

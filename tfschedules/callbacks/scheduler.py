@@ -138,7 +138,9 @@ class HyperparameterScheduler(Borrower):
         """Take the hyperparameters over."""
         given = self.schedules_for_fit()
         known = updates_in_epoch(self)
-        epochs = epochs_of(self) or None  # a fit of none makes no step
+        epochs = epochs_of(self)
+        if epochs is not None:
+            epochs = max(epochs, 1)  # a fit of none makes no step
         resolved = {n: resolved_in(n, s, known, epochs) for n, s in given.items()}
         loan = self._borrow()
         self._waiting = True
