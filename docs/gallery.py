@@ -26,6 +26,7 @@ TABLE: dict[str, list[str]] = {
         'mode="exp_range", gamma=0.9995)',
         'tfs.cyclical(base_lr=0.001, max_lr=0.006, step_size=500, window="welch")',
         'tfs.cyclical(base_lr=0.001, max_lr=0.006, step_size=500, window="hann")',
+        "tfs.cyclical(base_lr=0.001, max_lr=0.006, step_size=200, step_size_down=600)",
     ],
     "warm_restarts": [
         "tfs.warm_restarts(max_lr=0.05, first_cycle=1000)",
@@ -37,17 +38,39 @@ TABLE: dict[str, list[str]] = {
         'decay_steps=200, decay="1-sqrt")',
     ],
     "flat_cosine": ["tfs.flat_cosine(max_lr=0.1, total_steps=1000)"],
-    "warmup": ["tfs.warmup(tfs.Cosine(0.1, 0.0, steps=900), steps=100)"],
+    "polynomial_restarts": [
+        "tfs.polynomial_restarts(max_lr=0.1, steps=250, power=2)",
+    ],
+    "warmup": [
+        "tfs.warmup(tfs.Cosine(0.1, 0.0, steps=900), steps=100)",
+        "tfs.warmup(tfs.Cosine(0.1, 0.0, steps=1000), steps=100, overlap=True)",
+    ],
+    "swa": [
+        "tfs.swa(tfs.Cosine(0.1, 0.0, steps=1000), swa_start=750, swa_lr=0.05, "
+        "anneal_steps=50)",
+    ],
+    "Noise": [
+        "tfs.Noise(0.67, steps=50)",
+        "tfs.Cosine(0.1, 0.0, steps=1000) * tfs.Join("
+        "[tfs.Constant(1.0), tfs.Noise(0.3, steps=10), tfs.Constant(1.0)], [400, 900])",
+    ],
     "Constant": ["tfs.Constant(0.1)"],
     "Linear": ["tfs.Linear(0.1, 0.0, steps=1000)"],
-    "Cosine": ["tfs.Cosine(0.1, 0.0, steps=1000)"],
+    "Cosine": [
+        "tfs.Cosine(0.1, 0.0, steps=1000)",
+        "tfs.Cosine(0.1, 0.0, steps=1000, exponent=2)",
+        "tfs.Cosine(0.1, 0.0, steps=1000, k_decay=2)",
+    ],
     "Exponential": ["tfs.Exponential(0.1, 0.001, steps=1000)"],
     "Polynomial": ["tfs.Polynomial(0.1, 0.0, steps=1000, power=2)"],
     "SquareRoot": ["tfs.SquareRoot(0.1, 0.0, steps=1000)"],
     "InverseSqrt": ["tfs.InverseSqrt(0.1, warmup_steps=100)"],
     "Piecewise": ["tfs.Piecewise([300, 600], [0.1, 0.05, 0.01])"],
     "Join": ["tfs.Join([tfs.Constant(0.1), tfs.Cosine(0.1, 0.01, 400)], [300])"],
-    "Repeat": ["tfs.Repeat(tfs.Linear(0.1, 0.01, 250), 250)"],
+    "Repeat": [
+        "tfs.Repeat(tfs.Linear(0.1, 0.01, 250), 250)",
+        "tfs.Repeat(tfs.warmup(tfs.Cosine(0.1, 0.0, 90), 10), 100, growth=2)",
+    ],
     "PerCycle": [
         "tfs.PerCycle(0.5, steps=250)",
         "tfs.Repeat(tfs.Linear(0.1, 0.01, 250), 250) * tfs.PerCycle(0.5, steps=250)",

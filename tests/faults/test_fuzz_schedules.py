@@ -33,6 +33,7 @@ from tfschedules.schedules import (
     Cosine,
     Difference,
     Exponential,
+    InverseCycle,
     InverseSqrt,
     Join,
     PerCycle,
@@ -44,9 +45,12 @@ from tfschedules.schedules import (
     ScaleFunction,
     Schedule,
     SquareRoot,
+    Stretch,
+    cycles as cycles_of,
     steps as moments,
 )
-from tfschedules.schedules.base import Pair
+from tfschedules.schedules.arithmetic import Pair
+from tfschedules.schedules.spans import fraction_of
 
 ASKED = os.environ.get("TFSCHEDULES_FUZZ_EXAMPLES")
 LAST = 2**31 - 1  # of JAX's steps; what is beyond, NumPy computes for it
@@ -116,6 +120,10 @@ ramp_kinds = st.sampled_from(
 )
 
 
+factors = mostly(st.sampled_from([0.5, 1, 1.1, 1.5, 2, 1 / 3, 30]), EXTREMES)
+powers = mostly(st.sampled_from([0.01, 0.3, 1, 1.0, 1.5, 3, 100]), EXTREMES)
+
+
 def call(function, *positional, **named):
     """The call, to be made later: most that are drawn are to be refused there."""
     return st.builds(
@@ -143,7 +151,8 @@ def then(make, *others):
 
 ramps = st.one_of(
     then(lambda kind, *rest: kind(*rest), ramp_kinds, numbers, numbers, lengths),
-    call(tfs.Polynomial, numbers, numbers, lengths, numbers),
+    call(tfs.Polynomial, numbers, numbers, lengths, numbers, k_decay=powers),
+    call(tfs.Cosine, numbers, numbers, lengths, exponent=powers, k_decay=powers),
 )
 leaves = st.one_of(
     ramps,
@@ -152,6 +161,14 @@ leaves = st.one_of(
     call(InverseSqrt, numbers, lengths),
     call(PerCycle, numbers, lengths, growths),
     then(lambda steps: ScaleFunction(inverse, steps), st.none() | wholes),
+    call(InverseCycle, powers, lengths, growths),
+    call(
+        tfs.Noise,
+        mostly(st.floats(0.01, 0.99), EXTREMES),
+        lengths,
+        mostly(st.integers(0, 2**64 - 1), EXTREMES),
+        st.sampled_from(["uniform", "normal", "uniform", "gauss"]),
+    ),
     then(
         lambda kind, start, end, steps, growth: Repeat(
             kind(start, end, steps), steps, growth
@@ -190,8 +207,11 @@ def grown(inside):
         then(lambda a, b: a / b, inside, numbers),
         then(lambda a: -a, inside),
         then(lambda a, low, high: a.clip(low, high), inside, numbers, numbers),
+        then(lambda a, factor: a.stretch(factor), inside, factors),
         then(Repeat, inside, wholes),
-        then(tfs.warmup, inside, lengths, numbers),
+        then(Repeat, inside, lengths, growths),
+        then(tfs.warmup, inside, lengths, numbers, st.booleans()),
+        then(tfs.swa, inside, wholes, numbers, wholes),
         st.builds(
             lambda parts, between: lambda: joined(parts, between),
             st.lists(inside, min_size=1, max_size=4),
@@ -224,6 +244,10 @@ recipes = st.one_of(
         mode=st.sampled_from(["triangular", "triangular2", "exp_range", "up"]),
         gamma=mostly(st.sampled_from([1.0, 0.9994, 0.5, 1.5]), EXTREMES),
         window=st.sampled_from(["triangular", "welch", "hann", None]),
+        step_size_down=st.none() | st.integers(1, 60),
+    ),
+    call(
+        tfs.polynomial_restarts, numbers, wholes, st.sampled_from([0.0, 1e-6]), powers
     ),
     call(
         tfs.warm_restarts,
@@ -378,12 +402,8 @@ def size(schedule, time):
                 found = np.where(begun, later, found)
                 fine = np.where(begun, well, fine)
             return found, fine
-        case Repeat(part, steps, growth) if growth != 1 or isinstance(steps, float):
-            if growth == 1:
-                return _ramp(part, *time.over_cycle(steps))
-            return _ramp(part, *time.growing_cycle(steps, growth)[1:])
-        case Repeat(part, steps):
-            return size(part, time.in_cycle(steps))
+        case Repeat(part, steps, growth):
+            return size(part, cycles_of.in_cycle(time, steps, growth))
         case Pair(first, second):
             (a, fine), (b, well) = size(first, time), size(second, time)
             fine = fine & well
@@ -393,6 +413,8 @@ def size(schedule, time):
                 found = a / abs(second.value)
             else:
                 found = a + b
+        case Stretch(part, factor):
+            return size(part, time.stretched(fraction_of(factor)))
         case Clip(part):
             found, fine = size(part, time)
             found = np.maximum(found, np.abs(schedule.equation(time)))
@@ -407,10 +429,12 @@ def _ramp(ramp, done, left):
     if isinstance(ramp, Exponential):
         numbers["ratio"] = ramp.ratio
     if isinstance(ramp, Polynomial):
-        numbers["power"] = ramp.power
+        numbers |= {"power": ramp.power, "k_decay": ramp.k_decay}
+    if isinstance(ramp, Cosine):
+        numbers |= {"exponent": ramp.exponent, "k_decay": ramp.k_decay}
     numbers["has_table"] = ramp.has_table
     found = type(ramp).blend(types.SimpleNamespace(**numbers), done, left, np)
-    if isinstance(ramp, Polynomial):  # 1 - (1 - t)^p of a small p
+    if isinstance(ramp, (Polynomial, Cosine)):  # 1 - (1 - t)^p of a small p
         found = found + 2.0**-23 / RTOL * abs(ramp.end)
     # A share that is 0 in float32 has a root, and its square has a giant multiple.
     if isinstance(ramp, SquareRoot):
@@ -418,7 +442,11 @@ def _ramp(ramp, done, left):
     if isinstance(ramp, Cosine):
         found = found + (done < math.sqrt(FLOOR)) * FLOOR / RTOL * abs(ramp.end)
     found = found + FLOOR / RTOL
-    return found, found < MOST
+    fine = found < MOST
+    if isinstance(ramp, (Polynomial, Cosine)):  # a small power of 0 is another thing
+        tiny = np.minimum(done, left)
+        fine &= (tiny == 0) | (tiny > FLOOR)
+    return found, fine
 
 
 SEEN = itertools.count()

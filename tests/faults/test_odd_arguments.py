@@ -110,10 +110,13 @@ def valid() -> dict[str, Any]:
     result = tfs.RangeTestResult.from_sweep(rates, 1 / (1 + rates), steps=20)
     return {
         **dict.fromkeys(("start", "max_lr", "value", "peak", "decay", "low"), 0.5),
-        **dict.fromkeys(("end", "base_lr"), 0.25),
+        "share": 0.5,
+        **dict.fromkeys(("end", "base_lr", "swa_lr"), 0.25),
         **dict.fromkeys(("steps", "total_steps", "first_cycle", "step_size"), 10),
         **dict.fromkeys(("warmup_steps", "stable_steps", "decay_steps"), 10),
+        **dict.fromkeys(("swa_start", "anneal_steps"), 5),
         **dict.fromkeys(("epochs", "count", "power", "factor"), 2),
+        "amount": 0.5,
         "model": model,
         "x": X,
         "y": X,
@@ -177,7 +180,7 @@ def takes_numbers(parameter: inspect.Parameter) -> bool:
     """Whether the annotation allows numbers, and lengths in epochs, alone."""
     kinds = set(re.split(r"\s*\|\s*", str(parameter.annotation)))
     numbers = kinds & {"int", "float"}
-    return bool(numbers) and kinds - numbers <= {"Epochs", "None"}
+    return bool(numbers) and kinds - numbers <= {"FitLength", "None"}
 
 
 def takes_paths(parameter: inspect.Parameter) -> bool:

@@ -23,8 +23,6 @@ from tfschedules.schedules import (
     Piecewise,
     Polynomial,
     SquareRoot,
-)
-from tfschedules.schedules.recipes import (
     cyclical,
     flat_cosine,
     one_cycle,

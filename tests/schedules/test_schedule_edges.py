@@ -508,11 +508,23 @@ def test_cycles_too_fine_for_32_bits_are_refused():
         schedule(34)
 
 
-def test_only_ramps_are_cut_between_steps():
-    with pytest.raises(ValueError, match=r"(?s)must be a ramp.*fraction.*steps=2.5"):
-        Repeat(tfs.Linear(1.0, 0.0, 2), 2.5)
+def test_no_cycle_is_shorter_than_a_step():
     with pytest.raises(ValueError, match="`steps` must be >= 1"):
         Repeat(tfs.Linear(1.0, 0.0, 0.5), 0.5)
+
+
+def test_cycles_that_grow_are_counted_with_those_inside():
+    inside = tfs.PerCycle(0.999, steps=1)
+    assert Repeat(inside, 1000, 2).values([2999])[0] == pytest.approx(0.999**999)
+    for many in (
+        lambda: Repeat(inside, 3000, 2),
+        lambda: Repeat(Repeat(tfs.Linear(1.0, 0.5, 1), 1), 10**7, 2),
+    ):
+        with pytest.raises(ValueError, match=r"(?s)`growth` is tabul.*Give longer cyc"):
+            many()
+    waits = Repeat(inside, tfs.epochs(3000), 2)  # how many, is not known yet
+    with pytest.raises(ValueError, match="Give longer cycles inside it"):
+        waits.resolve(1)
 
 
 # What the fuzz suite has found ------------------------------------------------

@@ -25,7 +25,7 @@ from tfschedules import (
     epochs,
     schedules,
 )
-from tfschedules.schedules import PerCycle, Ramp, Repeat, ScaleFunction, recipes
+from tfschedules.schedules import PerCycle, Ramp, Repeat, ScaleFunction
 
 SGD = keras.optimizers.SGD
 
@@ -146,6 +146,31 @@ LENGTHS: dict[str, tuple[Any, float, Any]] = {
         10,
         tfs.warmup_stable_decay(0.1, 0, 20, 15),
     ),
+    "warmup, overlapping": (
+        tfs.warmup(Cosine(0.1, 0, epochs(9)), epochs(1), overlap=True),
+        10,
+        tfs.warmup(Cosine(0.1, 0, 90), 10, overlap=True),
+    ),
+    "cyclical, both ways": (
+        tfs.cyclical(0.1, 0.5, epochs(0.5), step_size_down=epochs(2)),
+        10,
+        tfs.cyclical(0.1, 0.5, 5, step_size_down=20),
+    ),
+    "polynomial_restarts": (
+        tfs.polynomial_restarts(0.1, epochs(2), power=2),
+        10,
+        tfs.polynomial_restarts(0.1, 20, power=2),
+    ),
+    "swa": (
+        tfs.swa(Cosine(0.1, 0, epochs(9)), epochs(6), 0.05, epochs(1)),
+        10,
+        tfs.swa(Cosine(0.1, 0, 90), 60, 0.05, 10),
+    ),
+    "growing cycles": (
+        Repeat(tfs.warmup(Cosine(0.1, 0, epochs(2)), epochs(0.5)), epochs(2.5), 2),
+        10,
+        Repeat(tfs.warmup(Cosine(0.1, 0, 20), 5), 25, 2),
+    ),
     "recipes in a join of products": (
         Join(
             [
@@ -171,8 +196,8 @@ every_length = pytest.mark.parametrize("name", LENGTHS)
 
 NAMES = {
     **{kind: value for kind, value in vars(schedules).items() if kind[0] != "_"},
-    **{name: getattr(recipes, name) for name in recipes.__dict__ if name[0] != "_"},
     "epochs": epochs,
+    "fit_share": tfs.fit_share,
     "inverse_cycle": inverse_cycle,
 }
 
@@ -301,8 +326,8 @@ def test_bad_arguments_are_found_before_the_length_is_known():
         tfs.one_cycle(0.1, epochs(3), pct_start=0.7, three_phase=True)
     with pytest.raises(TypeError, match=r"`schedule` must be a tfschedules\.Sch"):
         tfs.warmup(0.1, epochs(1))
-    with pytest.raises(ValueError, match="`schedule` must be a ramp"):
-        Repeat(Linear(0, 1, epochs(1)), epochs(2), 2.0)
+    with pytest.raises(ValueError, match="`growth` must be >= 1"):
+        Repeat(Linear(0, 1, epochs(1)), epochs(2), 0.5)
     with pytest.raises(ValueError, match="must increase"):
         Piecewise([epochs(2), epochs(1)], [1, 2, 3])
     with pytest.raises(TypeError, match=r"`steps` must be a number.*tfs.epochs"):

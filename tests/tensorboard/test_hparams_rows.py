@@ -55,6 +55,8 @@ SCHEDULES = {
             "start": 0.3,
             "end": 0.0,
             "steps": 16,
+            "exponent": 1.0,
+            "k_decay": 1.0,
             "max_lr": 0.3,
             "total_steps": 16,
         },

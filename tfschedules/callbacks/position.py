@@ -71,19 +71,22 @@ def resumed_position(
     return made if begin <= made < end or (restored and made >= end) else begin
 
 
-def resolved_in(name: str, schedule: Schedule, per_epoch: float | None) -> Schedule:
+def resolved_in(
+    name: str, schedule: Schedule, per_epoch: float | None, epochs: float | None
+) -> Schedule:
     """A schedule in steps; one that may wait is good for the first epoch only."""
     if not schedule.in_epochs:
         return schedule
     if per_epoch is not None:
-        return schedule.resolve(per_epoch)
+        return schedule.resolve(per_epoch, epochs)
     # Whether the first epoch depends on the length: try two.
     with contextlib.suppress(ValueError):  # a boundary in steps comes too late or early
-        short, long = schedule.resolve(1_000), schedule.resolve(1_000_000_000)
+        short, long = (schedule.resolve(steps, epochs) for steps in (1_000, 10**9))
         if np.array_equal(short.values(1_000), long.values(1_000)):
             return long
     raise ValueError(
-        f"The schedule of {name} has lengths in epochs, and how many steps an epoch of "
-        "this data has is not known before the first is over. Give steps_per_epoch= "
-        f"to fit, or lengths in steps (total_steps=…). Received: {schedule!r}"
+        f"The schedule of {name} has lengths in epochs or shares of the fit, and how "
+        "many steps an epoch of this data has is not known before the first is over. "
+        "Give steps_per_epoch= to fit, or lengths in steps (total_steps=…). Received: "
+        f"{schedule!r}"
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
+from tfschedules._support import checks
 from tfschedules.callbacks.position import epochs_of
 from tfschedules.callbacks.scheduler import HyperparameterScheduler
 from tfschedules.drive import hyperparameters_of
 from tfschedules.schedules import (
-    Epochs,
+    FitLength,
     Schedule,
     cyclical,
     epochs,
+    low_and_high_momentum,
     one_cycle,
     warm_restarts,
 )
@@ -30,6 +33,11 @@ class CyclicalLearningRate(HyperparameterScheduler):
         scale_fn: Your own scale, a function of the cycle or of the step.
         scale_mode: "cycle" or "iterations": what `scale_fn` is given.
         window: "triangular", "welch" or "hann": the shape of a cycle.
+        step_size_down: The way down, if it is not as long as the way up.
+        cycle_momentum: Whether momentum (`beta_1` in Adam and its kin) goes against the
+            rate, from `max_momentum` to `base_momentum` and back, in the same mode.
+        base_momentum: Momentum at the peak of the rate, in [0, 1).
+        max_momentum: Momentum at the bottom, in [base_momentum, 1).
         start_step: See `HyperparameterScheduler`.
 
     Example:
@@ -42,20 +50,35 @@ class CyclicalLearningRate(HyperparameterScheduler):
         self,
         base_lr: float,
         max_lr: float,
-        step_size: int | Epochs,
+        step_size: int | FitLength,
         mode: str = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[Any], Any] | None = None,
         scale_mode: str = "cycle",
         window: str = "triangular",
+        step_size_down: int | FitLength | None = None,
+        cycle_momentum: bool = False,
+        base_momentum: float = 0.8,
+        max_momentum: float = 0.9,
         *,
         start_step: int | None = None,
     ) -> None:
-        """Make the schedule, which checks the arguments."""
-        schedule = cyclical(
-            base_lr, max_lr, step_size, mode, gamma, scale_fn, scale_mode, window
+        """Make the schedules, which check the arguments."""
+        cycle = functools.partial(
+            cyclical,
+            step_size=step_size,
+            mode=mode,
+            gamma=gamma,
+            scale_fn=scale_fn,
+            scale_mode=scale_mode,
+            window=window,
+            step_size_down=step_size_down,
         )
-        super().__init__(schedule, start_step=start_step)
+        schedules = {"learning_rate": cycle(base_lr, max_lr)}
+        low, high = low_and_high_momentum(base_momentum, max_momentum)
+        if checks.flag("cycle_momentum", cycle_momentum):
+            schedules["momentum"] = cycle(0.0, 1.0) * (low - high) + high
+        super().__init__(start_step=start_step, **schedules)
 
 
 class WarmRestarts(HyperparameterScheduler):
@@ -78,7 +101,7 @@ class WarmRestarts(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        first_cycle: float | Epochs,
+        first_cycle: float | FitLength,
         min_lr: float = 0.0,
         cycle_mult: float = 1,
         peak_decay: float = 1.0,
@@ -118,7 +141,7 @@ class OneCycle(HyperparameterScheduler):
     def __init__(
         self,
         max_lr: float,
-        total_steps: int | Epochs | None = None,
+        total_steps: int | FitLength | None = None,
         pct_start: float = 0.3,
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,

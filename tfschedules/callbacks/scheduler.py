@@ -149,7 +149,10 @@ class HyperparameterScheduler(Borrower):
         """Take the hyperparameters over."""
         given = self.schedules_for_fit()
         known = updates_in_epoch(self)
-        resolved = {n: resolved_in(n, schedule, known) for n, schedule in given.items()}
+        epochs = epochs_of(self)
+        if epochs is not None:
+            epochs = max(epochs, 1)  # a fit of none makes no step
+        resolved = {n: resolved_in(n, s, known, epochs) for n, s in given.items()}
         loan = self._borrow()
         self._waiting = True
         with loan.closed_on_error():
@@ -159,7 +162,8 @@ class HyperparameterScheduler(Borrower):
             drive.start = updates(self.model) - (self._start_step or 0)
         self._made = self._updates()
         self._prove(self._driven, self._why())
-        self._names = list(resolved)
+        # By name how many lengths are rounded down to steps, each of them by up to one.
+        self._names = {n: max(1, given[n].fit_lengths) for n in resolved}
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
 
@@ -295,7 +299,10 @@ class HyperparameterScheduler(Borrower):
 
     def _resolve(self, per_epoch: float) -> None:
         """Put schedules in steps in place of those that had to wait."""
-        resolved = {n: s.resolve(per_epoch) for n, s in self._to_resolve.items()}
+        epochs = epochs_of(self)
+        resolved = {
+            n: s.resolve(per_epoch, epochs) for n, s in self._to_resolve.items()
+        }
         self._to_resolve = {}
         for drive, name in zip(self.drives, self._names, strict=True):
             drive.schedule = resolved.get(name, drive.schedule)
@@ -328,7 +335,8 @@ class HyperparameterScheduler(Borrower):
             length = drive.schedule.length
             # One that is made for the fit reaches its end with the last step, or would
             # with one more; a sum of two ramps may miss that by rounding.
-            if length is None or fit - 1 - 1e-6 <= length <= fit + 1e-6:
+            least = fit - self._names[name]
+            if length is None or least - 1e-6 <= length <= fit + 1e-6:
                 continue
             names.setdefault(length, []).append(name)
         for length, those in names.items():

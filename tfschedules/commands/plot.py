@@ -33,7 +33,16 @@ if TYPE_CHECKING:  # it imports Keras, which takes seconds: where a schedule is 
 
 # What is made of other schedules or of functions cannot be said in options, and a
 # length is no schedule.
-NOT_OFFERED = {"Join", "Repeat", "ScaleFunction", "Schedule", "epochs", "warmup"}
+NOT_OFFERED = {
+    "Join",
+    "Repeat",
+    "ScaleFunction",
+    "Schedule",
+    "epochs",
+    "fit_share",
+    "swa",
+    "warmup",
+}
 _FUNCTION_ARGUMENTS = {"scale_fn", "scale_mode"}
 _FORMATS = (".png", ".svg", ".pdf")
 _MOST_POINTS = 20_000  # more than a picture has columns, few enough to be quick
@@ -175,11 +184,11 @@ def steps_of(schedule: Schedule) -> int:
     spans: list[float] = [end] if end else []
     for part in [] if end else _parts(schedule):
         match part:
-            case PerCycle(_, int(steps) | float(steps), growth):
+            case PerCycle(_, int() | float() as steps, growth):
                 spans.append(sum(steps * growth**i for i in range(_CYCLES)))
-            case InverseSqrt(_, int(steps) | float(steps)):
+            case InverseSqrt(_, int() | float() as steps):
                 spans.append(10 * steps)
-            case Join(pieces, (*_, int(last) | float(last))) if part.length is None:
+            case Join(pieces, (*_, int() | float() as last)) if part.length is None:
                 # After its last boundary, as long again as a piece is on average.
                 spans.append(last * len(pieces) / (len(pieces) - 1))
             case _ if part.length is not None:

@@ -334,9 +334,9 @@ def _factor(group: LayerGroup) -> float | Schedule:
     schedule = schedule_given("multiplier", group.multiplier)
     if schedule.in_epochs:
         raise ValueError(
-            f"The multiplier of the group {group.name!r} has lengths in epochs, and an "
-            "optimizer counts steps. Give steps, or multiplier.resolve("
-            f"steps_per_epoch). Received: {schedule!r}"
+            f"The multiplier of the group {group.name!r} has lengths in epochs or "
+            "shares of the fit, and an optimizer counts steps. Give steps, or "
+            f"multiplier.resolve(steps_per_epoch). Received: {schedule!r}"
         )
     schedule(0)  # an error in it comes now
     steps = _LOOKED_AT if isinstance(group.multiplier, Schedule) else _LOOKED_AT[:1]

@@ -1,4 +1,4 @@
-"""The schedule itself: a call, values, arithmetic, and its way to a file and back."""
+"""The schedule itself: a call, values, operators, and its way to a file and back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import abc
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
@@ -16,10 +17,13 @@ from tfschedules._support.arguments import Named
 from tfschedules.schedules import evaluation, steps as moments
 from tfschedules.schedules.configs import deserialized, serialized
 from tfschedules.schedules.steps import Cycles, Time
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import FitLength
 
 _Class = TypeVar("_Class", bound=type)
 _MOST_DRAWN = 100_000  # steps in a picture
+# What operators make, by sign. `arithmetic` puts its classes here: they are schedules
+# themselves, and so this module cannot import them.
+OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 
 def register(cls: _Class) -> _Class:
@@ -104,26 +108,34 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
 
     @functools.cached_property  # asked for at each step, where a step is not compiled
     def in_epochs(self) -> bool:
-        """Whether a length is in epochs still, and has to be resolved."""
-        return any(waits(value) for value in self._fields().values())
+        """Whether a length is in epochs, or a share of the fit, and to be resolved."""
+        return self.fit_lengths > 0
 
-    def resolve(self, steps_per_epoch: float) -> Schedule:
+    @property
+    def fit_lengths(self) -> int:
+        """How many lengths are in epochs, or shares of the fit."""
+        return fit_lengths(tuple(self._fields().values()))
+
+    def resolve(self, steps_per_epoch: float, epochs: float | None = None) -> Schedule:
         """This schedule with every length in steps.
 
         Args:
             steps_per_epoch: The optimizer updates in an epoch, > 0; with gradient
                 accumulation not a whole number, perhaps.
+            epochs: The epochs of the fit, > 0; needed where a length is a share of it.
 
         Example:
             >>> import tfschedules as tfs
             >>> tfs.Cosine(0.1, 0.0, tfs.epochs(3)).resolve(steps_per_epoch=50).steps
             150
+            >>> tfs.Cosine(0.1, 0.0, tfs.fit_share(0.5)).resolve(50, epochs=6).steps
+            150
         """
-        per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
+        fit = fit_of(steps_per_epoch, epochs)
         if not self.in_epochs:
             return self
         fields = self._fields().items()
-        return type(self)(**{name: in_steps(v, per_epoch) for name, v in fields})
+        return type(self)(**{name: in_steps(v, *fit) for name, v in fields})
 
     @property
     def length(self) -> float | None:
@@ -191,36 +203,56 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
             lower: What is below it is raised to this.
             upper: What is above it is lowered to this; >= `lower`.
         """
-        return Clip(self, lower, upper)
+        return OPERATIONS["clip"](self, lower, upper)
+
+    def stretch(self, factor: float) -> Schedule:
+        """This schedule over a time that is `factor` times as long: f(t/factor).
+
+        Every length in it is multiplied, that of cycles and warm-ups, too. What Mosaic
+        composer calls the scale schedule ratio.
+
+        Args:
+            factor: How much longer, in [1e-6, 1e6]; below 1 it is shorter.
+
+        Example:
+            >>> import tfschedules as tfs
+            >>> tfs.Linear(0.0, 1.0, 2).stretch(2).values(6).tolist()
+            [0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+        """
+        return OPERATIONS["stretch"](self, factor)
 
     def __add__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Sum(self, term)
+        return NotImplemented if term is None else OPERATIONS["+"](self, term)
 
     def __sub__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Difference(self, term)
+        return NotImplemented if term is None else OPERATIONS["-"](self, term)
 
     def __mul__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Product(self, term)
+        return NotImplemented if term is None else OPERATIONS["*"](self, term)
 
     def __truediv__(self, other: float) -> Schedule:
         term = _as_term(other)
-        return Quotient(self, term) if isinstance(term, Constant) else NotImplemented
+        return (
+            OPERATIONS["/"](self, term)
+            if isinstance(term, Constant)
+            else NotImplemented
+        )
 
     def __radd__(self, other: Schedule | float) -> Schedule:
         return self + other
 
     def __rsub__(self, other: Schedule | float) -> Schedule:
         term = _as_term(other)
-        return NotImplemented if term is None else Difference(term, self)
+        return NotImplemented if term is None else OPERATIONS["-"](term, self)
 
     def __rmul__(self, other: Schedule | float) -> Schedule:
         return self * other
 
     def __neg__(self) -> Schedule:
-        return Product(self, Constant(-1.0))
+        return OPERATIONS["*"](self, Constant(-1.0))
 
     if not TYPE_CHECKING:  # which goes on knowing what there is
 
@@ -250,28 +282,38 @@ class Schedule(Named, keras.optimizers.schedules.LearningRateSchedule, abc.ABC):
     def _check_resolved(self) -> None:
         if self.in_epochs:
             raise ValueError(
-                "This schedule has lengths in epochs, and no callback has told how "
-                "many steps an epoch has. Call schedule.resolve(steps_per_epoch) "
-                f"first. Received: {self!r}"
+                "This schedule has lengths in epochs or shares of the fit, and no "
+                "callback has told how many steps an epoch has. Call "
+                "schedule.resolve(steps_per_epoch), with epochs=… for shares, first. "
+                f"Received: {self!r}"
             )
 
 
-def waits(value: Any) -> bool:
-    """Whether a value, or something in it, is in epochs."""
+def fit_lengths(value: Any) -> int:
+    """How many lengths of the fit a value is, or has in it."""
     if isinstance(value, tuple):
-        return any(waits(item) for item in value)
-    return isinstance(value, Epochs) or (
-        isinstance(value, Schedule) and value.in_epochs
-    )
+        return sum(fit_lengths(item) for item in value)
+    if isinstance(value, Schedule):
+        return value.fit_lengths
+    return int(isinstance(value, FitLength))
 
 
-def in_steps(value: Any, per_epoch: float) -> Any:
-    """Put steps in place of epochs, in whatever a schedule is made of."""
+def fit_of(steps_per_epoch: Any, epochs: Any) -> tuple[float, float | None]:
+    """Check what `resolve` is given."""
+    per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
+    count = None if epochs is None else checks.real("epochs", epochs, above=0)
+    return per_epoch, count
+
+
+def in_steps(value: Any, per_epoch: float, epochs: float | None) -> Any:
+    """Put steps in place of lengths of the fit, in whatever a schedule is made of."""
     if isinstance(value, tuple):
-        return tuple(in_steps(item, per_epoch) for item in value)
-    if isinstance(value, Epochs):
-        return value.in_steps(per_epoch)
-    return value.resolve(per_epoch) if isinstance(value, Schedule) else value
+        return tuple(in_steps(item, per_epoch, epochs) for item in value)
+    if isinstance(value, FitLength):
+        return value.in_steps(per_epoch, epochs)
+    if isinstance(value, Schedule):
+        return value.resolve(per_epoch, epochs)
+    return value
 
 
 def _as_term(value: Any) -> Schedule | None:
@@ -332,191 +374,3 @@ class Constant(Schedule):
     @property
     def greatest(self) -> float | None:
         return abs(self.value)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair(Schedule, abc.ABC):
-    """Two schedules in one."""
-
-    first: Schedule
-    second: Schedule
-
-    _sign: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        as_schedule("first", self.first)
-        as_schedule("second", self.second)
-
-    def equation(self, time: Time) -> Any:
-        first, second = self.first.equation(time), self.second.equation(time)
-        if not self.grows(time):
-            return self.operate(first, second)
-        with np.errstate(over="ignore"):  # or 0 times infinity would be next
-            return time.finite(self.operate(first, second))
-
-    def grows(self, time: Time) -> bool:
-        """Whether the value may come to be greater than the floats of `time`."""
-        return self.greatest is not None and self.greatest > time.greatest / 2
-
-    @staticmethod
-    @abc.abstractmethod
-    def operate(first: Any, second: Any) -> Any:
-        """The value, from those of the two."""
-
-    @staticmethod
-    @abc.abstractmethod
-    def bound(first: float, second: float) -> float:
-        """A bound of the value's size, from those of the two."""
-
-    @property
-    def greatest(self) -> float | None:
-        first, second = self.first.greatest, self.second.greatest
-        if first is None or second is None:
-            return endless(first, second)
-        return self.bound(first, second)
-
-    def cycles_at(self, time: Time) -> Cycles:
-        cycles = self.first.cycles_at(time)
-        return self.second.cycles_at(time) if cycles == (0, None) else cycles
-
-    @property
-    def length(self) -> float | None:
-        if isinstance(self.first, Constant):  # a constant has no say
-            return self.second.length
-        if isinstance(self.second, Constant):
-            return self.first.length
-        first, second = self.first.length, self.second.length
-        return None if first is None or second is None else max(first, second)
-
-    def __repr__(self) -> str:
-        second = self.second
-        plain = second.value if isinstance(second, Constant) else second
-        return f"({self.first!r} {self._sign} {plain!r})"
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Sum(Pair):
-    """The sum of two schedules, written `first + second`."""
-
-    _sign = "+"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first + second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first + second
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Difference(Pair):
-    """The difference of two schedules, written `first - second`."""
-
-    _sign = "-"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first - second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first + second
-
-    def __repr__(self) -> str:
-        if isinstance(self.first, Constant) and not isinstance(self.second, Constant):
-            return f"({self.first.value!r} - {self.second!r})"
-        return super().__repr__()
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Product(Pair):
-    """The product of two schedules, written `first * second`; by -1, `-first`."""
-
-    _sign = "*"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first * second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first * second if first and second else 0.0  # and not NaN
-
-    def __repr__(self) -> str:
-        if self.second == Constant(-1.0):
-            return f"(-{self.first!r})"
-        return super().__repr__()
-
-
-@register
-@dataclasses.dataclass(frozen=True, repr=False)
-class Quotient(Pair):
-    """A schedule divided by a number, written `first / second`."""
-
-    _sign = "/"
-
-    @staticmethod
-    def operate(first: Any, second: Any) -> Any:
-        return first / second
-
-    @staticmethod
-    def bound(first: float, second: float) -> float:
-        return first / second
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        divisor = self.second.greatest if isinstance(self.second, Constant) else None
-        if divisor is None:
-            raise TypeError(
-                "Argument `second` must be a Constant: schedules are divided by "
-                f"numbers. Received: second={self.second!r}"
-            )
-        if divisor < checks.LEAST:
-            raise ValueError(
-                f"The divisor of a schedule must be >= {checks.LEAST:g} in size: in "
-                f"float32 it is 0. Received: {self!r}"
-            )
-
-
-@register
-@dataclasses.dataclass(frozen=True)
-class Clip(Schedule):
-    """A schedule held between two values, written `schedule.clip(lower, upper)`."""
-
-    schedule: Schedule
-    lower: float
-    upper: float
-
-    def __post_init__(self) -> None:
-        as_schedule("schedule", self.schedule)
-        lower = checks.real("lower", self.lower)
-        upper = checks.real("upper", self.upper)
-        checks.ordered("lower", lower, "upper", upper)
-        set_checked(self, lower=lower, upper=upper)
-
-    def equation(self, time: Time) -> Any:
-        return self.of(self.schedule.equation(time), self.lower, self.upper, time)
-
-    @staticmethod
-    def of(schedule: Any, lower: Any, upper: Any, time: Time) -> Any:
-        """The value, from that of `schedule`; of floats `keras.ops` makes floatx."""
-        value = time.ops.maximum(time.as_float(schedule), time.as_float(lower))
-        return time.ops.minimum(value, time.as_float(upper))
-
-    @property
-    def greatest(self) -> float | None:
-        return max(abs(self.lower), abs(self.upper))
-
-    def cycles_at(self, time: Time) -> Cycles:
-        return self.schedule.cycles_at(time)
-
-    @property
-    def length(self) -> float | None:
-        return self.schedule.length
-
-    def __repr__(self) -> str:
-        return f"{self.schedule!r}.clip({self.lower!r}, {self.upper!r})"

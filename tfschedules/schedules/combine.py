@@ -15,7 +15,7 @@ import numpy as np
 
 from tfschedules._support import checks
 from tfschedules._support.arguments import checked_names
-from tfschedules.schedules import many, units
+from tfschedules.schedules import cycles, many, steps as moments, units
 from tfschedules.schedules.base import (
     Constant,
     Schedule,
@@ -24,10 +24,10 @@ from tfschedules.schedules.base import (
     register,
     set_checked,
 )
-from tfschedules.schedules.shapes import Ramp
-from tfschedules.schedules.spans import cycle_table, fraction_of
+from tfschedules.schedules.shapes import GREATEST_POWER
+from tfschedules.schedules.spans import fraction_of
 from tfschedules.schedules.steps import Cycles, Time
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import Epochs, FitLength, FitShare
 
 _FEW = 8  # parts of a Join that are evaluated one by one
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
@@ -58,7 +58,7 @@ class Join(Schedule):
     """
 
     schedules: tuple[Schedule, ...]
-    boundaries: tuple[float | Epochs, ...]
+    boundaries: tuple[float | FitLength, ...]
 
     def __post_init__(self) -> None:
         schedules = checks.listed("schedules", self.schedules)
@@ -71,9 +71,9 @@ class Join(Schedule):
                 f"one for each change. Received: {len(parts)} schedules and "
                 f"{len(edges)} boundaries, {list(edges)}."
             )
-        # Steps and epochs cannot be compared yet; `resolve` comes by here again.
+        # Steps, epochs and shares cannot be compared: `resolve` comes by here again.
         for sooner, later in itertools.pairwise(edges):
-            if isinstance(sooner, Epochs) != isinstance(later, Epochs):
+            if _kind(sooner) is not _kind(later):
                 continue
             if _number(later) <= _number(sooner):
                 raise ValueError(
@@ -94,7 +94,7 @@ class Join(Schedule):
 
     def equation(self, time: Time) -> Any:
         spans = self._seen(time)
-        if len(spans) > _FEW:
+        if len(spans) > _FEW and time.has_tables:
             return many.value_of(spans, time)
         value: Any = None
         for part, edge in spans:
@@ -130,18 +130,18 @@ class Join(Schedule):
             if end <= 0:
                 continue  # hidden before step 0
             at = dataclasses.replace(time, whole=np.asarray(min(now, end), np.int64))
-            cycles = part.cycles_at(at.since(edges[i - 1]) if i else at)
-            ended += cycles.ended
-            if next_end is None and cycles.next_end is not None:
-                coming = begin + cycles.next_end
+            inside = part.cycles_at(at.since(edges[i - 1]) if i else at)
+            ended += inside.ended
+            if next_end is None and inside.next_end is not None:
+                coming = begin + inside.next_end
                 next_end = coming if now < coming <= end else None
         if next_end is not None:
             next_end += time.before
         return Cycles(ended, next_end)
 
 
-def _edge(value: Any) -> float | Epochs:
-    if isinstance(value, Epochs):
+def _edge(value: Any) -> float | FitLength:
+    if isinstance(value, FitLength):
         return value
     edge = checks.real("boundaries", value, hint=units.EPOCHS_HINT)
     exact = checks.as_real(value)  # a float holds integers up to 2^53
@@ -149,8 +149,14 @@ def _edge(value: Any) -> float | Epochs:
     return whole if edge == int(edge) else edge
 
 
-def _number(edge: float | Epochs) -> float:
-    return edge.count if isinstance(edge, Epochs) else edge
+def _kind(edge: float | FitLength) -> type:
+    return type(edge) if isinstance(edge, FitLength) else float
+
+
+def _number(edge: float | FitLength) -> float:
+    if isinstance(edge, Epochs):
+        return edge.count
+    return edge.share if isinstance(edge, FitShare) else edge
 
 
 @checked_names
@@ -192,8 +198,8 @@ class Repeat(Schedule):
     """A schedule begun anew every `steps` steps: f(t) = schedule(t mod steps).
 
     With `growth` each cycle is `growth` times as long as the one before, and the
-    schedule, a ramp over `steps`, is stretched with it. Cycles are found with integers:
-    they are right to the step at any age.
+    schedule is stretched with it, whatever it is made of. Cycles are found with
+    integers: they are right to the step at any age.
 
     Args:
         schedule: What to repeat.
@@ -204,47 +210,33 @@ class Repeat(Schedule):
             real numbers then, and not rounded.
 
     Raises:
-        ValueError: If `steps` is no whole number or `growth` is not 1, and `schedule`
-            is not a ramp over `steps`.
+        ValueError: If there are more than 100,000 cycles that grow, with those of
+            other `Repeat`s inside them.
 
     Example:
         >>> Repeat(Linear(1.0, 0.0, 2), steps=2).values(5).tolist()
         [1.0, 0.5, 1.0, 0.5, 1.0]
-        >>> Repeat(Linear(1.0, 0.0, 2), steps=2, growth=2.0).values(7).tolist()
-        [1.0, 0.5, 1.0, 0.75, 0.5, 0.25, 1.0]
+
+        A warm-up in each cycle, which grows with it:
+
+        >>> warm = Join([Linear(0.0, 1.0, 1), Linear(1.0, 0.0, 1)], [1])
+        >>> Repeat(warm, steps=2, growth=2.0).values(7).tolist()
+        [0.0, 1.0, 0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
     schedule: Schedule
-    steps: int | Epochs
+    steps: float | FitLength
     growth: float = 1.0
 
     def __post_init__(self) -> None:
         as_schedule("schedule", self.schedule)
         _check_cycles(self)
-        if self._is_stretched and not (
-            isinstance(self.schedule, Ramp) and self.schedule.steps == self.steps
-        ):
-            raise ValueError(
-                "Argument `schedule` must be a ramp (Linear, Cosine, …) over "
-                f"`steps`={self.steps} steps, where `growth` or a fraction of a step "
-                f"stretches it. Received: schedule={self.schedule!r}, "
-                f"steps={self.steps!r}, growth={self.growth!r}"
-            )
-
-    @property
-    def _is_stretched(self) -> bool:
-        """Whether cycles are no plain repetitions of whole steps."""
-        return self.growth != 1 or isinstance(self.steps, float)
+        if self.growth != 1 and not self.in_epochs:  # too many cycles inside it?
+            self.equation(moments.in_numpy(np.zeros(1, np.int64)))
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        if not (self._is_stretched and isinstance(self.schedule, Ramp)):
-            return self.schedule.equation(time.in_cycle(steps))
-        if self.growth == 1:
-            done, left = time.over_cycle(steps)
-        else:
-            _, done, left = time.growing_cycle(steps, self.growth)
-        return self.schedule.blend(done, left, time.ops)
+        return self.schedule.equation(cycles.in_cycle(time, steps, self.growth))
 
     @property
     def greatest(self) -> float | None:
@@ -252,16 +244,16 @@ class Repeat(Schedule):
 
     def cycles_at(self, time: Time) -> Cycles:
         steps: Any = self.steps
-        now, part = int(time.whole), fraction_of(time.part)
+        now = int(time.whole)
         if self.growth == 1:
-            length = fraction_of(steps)
             index = sum(map(int, time.cycle_index(steps)))
-            return Cycles(index, math.ceil((index + 1) * length - part))
-        table = cycle_table(steps, self.growth, time.offset, time.limit)
-        index = int(np.searchsorted(table.first, now, side="right")) - 1
-        if index == len(table.last) - 1:  # ends where it is tabulated no more
-            return Cycles(index, None)
-        return Cycles(index, time.before + int(table.last[index]))
+            end = (index + 1) * fraction_of(time.scaled(steps)) - fraction_of(time.part)
+            return Cycles(index, math.ceil(end))
+        ends = cycles.ends_of(time, steps, self.growth)
+        index = int(np.searchsorted(ends, now, side="right"))
+        if index >= len(ends) - 1:  # ends where it is tabulated no more
+            return Cycles(len(ends) - 1, None)
+        return Cycles(index, time.before + int(ends[index]))
 
 
 @register
@@ -282,7 +274,7 @@ class PerCycle(Schedule):
     """
 
     factor: float
-    steps: int | Epochs
+    steps: float | FitLength
     growth: float = 1.0
 
     def __post_init__(self) -> None:
@@ -291,10 +283,7 @@ class PerCycle(Schedule):
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        if self.growth == 1:
-            index = time.cycle(steps)
-        else:
-            index = time.as_float(time.growing_cycle(steps, self.growth)[0])
+        index = cycles.cycle(time, steps, self.growth)
         # 2^(i·log2 factor): exact for powers of two, and log2 is taken in float64.
         with np.errstate(over="ignore"):
             value = time.ops.power(2.0, math.log2(self.factor) * index)
@@ -305,11 +294,45 @@ class PerCycle(Schedule):
         return 1.0 if self.factor <= 1 else math.inf
 
 
+@register
+@dataclasses.dataclass(frozen=True)
+class InverseCycle(Schedule):
+    """One over the number of the cycle: f(t) = 1/(i + 1)^power in cycle i, from 0.
+
+    Args:
+        power: The exponent, > 0 and <= 100.
+        steps: The length of the first cycle, in steps, >= 1.
+        growth: Cycle i lasts steps·growth^i; >= 1.
+
+    Example:
+        >>> InverseCycle(1.0, steps=2).values(6).round(4).tolist()
+        [1.0, 1.0, 0.5, 0.5, 0.3333, 0.3333]
+    """
+
+    power: float
+    steps: float | FitLength
+    growth: float = 1.0
+
+    def __post_init__(self) -> None:
+        power = checks.real("power", self.power, above=0, at_most=GREATEST_POWER)
+        set_checked(self, power=power)
+        _check_cycles(self)
+
+    def equation(self, time: Time) -> Any:
+        steps: Any = self.steps
+        number = 1.0 + cycles.cycle(time, steps, self.growth)
+        return time.ops.power(number, time.as_float(-self.power))
+
+    @property
+    def greatest(self) -> float | None:
+        return 1.0
+
+
 def _check_cycles(schedule: Any) -> None:
     growth = checks.real("growth", schedule.growth, at_least=1)
     steps = units.length("steps", schedule.steps, at_least=1)
-    if growth != 1 and not isinstance(steps, Epochs):
-        cycle_table(steps, growth, 0.0, int(np.iinfo(np.int64).max))
+    if growth != 1 and not isinstance(steps, FitLength):
+        cycles.ends_of(moments.in_numpy(np.zeros(1, np.int64)), steps, growth)
     set_checked(schedule, steps=steps, growth=growth)
 
 
@@ -331,7 +354,7 @@ class ScaleFunction(Schedule):
     """
 
     function: Callable[[Any], Any]
-    steps: int | Epochs | None = None
+    steps: int | FitLength | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -344,7 +367,7 @@ class ScaleFunction(Schedule):
 
     def equation(self, time: Time) -> Any:
         steps: Any = self.steps
-        x = time.step if steps is None else 1 + time.cycle(steps)
+        x = time.step if steps is None else 1 + cycles.cycle(time, steps)
         if time.ops is np and isinstance(self.function, _KerasSchedule):
             each = [float(self.function(int(step))) for step in np.ravel(x)]
             return np.reshape(each, np.shape(x))  # they take one step at a time

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import Epochs, FitShare
 
 _KerasSchedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -21,6 +21,8 @@ def serialized(value: Any) -> Any:
         return [serialized(item) for item in value]
     if isinstance(value, Epochs):
         return {"epochs": value.count}
+    if isinstance(value, FitShare):
+        return {"fit_share": value.share}
     if isinstance(value, _KerasSchedule):
         return keras.saving.serialize_keras_object(value)
     if callable(value):
@@ -41,6 +43,8 @@ def deserialized(value: Any) -> Any:
         return tuple(deserialized(item) for item in value)
     if isinstance(value, dict) and set(value) == {"epochs"}:
         return Epochs(value["epochs"])
+    if isinstance(value, dict) and set(value) == {"fit_share"}:
+        return FitShare(value["fit_share"])
     if isinstance(value, dict):
         return keras.saving.deserialize_keras_object(value)
     return value

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from tfschedules.schedules.base import Clip, Constant, Pair, Schedule
+from tfschedules.schedules.arithmetic import Clip, Pair
+from tfschedules.schedules.base import Constant, Schedule
 from tfschedules.schedules.shapes import Ramp
 from tfschedules.schedules.spans import Spans
 from tfschedules.schedules.steps import Time
@@ -187,14 +188,13 @@ def _table(parts: Sequence[_Part], time: Time) -> _Table:
 
 def _spans(parts: Sequence[_Part], time: Time) -> Spans:
     """When ramps are."""
-    lengths = [_length(part.schedule) for part in parts]
-    both = list(zip(parts, lengths, strict=True))
+    lengths = [time.scaled(_length(part.schedule)) for part in parts]
     last = time.whole_constants(
-        [part.first + part.begun.first_after(length) for part, length in both]
+        [part.first + part.begun.first_after(_length(part.schedule)) for part in parts]
     )
     rest = [
         part.begun.rest(length, int(end) - part.first)
-        for (part, length), end in zip(both, last, strict=True)
+        for part, length, end in zip(parts, lengths, last, strict=True)
     ]
     return Spans(
         first=time.whole_constants([part.first for part in parts]),

@@ -13,9 +13,10 @@ from tfschedules._support import checks
 from tfschedules.schedules import units
 from tfschedules.schedules.base import Schedule, register, set_checked
 from tfschedules.schedules.steps import Time
-from tfschedules.schedules.units import Epochs
+from tfschedules.schedules.units import FitLength
 
 _STEEP = 100.0  # a power
+GREATEST_POWER = 100.0
 _TINY = 1e-25  # over the greatest step it is no float32
 
 
@@ -32,7 +33,7 @@ class Ramp(Schedule):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers: ClassVar[tuple[str, ...]] = ()
 
@@ -54,7 +55,7 @@ class Ramp(Schedule):
 
     @property
     def length(self) -> float | None:
-        return None if isinstance(self.steps, Epochs) else self.steps
+        return None if isinstance(self.steps, FitLength) else self.steps
 
     @property
     def greatest(self) -> float | None:
@@ -83,7 +84,7 @@ class Linear(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers = ("start", "end")
 
@@ -92,36 +93,64 @@ class Linear(Ramp):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Cosine(Ramp):
     """Half a cosine wave.
 
-    f(t) = end + (start - end)·(1 + cos(π·t/steps))/2, then `end`.
+    f(t) = end + (start - end)·((1 + cos(π·(t/steps)^k_decay))/2)^exponent, then `end`.
 
     It is computed as start·sin²(π/2·left) + end·sin²(π/2·done), which keeps all its
     digits near the end, where 1 + cos cancels. Loshchilov & Hutter 2016 (SGDR,
-    arXiv:1608.03983), equation 5, anneals with it.
+    arXiv:1608.03983), equation 5, anneals with it; Zhang & Li 2020 (arXiv:2004.05909)
+    add the k.
 
     Args:
         start: The value at step 0.
         end: The value at step `steps` and after.
         steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
+        exponent: The power of the wave, in [0.01, 100], as in optax. Above 1 it falls
+            sooner and lands more softly.
+        k_decay: The power of the time, in [0.01, 100], as in timm. Above 1 it stays
+            high for longer.
 
     Example:
         >>> Cosine(1.0, 0.0, steps=2).values(4).round(6).tolist()
         [1.0, 0.5, 0.0, 0.0]
+        >>> Cosine(1.0, 0.0, steps=2, exponent=2).values(4).round(6).tolist()
+        [1.0, 0.25, 0.0, 0.0]
     """
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
+    exponent: float = 1.0
+    k_decay: float = 1.0
 
     numbers = ("start", "end")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        set_checked(
+            self,
+            exponent=_exponent("exponent", self.exponent),
+            k_decay=_exponent("k_decay", self.k_decay),
+        )
+
+    @property
+    def has_table(self) -> bool:
+        return self.exponent == self.k_decay == 1
+
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
+        if not self.has_table and self.k_decay != 1:
+            done, left = _powers(left, done, self.k_decay, ops)
         falling = ops.square(ops.sin(math.pi / 2 * left))
         rising = ops.square(ops.sin(math.pi / 2 * done))
+        if not self.has_table and self.exponent != 1:
+            falling, rising = _powers(rising, falling, self.exponent, ops)
         return self.start * falling + self.end * rising
+
+    def __repr__(self) -> str:
+        return _shown(self, exponent=1.0, k_decay=1.0)
 
 
 @register
@@ -143,7 +172,7 @@ class Exponential(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers = ("start", "end", "ratio")
 
@@ -167,9 +196,11 @@ class Exponential(Ramp):
 
 
 @register
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Polynomial(Ramp):
-    """A power of what is left: f(t) = end + (start - end)·(1 - t/steps)^power.
+    """A power of what is left.
+
+    f(t) = end + (start - end)·(1 - (t/steps)^k_decay)^power, then `end`.
 
     With `power` > 1 it falls fast first and lands softly; with 2, on half a parabola.
 
@@ -178,6 +209,8 @@ class Polynomial(Ramp):
         end: The value at step `steps` and after.
         steps: The length in steps, a real number > 0; or `tfs.epochs(…)`.
         power: The exponent, > 0; 1 is a line.
+        k_decay: The power of the time, in [0.01, 100], as in timm. Above 1 it stays
+            high for longer.
 
     Example:
         >>> Polynomial(1.0, 0.0, steps=2, power=2).values(4).tolist()
@@ -186,31 +219,60 @@ class Polynomial(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
     power: float
+    k_decay: float = 1.0
 
     numbers = ("start", "end", "power")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        set_checked(self, power=checks.single("power", self.power, above=0))
+        set_checked(
+            self,
+            power=checks.single("power", self.power, above=0),
+            k_decay=_exponent("k_decay", self.k_decay),
+        )
 
     @property
     def has_table(self) -> bool:
-        return self.power <= _STEEP
+        return self.power <= _STEEP and self.k_decay == 1
 
     def blend(self, done: Any, left: Any, ops: Any) -> Any:
-        power: Any = self.power
-        if isinstance(power, float) and ops is not np:  # it would become floatx
-            power = ops.convert_to_tensor(power, dtype=done.dtype)
-        falling = ops.power(left, power)
-        if not self.has_table:  # `left` has lost the digits that this power asks for
-            soon = ops.exp(power * ops.log1p(-ops.minimum(done, 0.5)))
-            falling = ops.where(done < 0.5, soon, falling)
-        # 1 - (1 - t)^p, with all its digits where t is small.
-        near = -ops.expm1(power * ops.log1p(-ops.minimum(done, 0.5)))
-        rising = ops.where(done < 0.5, near, 1 - falling)
+        steep = not self.has_table  # `left` has lost digits that this power asks for
+        if steep and self.k_decay != 1:
+            done, left = _powers(left, done, self.k_decay, ops)
+        falling, rising = _powers(done, left, self.power, ops, steep)
         return self.start * falling + self.end * rising
+
+    def __repr__(self) -> str:
+        return _shown(self, k_decay=1.0)
+
+
+def _exponent(name: str, value: Any) -> float:
+    """Return a power that float32 has digits enough for, or say what is wrong."""
+    return checks.real(name, value, at_least=0.01, at_most=GREATEST_POWER)
+
+
+def _shown(ramp: Any, **defaults: float) -> str:
+    """How to make a ramp, without what is as by default."""
+    fields = {
+        field.name: getattr(ramp, field.name) for field in dataclasses.fields(ramp)
+    }
+    said = (f"{n}={x!r}" for n, x in fields.items() if x != defaults.get(n))
+    return f"{type(ramp).__name__}({', '.join(said)})"
+
+
+def _powers(
+    done: Any, left: Any, power: Any, ops: Any, steep: bool = True
+) -> tuple[Any, Any]:
+    """left^power and 1 - left^power, where left = 1 - done, with all their digits."""
+    if isinstance(power, float) and ops is not np:  # it would become floatx
+        power = ops.convert_to_tensor(power, dtype=done.dtype)
+    falling = ops.power(left, power)
+    soon = power * ops.log1p(-ops.minimum(done, 0.5))  # where `done` is small
+    if steep:
+        falling = ops.where(done < 0.5, ops.exp(soon), falling)
+    return falling, ops.where(done < 0.5, -ops.expm1(soon), 1 - falling)
 
 
 @register
@@ -233,7 +295,7 @@ class SquareRoot(Ramp):
 
     start: float
     end: float
-    steps: float | Epochs
+    steps: float | FitLength
 
     numbers = ("start", "end")
 
@@ -261,7 +323,7 @@ class InverseSqrt(Schedule):
     """
 
     peak: float
-    warmup_steps: float | Epochs
+    warmup_steps: float | FitLength
 
     def __post_init__(self) -> None:
         set_checked(

@@ -6,6 +6,7 @@ import dataclasses
 import decimal
 import functools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 _HORIZON = 2**53  # cycles that grow are tabulated up to here, in steps
 _MOST_CYCLES = 100_000
 _ENDLESS = decimal.Decimal("1e300")
+_FARTHEST = 2**62  # a float that an int64 holds
+_DIGITS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,44 +38,158 @@ class Spans:
     length: np.ndarray
 
 
-@functools.lru_cache(maxsize=64)
-def cycle_table(steps: float, growth: float, begin: float, limit: int) -> Spans:
-    """Tabulate the cycles of `steps` * `growth`^i steps, as seen from time `begin`.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Cycles, of which each may have a scale of its own, in the order of time.
 
     Sums of powers are made in decimals, never with logarithms of the step: a
     logarithm misses boundaries by rounding (Keras's `CosineDecayRestarts(10,
     t_mul=2)` gives 0 in place of the peak at step 81,910).
 
+    Attributes:
+        begins: When each begins.
+        shown: From when on it is seen: another may have hidden its beginning.
+        ends: When it ends at the latest.
+        scales: How long a step of its own is.
+        turns: How many have come before it since the same beginning.
+    """
+
+    begins: tuple[decimal.Decimal, ...]
+    shown: tuple[decimal.Decimal, ...]
+    ends: tuple[decimal.Decimal, ...]
+    scales: tuple[decimal.Decimal, ...]
+    turns: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=64)
+def whole_of(scale: Fraction) -> Rows:
+    """One row: a time without an end, whose steps are `scale` long."""
+    zero = decimal.Decimal(0)
+    return Rows((zero,), (zero,), (_ENDLESS,), (_decimal(scale),), (0,))
+
+
+@functools.lru_cache(maxsize=256)
+def cycles_in(
+    rows: Rows, begun: Fraction, steps: Fraction, growth: float, limit: int
+) -> Rows:
+    """The cycles of `steps` * `growth`^i own steps in each of some rows.
+
+    Args:
+        rows: What they are in.
+        begun: When the first begins, in the own steps of a row.
+        steps: The length of the first.
+        growth: How much longer each is than the one before.
+        limit: Up to which step they are tabulated.
+
     Raises:
         ValueError: If there are too many cycles to tabulate.
     """
-    moments: list[decimal.Decimal] = [decimal.Decimal(0)]
+    found: list[tuple[decimal.Decimal, ...]] = []
+    turns: list[int] = []  # in the same order
     with decimal.localcontext() as context:
-        context.prec = 60
-        exact = fraction_of(steps)
-        length = decimal.Decimal(exact.numerator) / exact.denominator
-        factor = decimal.Decimal(repr(growth))
-        while moments[-1] <= min(_HORIZON, limit + begin):
-            moments.append(moments[-1] + length)
-            length *= factor
-            if len(moments) > _MOST_CYCLES:
-                raise ValueError(
-                    "Argument `growth` (or `cycle_mult`) must be 1, or far enough "
-                    f"above 1 for cycles to grow. Received: {growth!r}, which makes "
-                    f"more than {_MOST_CYCLES:,} cycles. Use 1 for equal cycles."
-                )
-    # The last may be too long for a float.
-    ends = np.array([float(min(moment, _ENDLESS)) for moment in moments], np.float64)
-    whole: np.ndarray = np.maximum(np.ceil(ends - begin), 0.0)
-    dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
-    clipped = np.minimum(whole, float(min(_HORIZON, limit))).astype(dtype)
-    return Spans(
-        first=clipped[:-1],
-        offset=(whole - ends + begin)[:-1],
-        last=clipped[1:],
-        rest=(ends - begin - clipped)[1:],
-        length=np.diff(ends),
+        context.prec = _DIGITS
+        first, horizon = _decimal(begun), decimal.Decimal(min(_HORIZON, limit))
+        own, factor = _decimal(steps), decimal.Decimal(repr(growth))
+        for at, shown, last, scale in zip(
+            rows.begins, rows.shown, rows.ends, rows.scales, strict=True
+        ):
+            begin, turn, looked_at = at + first * scale, 0, 0
+            if factor == 1 and begin < shown:  # those before are hidden
+                turn = int((shown - begin) / (own * scale))
+                begin += turn * own * scale
+            while looked_at == 0 or (begin < last and begin <= horizon):
+                end = begin + own * scale
+                if end > shown or looked_at == 0:
+                    found.append((begin, max(begin, shown), min(end, last), scale))
+                    turns.append(turn)
+                begin, scale = end, scale * factor
+                turn, looked_at = turn + 1, looked_at + 1
+                if len(found) > _MOST_CYCLES or looked_at > _MOST_CYCLES:
+                    raise ValueError(_too_many(rows, steps, growth))
+    begins, shown_from, ends, scales = zip(*found, strict=True)
+    return Rows(begins, shown_from, ends, scales, tuple(turns))
+
+
+@functools.lru_cache(maxsize=64)
+def stretched(rows: Rows, factor: Fraction) -> Rows:
+    """The same rows, with steps of their own that are `factor` times as long."""
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        by = _decimal(factor)
+        scales = tuple(scale * by for scale in rows.scales)
+    return dataclasses.replace(rows, scales=scales)
+
+
+def _too_many(rows: Rows, steps: Fraction, growth: float) -> str:
+    if len(rows.begins) > 1:
+        return (
+            "A Repeat with a `growth` is tabulated, with all cycles inside it, and it "
+            f"has more than {_MOST_CYCLES:,} of them. Give longer cycles inside it. "
+            f"Received: cycles of {float(steps):g} steps inside it"
+        )
+    return (
+        "Argument `growth` (or `cycle_mult`) must be 1, or far enough "
+        f"above 1 for cycles to grow. Received: {growth!r}, which makes "
+        f"more than {_MOST_CYCLES:,} cycles. Use 1 for equal cycles."
     )
+
+
+@functools.lru_cache(maxsize=256)
+def first_seen(rows: Rows, begin: float, limit: int) -> np.ndarray:
+    """The first whole step of each row, as seen from time `begin`."""
+    return _whole(_floats(rows.shown), begin, limit)
+
+
+@functools.lru_cache(maxsize=256)
+def last_before(rows: Rows, begun: Fraction, begin: float, limit: int) -> np.ndarray:
+    """The last whole step before `begun` own steps of each row; -1 if there is none."""
+    return _whole(_moments(rows, begun), begin, limit, -1)
+
+
+@functools.lru_cache(maxsize=256)
+def spans_in(
+    rows: Rows, begun: Fraction, length: Fraction, begin: float, limit: int
+) -> Spans:
+    """The span of `length` own steps from `begun` on in each row, from time `begin`."""
+    begins, ends = _moments(rows, begun) - begin, _moments(rows, begun + length) - begin
+    last = _whole(ends, 0.0, limit)
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        lengths = _floats([_decimal(length) * scale for scale in rows.scales])
+    return Spans(
+        first=_whole(begins, 0.0, limit),
+        offset=np.maximum(np.ceil(begins), 0.0) - begins,
+        last=last,
+        rest=ends - last,
+        length=lengths,
+    )
+
+
+def _moments(rows: Rows, begun: Fraction) -> np.ndarray:
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        own = _decimal(begun)
+        both = zip(rows.begins, rows.scales, strict=True)
+        return _floats([begin + own * scale for begin, scale in both])
+
+
+def _whole(moments: np.ndarray, begin: float, limit: int, more: int = 0) -> np.ndarray:
+    dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
+    most = float(min(limit, _FARTHEST))
+    first = np.maximum(np.ceil(moments - begin), 0.0)
+    return np.minimum(first + more, most).astype(dtype)
+
+
+def _floats(moments: Sequence[decimal.Decimal]) -> np.ndarray:
+    # The last may be too long for a float.
+    held = [float(max(min(each, _ENDLESS), -_ENDLESS)) for each in moments]
+    return np.array(held, np.float64)
+
+
+def _decimal(exact: Fraction) -> decimal.Decimal:
+    with decimal.localcontext() as context:
+        context.prec = _DIGITS
+        return decimal.Decimal(exact.numerator) / exact.denominator
 
 
 @functools.lru_cache(maxsize=256)
@@ -85,6 +202,8 @@ def fraction_of(number: float) -> Fraction:
     exact = Fraction(number)
     if exact.denominator == 1:
         return exact
+    if number < 0:
+        return -fraction_of(-number)
     half = Fraction(math.ulp(number)) / 2
     found = _simplest_in(exact - half, exact + half)
     return found if float(found) == number else exact

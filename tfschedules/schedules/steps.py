@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfschedules.schedules.spans import Spans, cycle_table, fraction_of
+from tfschedules.schedules.spans import Spans, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
 _LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
 _ENDLESS = 10**300  # steps; some more could not be a float
 _INT64 = int(np.iinfo(np.int64).max)
+_ONE = Fraction(1)
 
 
 class Cycles(NamedTuple):
@@ -42,7 +43,7 @@ class Time:
     """The time since a schedule began: `before` and `whole` steps, and a `part` of one.
 
     Python's numbers have no end, and a backend's have: what enters a computation with
-    tensors goes through `number`, `as_float` or `_integer`.
+    tensors goes through `number`, `as_float` or `integer`.
 
     Attributes:
         whole: Integer array or tensor of any shape, >= 0, in steps.
@@ -53,6 +54,8 @@ class Time:
         before: Steps that had passed where `whole` is 0, of a schedule that began
             before step 0. They are a number of Python's: added to `whole`, they could
             lead beyond `limit`.
+        scale: How long a step of the schedule is in those of `whole`. Lengths and
+            moments are the schedule's, and are multiplied by it.
     """
 
     whole: Any
@@ -61,15 +64,22 @@ class Time:
     limit: int
     floats: str
     before: int = 0
+    scale: Fraction = _ONE
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether `many` may look up what a `Join` has at this time."""
+        return True
 
     @property
     def step(self) -> Any:
         """The time as a floating-point number of steps."""
-        return self.as_float(self.whole) + self.number(self.offset)
+        step = self.as_float(self.whole) + self.number(self.offset)
+        return step if self.scale == 1 else step / self.number(float(self.scale))
 
     @property
     def offset(self) -> float:
-        """The time where `whole` is 0, in steps."""
+        """The time where `whole` is 0, in steps of `whole`."""
         return float(min(self.before, _ENDLESS)) + self.part
 
     @property
@@ -104,8 +114,19 @@ class Time:
         clipped = [self._within(value) for value in values]
         return np.array(clipped, np.int64 if self.limit == _INT64 else np.int32)
 
+    def scaled(self, length: float) -> float:
+        """A length or a moment of the schedule, in the steps of `whole`."""
+        return length if self.scale == 1 else product(length, self.scale)
+
+    def stretched(self, factor: Fraction) -> Time:
+        """This time for a schedule each of whose steps is `factor` steps long."""
+        return dataclasses.replace(self, scale=self.scale * factor)
+
     def first_after(self, moment: float) -> int:
         """The first whole step of this time at or after `moment`; it may be < 0."""
+        return self._first_after(self.scaled(moment))
+
+    def _first_after(self, moment: float) -> int:
         if self.part == 0:
             return math.ceil(moment) - self.before
         if abs(moment) < _EXACT:
@@ -124,14 +145,15 @@ class Time:
         first, part = self.first_after(moment), self.part_at(moment)
         if first <= 0:
             return dataclasses.replace(self, before=-first, part=part)
-        now = self.ops.maximum(self.whole - self._within(first), self._integer(0))
+        now = self.ops.maximum(self.whole - self._within(first), self.integer(0))
         return dataclasses.replace(self, whole=now, before=0, part=part)
 
     def part_at(self, moment: float) -> float:
         """How far the first step at or after `moment` is from it, in steps."""
-        return float(self.first_after(moment) + self.before - moment + self.part)
+        moment = self.scaled(moment)
+        return float(self._first_after(moment) + self.before - moment + self.part)
 
-    def _integer(self, value: int) -> Any:
+    def integer(self, value: int) -> Any:
         """A constant of the integers' own type.
 
         Of an int32 and a Python int Keras makes a float where `floatx` has 16 bits.
@@ -150,7 +172,8 @@ class Time:
         Both are counted in integers: `left` as 1 - done would lose its digits near
         the end, where a cosine or a line to a tiny rate has the most to lose.
         """
-        end = self.first_after(length)
+        length = self.scaled(length)
+        end = self._first_after(length)
         if end <= 1:  # over before the second step: no share of it is counted
             begun = self.whole >= 1
             done = self.as_float(min(self.offset / length, 1.0))
@@ -158,10 +181,11 @@ class Time:
             where, one, none = self.ops.where, self.as_float(1.0), self.as_float(0.0)
             return where(begun, one, done), where(begun, none, left)
         if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
-            done = self.step / _LONGEST * float(_LONGEST / length)
+            step = self.as_float(self.whole) + self.number(self.offset)
+            done = step / _LONGEST * float(_LONGEST / length)
             return self.ops.minimum(done, 1.0), self.ops.maximum(1.0 - done, 0.0)
         last = min(end, self.limit)
-        now = self.ops.minimum(self.whole, self._integer(last))
+        now = self.ops.minimum(self.whole, self.integer(last))
         elapsed, to_go = self.as_float(now), self.as_float(last - now)
         whole_length = self.number(length)
         if self.offset == 0 and last == length:
@@ -174,24 +198,33 @@ class Time:
         return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
 
     def rest(self, length: float, last: int) -> float:
-        """What of a length is left at the step `last`."""
+        """What of a `scaled` length is left at the step `last`."""
         rest = length - (self.before + last)  # exact: both are about as large
         return rest - self.part if self.part else rest
 
     def cycle(self, steps: float) -> Any:
-        """Which cycle of `steps`, a real number >= 1, this is, from 0; as a float."""
+        """Which cycle of `steps`, a real number, this is, from 0; as a float."""
         index, before = self.cycle_index(steps)
         now = self.as_float(index)
         return now + self.number(before) if before else now
 
     def cycle_index(self, steps: float) -> tuple[Any, int]:
         """The same as integers, which are to be added: a tensor's and one of Python."""
+        steps = self.scaled(steps)
         if steps != int(steps):
             return self._real_cycle(steps)[0]
         return self._passed(int(steps))
 
-    def in_cycle(self, steps: int) -> Time:
-        """The time since the cycle of `steps` began."""
+    def in_cycle(self, steps: float) -> Time:
+        """The time since the cycle of `steps`, a real number, began."""
+        steps = self.scaled(steps)
+        if steps == int(steps):
+            return self._in_whole_cycle(int(steps))
+        units, rest = self._real_cycle(steps)[1:]
+        scale = self.scale * fraction_of(steps).denominator
+        return dataclasses.replace(self, whole=units, part=rest, before=0, scale=scale)
+
+    def _in_whole_cycle(self, steps: int) -> Time:
         before = self.before % steps
         if steps <= self.limit:
             return dataclasses.replace(self, whole=self._left(steps), before=0)
@@ -208,41 +241,32 @@ class Time:
         ops, now, index = self.ops, self.whole, self.whole * 0
         times, before = divmod(self.before, by)
         if by <= self.limit:
-            index = ops.floor_divide(self.whole, self._integer(by))
-            now = ops.mod(self.whole, self._integer(by)) if before else now
+            index = ops.floor_divide(self.whole, self.integer(by))
+            now = ops.mod(self.whole, self.integer(by)) if before else now
         if before and by - before <= self.limit:  # both rests may be one more
-            more = now >= self._integer(by - before)
-            index = index + ops.where(more, self._integer(1), self._integer(0))
+            more = now >= self.integer(by - before)
+            index = index + ops.where(more, self.integer(1), self.integer(0))
         return index, times
 
     def _left(self, by: int) -> Any:
         """The whole steps since so many have passed; `by` is <= `limit`."""
         ops, before = self.ops, self.before % by
-        now = ops.mod(self.whole, self._integer(by))
+        now = ops.mod(self.whole, self.integer(by))
         if not before:
             return now
-        to_go = self._integer(by - before)
-        more = ops.where(now >= to_go, self._integer(0), self._integer(by))
+        to_go = self.integer(by - before)
+        more = ops.where(now >= to_go, self.integer(0), self.integer(by))
         return now - to_go + more
 
-    def over_cycle(self, steps: float) -> tuple[Any, Any]:
-        """The shares of a cycle of `steps`, a real number >= 1, done and left."""
-        _, units, rest, cycle = self._real_cycle(steps)
-        last = min(cycle, self.limit)
-        elapsed, to_go = self.as_float(units), self.as_float(last - units)
-        done = (elapsed + rest) / self.number(cycle)
-        left = (to_go + self.number(cycle - last - rest)) / self.number(cycle)
-        return self.ops.minimum(done, 1.0), self.ops.maximum(left, 0.0)
-
-    def _real_cycle(self, steps: float) -> tuple[tuple[Any, int], Any, float, int]:
+    def _real_cycle(self, steps: float) -> tuple[tuple[Any, int], Any, float]:
         """Which cycle of a real number of `steps` this is, and the time since it began.
 
         A step has d units and a cycle n, for the fraction n/d that `steps` stands for,
         and so everything is counted in integers.
 
         Returns:
-            The cycle as in `cycle_index`, the whole units since it began, the part of a
-            unit, and n.
+            The cycle as in `cycle_index`, the whole units since it began, and the part
+            of a unit.
         """
         exact = fraction_of(steps)
         n, d = exact.numerator, exact.denominator
@@ -252,7 +276,7 @@ class Time:
         if n <= self.limit:
             index, times = self._passed(n)
             index = d * index  # d cycles are n steps
-            time, most = self.in_cycle(n), n - 1
+            time, most = self._in_whole_cycle(n), n - 1
         else:
             index, (times, before) = self.whole * 0, divmod(self.before, n)
             time, most = dataclasses.replace(self, before=before), self.limit + before
@@ -272,18 +296,9 @@ class Time:
             index = index + taken
             unit = more * taken + d * time._left(steps_up) + shift
         if n <= self.limit:
-            index = index + ops.floor_divide(unit, self._integer(n))
-            unit = ops.mod(unit, self._integer(n))
-        return (index, d * times), unit, rest, n
-
-    def growing_cycle(self, steps: float, growth: float) -> tuple[Any, Any, Any]:
-        """Which cycle this is (from 0), and the shares of it that are done and left.
-
-        Cycle i lasts `steps` * `growth`^i steps.
-        """
-        table = cycle_table(steps, growth, self.offset, self.limit)
-        index = self.row_at(table.first)
-        return index, *self.over_row(table, index, self.whole)
+            index = index + ops.floor_divide(unit, self.integer(n))
+            unit = ops.mod(unit, self.integer(n))
+        return (index, d * times), unit, rest
 
     def row_at(self, first: np.ndarray) -> Any:
         """Which of the spans that begin at the steps `first`, increasing, it is."""
@@ -322,6 +337,14 @@ class Time:
         if (lengths < table.length).any():
             done = done * of_row(self.constants(lengths / table.length))
         return ops.minimum(done, 1.0), ops.maximum(left, 0.0)
+
+
+def product(length: float, factor: Fraction) -> float:
+    """A length times a factor: an integer where it is whole."""
+    exact = fraction_of(length) * factor
+    if abs(exact) > _ENDLESS:
+        return math.copysign(_ENDLESS, length)
+    return int(exact) if exact.denominator == 1 else float(exact)
 
 
 def in_numpy(steps: np.ndarray) -> Time:

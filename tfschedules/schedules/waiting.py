@@ -1,32 +1,42 @@
-"""Recipes that wait for the length of an epoch."""
+"""Recipes that wait for the length of the fit."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from tfschedules._support import checks
 from tfschedules._support.arguments import check_names
-from tfschedules.schedules.base import Schedule, in_steps, register, waits
+from tfschedules.schedules.base import (
+    Schedule,
+    fit_lengths,
+    fit_of,
+    in_steps,
+    register,
+)
 from tfschedules.schedules.steps import Time
 
 _Recipe = TypeVar("_Recipe", bound=Callable[..., Any])
 _RECIPES: dict[str, Callable[..., Any]] = {}
 
 
-def trial(make: Callable[[float], Any]) -> Any:
-    """What `make` returns for some number of steps in an epoch.
+_STEPS, _EPOCHS = (1e3, 1.0, 10.0, 1e9), (1.0, 10.0, 100.0, 1e6)  # of fits to try
 
-    Bad arguments raise for short epochs and for long ones; a boundary in steps beside
-    one in epochs, for one of them only.
+
+def trial(make: Callable[[float, float], Any]) -> Any:
+    """What `make` returns for some fit, of so many steps in an epoch and epochs.
+
+    Bad arguments raise for short epochs and for long ones, for few and for many; a
+    boundary in steps beside one in epochs, or beside a share, for some of them only.
     """
-    try:
-        return make(1_000.0)
-    except ValueError:
-        return make(1_000_000_000.0)
+    for fit in itertools.product(_STEPS, _EPOCHS):
+        with contextlib.suppress(ValueError):
+            return make(*fit)
+    return make(_STEPS[-1], _EPOCHS[-1])  # it raises
 
 
 def recipe(function: _Recipe) -> _Recipe:
@@ -44,11 +54,11 @@ def recipe(function: _Recipe) -> _Recipe:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
         arguments = bound.arguments
-        if not any(waits(value) for value in arguments.values()):
+        if not fit_lengths(tuple(arguments.values())):
             return function(**arguments)
         made = trial(
-            lambda per_epoch: function(
-                **{n: in_steps(v, per_epoch) for n, v in arguments.items()}
+            lambda *fit: function(
+                **{n: in_steps(v, *fit) for n, v in arguments.items()}
             )
         )
         fields = tuple(arguments.items())
@@ -79,9 +89,9 @@ class Waiting(Schedule):
     def in_epochs(self) -> bool:
         return True
 
-    def resolve(self, steps_per_epoch: float) -> Schedule:
-        per_epoch = checks.real("steps_per_epoch", steps_per_epoch, above=0)
-        fields = {name: in_steps(v, per_epoch) for name, v in self.arguments}
+    def resolve(self, steps_per_epoch: float, epochs: float | None = None) -> Schedule:
+        fit = fit_of(steps_per_epoch, epochs)
+        fields = {name: in_steps(v, *fit) for name, v in self.arguments}
         made = _RECIPES[self.recipe](**fields)
         return made if self.key is None else made[self.key]
 

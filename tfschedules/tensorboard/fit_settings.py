@@ -29,7 +29,7 @@ from tfschedules.drive import (
     rate_of,
     read,
 )
-from tfschedules.schedules import Epochs, ScaleFunction, Schedule
+from tfschedules.schedules import Epochs, FitShare, ScaleFunction, Schedule
 
 Setting = bool | int | float | str
 _LONGEST = 300  # characters of a formula
@@ -131,11 +131,13 @@ def _sample(length: float) -> list[int]:
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Setting]:
-    """Those that one column can hold; lengths in epochs under a name of their own."""
+    """Those that one column can hold; lengths of the fit under names of their own."""
     plain: dict[str, Setting] = {}
     for name, value in values.items():
         if isinstance(value, Epochs):
             plain[f"{name}_in_epochs"] = value.count
+        elif isinstance(value, FitShare):
+            plain[f"{name}_as_fit_share"] = value.share
         elif isinstance(value, np.generic):
             plain[name] = value.item()
         elif isinstance(value, (bool, int, float, str)):
