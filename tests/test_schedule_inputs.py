@@ -96,6 +96,14 @@ def test_epochs_without_end_are_refused_in_words():
             make()
 
 
+@pytest.mark.parametrize("share", [0.3, 1e-6, 0.1, 0.123, 0.7, 0.75])
+def test_the_last_value_is_the_end_to_the_bit(share):
+    for total in range(2, 60):
+        schedule = tfs.flat_cosine(1.0, total, share)
+        assert schedule.values([total, total + 1, 10**9]).tolist()[1:] == [0.0, 0.0]
+        assert schedule.values([total])[0] < 1e-30
+
+
 @pytest.mark.parametrize("begin", [0.5, 1.5, 2.0, 2**53 + 1])
 def test_the_last_steps_of_a_length_past_the_floats(begin):
     steps = 2**53 + 1
