@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import json
 import math
 import operator
 from fractions import Fraction
@@ -79,6 +80,17 @@ def test_tensors_beside_schedules():
 def test_an_array_is_no_schedule():
     assert (np.array([0.5]) == LINE) is False
     assert LINE in [np.array([0.5]), LINE]
+
+
+@pytest.mark.parametrize("number", [np.array(0.25), np.float32(0.25), Fraction(1, 4)])
+def test_recipes_that_wait_keep_plain_numbers(number):
+    waiting = tfs.flat_cosine(number, tfs.epochs(2), min_lr=np.array(0))
+    expected = tfs.flat_cosine(0.25, tfs.epochs(2), min_lr=0)
+    assert waiting == expected
+    assert hash(waiting) == hash(expected)
+    assert repr(waiting) == repr(expected)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(waiting)))
+    assert keras.saving.deserialize_keras_object(config) == expected
 
 
 # Lengths of any size ----------------------------------------------------------
