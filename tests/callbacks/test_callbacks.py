@@ -165,6 +165,28 @@ def test_initial_epoch_tells_where_the_optimizer_has_a_longer_history() -> None:
     same(fit(model, callback, initial_epoch=1, epochs=2), slope(6, 12))
 
 
+@pytest.mark.parametrize("before", [4, 9])  # updates: less than an epoch, and more
+@pytest.mark.parametrize("killed_at", [9, 14])
+def test_a_backup_is_gone_on_with_where_the_optimizer_has_a_longer_history(
+    tmp_path: Path, before: int, killed_at: int
+) -> None:
+    """As a fine-tuning of a model that was loaded with its optimizer."""
+
+    def loaded() -> keras.Model:
+        model = momentum_model()
+        for x, y in (BATCHES * 2)[:before]:
+            model.train_on_batch(x, y)
+        return model
+
+    def callbacks() -> list[Any]:
+        backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+        return [tfs.HyperparameterScheduler(SLOPE), backup]
+
+    interrupted_fit(loaded(), killed_at, *callbacks(), epochs=3)
+    epoch = killed_at // 6
+    same(fit(loaded(), *callbacks(), epochs=3), slope(6 * epoch, 18))
+
+
 def test_a_position_within_gradient_accumulation() -> None:
     """Six batches to an epoch, four to an update: the ends do not fall together."""
     model = softmax_regression(keras.optimizers.SGD(0.1, gradient_accumulation_steps=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import json
 import math
 import operator
 from fractions import Fraction
@@ -81,6 +82,17 @@ def test_an_array_is_no_schedule():
     assert LINE in [np.array([0.5]), LINE]
 
 
+@pytest.mark.parametrize("number", [np.array(0.25), np.float32(0.25), Fraction(1, 4)])
+def test_recipes_that_wait_keep_plain_numbers(number):
+    waiting = tfs.flat_cosine(number, tfs.epochs(2), min_lr=np.array(0))
+    expected = tfs.flat_cosine(0.25, tfs.epochs(2), min_lr=0)
+    assert waiting == expected
+    assert hash(waiting) == hash(expected)
+    assert repr(waiting) == repr(expected)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(waiting)))
+    assert keras.saving.deserialize_keras_object(config) == expected
+
+
 # Lengths of any size ----------------------------------------------------------
 
 
@@ -94,6 +106,14 @@ def test_epochs_without_end_are_refused_in_words():
             ValueError, match=r"`\w+` must be finite.*int of 10\d\d bits"
         ):
             make()
+
+
+@pytest.mark.parametrize("share", [0.3, 1e-6, 0.1, 0.123, 0.7, 0.75])
+def test_the_last_value_is_the_end_to_the_bit(share):
+    for total in range(2, 60):
+        schedule = tfs.flat_cosine(1.0, total, share)
+        assert schedule.values([total, total + 1, 10**9]).tolist()[1:] == [0.0, 0.0]
+        assert schedule.values([total])[0] < 1e-30
 
 
 @pytest.mark.parametrize("begin", [0.5, 1.5, 2.0, 2**53 + 1])

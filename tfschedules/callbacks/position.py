@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from tfschedules._support import checks
-from tfschedules.drive import innermost, is_restored
+from tfschedules.drive import Borrower, innermost, is_restored
 from tfschedules.schedules import Schedule
 
 
@@ -52,20 +52,23 @@ def position_given(name: str, value: Any) -> int:
 
 
 def resumed_position(
-    model: keras.Model, epoch: int, made: int, per_epoch: float | None
+    callback: Borrower, epoch: int, made: int, per_epoch: float | None
 ) -> int:
     """The position at the start of `epoch`, the first of this fit.
 
     0 in a new fit. A fit that begins later, or one that `BackupAndRestore` has put
     back, follows the optimizer's count where that lies in this epoch: an epoch that was
     interrupted is begun anew, but its updates have been made. Where it does not (the
-    optimizer has a longer history than this run), the epoch tells.
+    optimizer has a longer history than this run), the epoch tells. So it does where the
+    backup is made at epochs' ends alone: no epoch of it is half made.
     """
-    restored = is_restored(model)
+    restored = is_restored(callback.model)
     if epoch == 0 and not restored:
         return 0
     if per_epoch is None:
         return made
+    if callback.restored_epochs:
+        return math.floor(epoch * per_epoch)
     begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
     # Backed up in the middle of an epoch, a run may be epochs behind its count.
     return made if begin <= made < end or (restored and made >= end) else begin

@@ -182,7 +182,7 @@ class HyperparameterScheduler(Borrower):
         position = self._start_step
         if position is None:
             per_epoch = updates_in_epoch(self)
-            position = resumed_position(self.model, epoch, made, per_epoch)
+            position = resumed_position(self, epoch, made, per_epoch)
         self._batches = batches_made(self.model)
         if self._to_resolve and position > 0:  # how long was the first epoch?
             if epoch == 0 or position != made:

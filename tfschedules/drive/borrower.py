@@ -15,7 +15,11 @@ from tfschedules.drive.epoch_logs import EpochLogs, is_told_otherwise, values_no
 from tfschedules.drive.frames import Taken
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.proof import Proof
-from tfschedules.drive.restored import mark_earlier
+from tfschedules.drive.restored import (
+    backs_up_whole_epochs,
+    is_restored,
+    mark_earlier,
+)
 
 # Two threads may give one callback to two fits at the same time.
 _taking = threading.RLock()
@@ -76,6 +80,13 @@ class Borrower(Recalled, keras.callbacks.Callback):
         if loan is not None and loan.model is not taken.model and loan.in_progress:
             return loan.model
         return None
+
+    @property
+    def restored_epochs(self) -> bool:
+        """Whether the fit was put back, and to the end of an epoch of it."""
+        if self._taken is None or not is_restored(self.model):
+            return False
+        return backs_up_whole_epochs(self._taken.callbacks)
 
     def _borrow(self) -> Loan:
         """Begin a loan, and end the one of an earlier fit."""

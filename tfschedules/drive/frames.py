@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
 from typing import Any
 
@@ -159,12 +159,19 @@ class Taken:
     def __init__(self, model: keras.Model, frame: FrameType) -> None:
         """Note the fit, if there is one."""
         self.model, self._fit = model, fit_around(model, frame)
+        self._callbacks: Callable[[], Any] = lambda: None
         for each in upwards(frame):
             if is_code(each, "set_model"):
                 self._callbacks = weakref.ref(each.f_locals["self"])
                 break
         else:
             self._fit = None
+
+    @property
+    def callbacks(self) -> list[Any]:
+        """The callbacks of the fit, as far as they are known."""
+        known = self._callbacks()
+        return [] if known is None else list(known.callbacks)
 
     def excludes(self, other: Taken) -> bool:
         """Whether that fit is running, and is not the one that is beginning now."""

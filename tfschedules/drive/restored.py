@@ -8,7 +8,9 @@ callbacks, before any of them begins.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import FrameType
+from typing import Any
 
 import keras
 
@@ -37,6 +39,13 @@ def _this_fit(model: keras.Model) -> list[FrameType]:
             return inside
         inside.append(each)
     return []
+
+
+def backs_up_whole_epochs(callbacks: Sequence[Any]) -> bool:
+    """Whether a fit with these callbacks is backed up at epochs' ends alone."""
+    kind = keras.callbacks.BackupAndRestore
+    backups = [each for each in callbacks if isinstance(each, kind)]
+    return bool(backups) and all(each.save_freq == "epoch" for each in backups)
 
 
 def is_restored(model: keras.Model) -> bool:

@@ -183,7 +183,7 @@ class GradualUnfreezing(Borrower):
         accumulated = optimizer.gradient_accumulation_steps or 1
         per_epoch = updates_in_epoch(self)
         made = updates(self.model)
-        position = resumed_position(self.model, epoch, made, per_epoch)
+        position = resumed_position(self, epoch, made, per_epoch)
         since = max(batches_made(self.model) - position * accumulated, 0)
         missed = None
         if position > 0:

@@ -199,8 +199,10 @@ class Time:
 
     def rest(self, length: float, last: int) -> float:
         """What of a `scaled` length is left at the step `last`."""
-        rest = length - (self.before + last)  # exact: both are about as large
-        return rest - self.part if self.part else rest
+        gone = self.before + last
+        if self.part == 0 or length >= _EXACT:  # integers: their difference is exact
+            return length - gone - self.part
+        return length - self.part - gone  # as rounded as in `first_after`: 0 at the end
 
     def cycle(self, steps: float) -> Any:
         """Which cycle of `steps`, a real number, this is, from 0; as a float."""

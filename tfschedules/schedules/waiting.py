@@ -7,9 +7,11 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from tfschedules._support import checks
 from tfschedules._support.arguments import check_names
 from tfschedules.schedules.base import (
     Schedule,
@@ -61,13 +63,21 @@ def recipe(function: _Recipe) -> _Recipe:
                 **{n: in_steps(v, *fit) for n, v in arguments.items()}
             )
         )
-        fields = tuple(arguments.items())
+        fields = tuple((name, _plain(value)) for name, value in arguments.items())
         if isinstance(made, dict):
             return {key: Waiting(function.__name__, fields, key) for key in made}
         return Waiting(function.__name__, fields)
 
     _RECIPES[function.__name__] = function
     return cast(_Recipe, result)
+
+
+def _plain(value: Any) -> Any:
+    """A number as Python's own, to be hashed, printed and saved."""
+    number = checks.as_real(value)
+    if number is None:
+        return value
+    return int(number) if isinstance(number, numbers.Integral) else float(number)
 
 
 @register
