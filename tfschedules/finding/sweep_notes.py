@@ -49,7 +49,7 @@ class SweepNotes:
         for step, loss, metric in zip(
             done.steps - start, done.losses, done.others, strict=True
         ):
-            self._note(int(step), float(loss), float(metric))
+            self.note(int(step), float(loss), float(metric))
         # Without an update the sweep does not go on, and with lost weights no update
         # comes any more: the loss that a loss scale has skipped ends it, too.
         self._skips = 0 if len(done.losses) else self._skips + len(done.skipped)
@@ -57,9 +57,16 @@ class SweepNotes:
         if self._skips > _SKIPS:  # losses are finite and gradients are not
             lost = np.array([np.nan])
         for loss in lost[:1]:
-            self._note(self.steps[-1] + 1 if self.steps else 0, float(loss), np.nan)
+            self.note(self.steps[-1] + 1 if self.steps else 0, float(loss), np.nan)
 
-    def _note(self, step: int, loss: float, metric: float) -> None:
+    def note(self, step: int, loss: float, metric: float = np.nan) -> None:
+        """Note one update, unless there was reason to stop before it.
+
+        Args:
+            step: Of the sweep.
+            loss: Its batch's own.
+            metric: What else its batch has, if it is asked for.
+        """
         if self.stop_reason != RUNNING:
             return
         self.steps.append(step)
