@@ -13,6 +13,7 @@ from .finding import (
     compare_range_tests as compare_range_tests,
     find_learning_rate as find_learning_rate,
     suggest as suggest,
+    sweep as sweep,
 )
 from .layers import (
     GradualUnfreezing as GradualUnfreezing,

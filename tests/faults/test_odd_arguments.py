@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 import numbers
 import re
@@ -95,7 +96,7 @@ OTHERS: dict[str, Any] = {
 ODD = NO_NUMBERS | OTHERS
 ALSO_TAKEN = {("verbose", "True")}  # as Keras's own
 # They are read by Keras itself, or mean anything.
-FREE = {"x", "y", "sample_weight", "data", "ax"}
+FREE = {"x", "y", "sample_weight", "data", "ax", "step", "state", "batches"}
 # Made by other public names, and not by hand.
 MADE_ELSEWHERE = {"RangeTestResult", "Schedule"}
 NAMES = sorted({*tfs.__all__} - MADE_ELSEWHERE)
@@ -123,6 +124,9 @@ def valid() -> dict[str, Any]:
         "boundaries": [5],
         "values": [0.1, 0.2],
         "function": lambda step: 0.1,
+        "step": lambda state, batch, rate: (rate, 1.0),
+        "state": np.ones(2),
+        "batches": itertools.repeat(X),
         "learning_rate": tfs.Constant(0.1),
         "name": "body",
         "layers": [model.layers[0]],
