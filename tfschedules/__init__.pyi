@@ -10,6 +10,7 @@ from .finding import (
     RangeTest as RangeTest,
     RangeTestComparison as RangeTestComparison,
     RangeTestResult as RangeTestResult,
+    Sweep as Sweep,
     compare_range_tests as compare_range_tests,
     find_learning_rate as find_learning_rate,
     suggest as suggest,

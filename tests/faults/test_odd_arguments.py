@@ -124,6 +124,7 @@ def valid() -> dict[str, Any]:
         "boundaries": [5],
         "values": [0.1, 0.2],
         "function": lambda step: 0.1,
+        "variables": model.variables,
         "step": lambda state, batch, rate: (rate, 1.0),
         "state": np.ones(2),
         "batches": itertools.repeat(X),

@@ -4,11 +4,12 @@
 the compiled step; `split` gives each part of the weights a rate of its own, and `proxy`
 stands for an optimizer; `freezing` leaves some out; `losses` keeps every batch's own
 loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
-`generators`, from a `store` in memory or on disk; `unsaved` is what a
+`generators`, by `copies` in a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
-others, and `insides` what of Keras all this leans on. `fingerprint` tells states of a
-training apart, and `restored` whether a fit was put back.
+others, and `insides` what of Keras all this leans on. In a loop of the user's own a
+`hold` is taken on the optimizer alone, and `loop` sets its rate. `fingerprint` tells
+states of a training apart, and `restored` whether a fit was put back.
 
 May import `schedules` and `_support`.
 """
@@ -16,19 +17,22 @@ May import `schedules` and `_support`.
 from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
+from tfschedules.drive.copies import NotRestoredError
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads
 from tfschedules.drive.frames import Taken, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
+from tfschedules.drive.hold import check_optimizer
 from tfschedules.drive.loan import Functions, Loan
+from tfschedules.drive.loop import Loop, check_variables
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proof import Proof
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.restored import is_restored, mark_earlier
-from tfschedules.drive.snapshot import NotRestoredError, Snapshot, Unbuilt
+from tfschedules.drive.snapshot import Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
@@ -59,6 +63,7 @@ __all__ = [
     "Generators",
     "InPlace",
     "Loan",
+    "Loop",
     "NotRestoredError",
     "Part",
     "Proof",
@@ -78,6 +83,8 @@ __all__ = [
     "block_of",
     "calls_in_graphs",
     "check_compiled",
+    "check_optimizer",
+    "check_variables",
     "digest",
     "do_all",
     "drive_of",

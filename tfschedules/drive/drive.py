@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from tfschedules._support.arguments import did_you_mean
+from tfschedules.drive.hold import Hold
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.own_functions import refuse_own_step
 from tfschedules.drive.state import innermost, value_of
@@ -90,7 +91,8 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
         raise ValueError(
             "The learning rate must be a number for a callback to drive it. Received: "
             f"{kind} compiled with learning_rate={optimizer._learning_rate!r}. Compile "
-            f"with a float, for instance {kind}(0.01); a schedule goes into a callback."
+            f"with a float, for instance {kind}(0.01); a schedule goes into a callback "
+            "(or into tfs.driven, in a loop of your own)."
         )
     if hyperparameter in drivable:
         return hyperparameter
@@ -150,9 +152,15 @@ class Drive:
         """
         optimizer = innermost(model.optimizer)
         refuse_own_step(model, "Hyperparameters are driven")
+        if (holder := Hold.on(optimizer)) is not None:
+            raise RuntimeError(
+                f"Callbacks cannot drive {type(optimizer).__name__} now: {holder} has "
+                "it, in a loop of your own that is not over. Leave that loop, or its "
+                "`with`, first."
+            )
         driven = Wheel.drives_on(optimizer)
         for other in [drive for drive in driven if drive.model is not model]:
-            other._loan.turns.end_if_over()  # left by an interrupted fit
+            other.end_if_over()  # left by an interrupted fit
         driven = Wheel.drives_on(optimizer)
         drives: list[Drive] = []
         for name, schedule in schedules.items():
@@ -173,6 +181,10 @@ class Drive:
             Wheel.take(optimizer, drive)
         loan.retrace()
         return drives
+
+    def end_if_over(self) -> None:
+        """Give everything back if its fit has died."""
+        self._loan.turns.end_if_over()
 
     def detach(self) -> None:
         """Give the hyperparameter back; a second time does nothing."""
