@@ -5,6 +5,7 @@ from .callbacks import (
     OneCycle as OneCycle,
     SnapshotEnsemble as SnapshotEnsemble,
     WarmRestarts as WarmRestarts,
+    driven as driven,
 )
 from .finding import (
     RangeTest as RangeTest,

@@ -147,6 +147,7 @@ def valid() -> dict[str, Any]:
 NEEDED = {
     "HyperparameterScheduler": ["learning_rate"],
     "compare_range_tests": ["weight_decay"],
+    "driven": ["learning_rate"],
 }
 
 
@@ -255,8 +256,9 @@ def test_a_misspelt_name_is_told(name: str, valid: dict[str, Any]) -> None:
         wrong = parameter.replace("_", "") if "_" in parameter else f"{parameter}ss"
         arguments = needed_by(name, valid)
         arguments[wrong] = arguments.pop(parameter, 5)
-        if name == "HyperparameterScheduler" and callable(arguments[wrong]):
-            continue  # it may be a hyperparameter: `fit` tells
+        takes_any = name in ("HyperparameterScheduler", "driven")
+        if takes_any and callable(arguments[wrong]):
+            continue  # it may be a hyperparameter: `fit`, or the optimizer, tells
         if passes_on(name) and known[parameter].default is inspect.Parameter.empty:
             continue  # Python misses it before the name is looked at
         meant = rf"`{wrong}`.*Did you mean `{parameter}`\?"

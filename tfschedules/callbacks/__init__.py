@@ -2,7 +2,7 @@
 
 `scheduler` has the general one, `ready_made` those that are named after a schedule.
 `snapshots` keeps the model at the end of each cycle. `position` knows where a fit
-stands, new or resumed.
+stands, new or resumed. `loop` has schedules for loops without a fit.
 
 May import `drive`, `schedules` and `_support`.
 """

@@ -8,8 +8,10 @@ loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
 others, and `insides` what of Keras all this leans on. In a loop of the user's own a
-`hold` is taken on the optimizer alone, and `loop` sets its rate. `fingerprint` tells
-states of a training apart, and `restored` whether a fit was put back.
+`hold` is taken on the optimizer alone; `loop` sets its rate between two updates, and
+`loop_drive` drives them, with a look at the `calls` of functions that were compiled
+before. `fingerprint` tells states of a training apart, and `restored` whether a fit was
+put back.
 
 May import `schedules` and `_support`.
 """
@@ -26,6 +28,7 @@ from tfschedules.drive.generators import Generators
 from tfschedules.drive.hold import check_optimizer
 from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.loop import Loop, check_variables
+from tfschedules.drive.loop_drive import DrivenLoop, hyperparameters_checked
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proof import Proof
@@ -58,6 +61,7 @@ __all__ = [
     "AtTheEnd",
     "Borrower",
     "Drive",
+    "DrivenLoop",
     "Freezer",
     "Functions",
     "Generators",
@@ -93,6 +97,7 @@ __all__ = [
     "grows",
     "has_weights",
     "heads",
+    "hyperparameters_checked",
     "hyperparameters_of",
     "innermost",
     "is_first_process",

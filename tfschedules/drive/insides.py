@@ -125,7 +125,7 @@ INSIDES = [
         "every update goes through it, in each kind of loop", _REFUSED,
     ),
     Inside(
-        "optimizer", "_iterations", "state.py, split.py",
+        "optimizer", "_iterations", "state.py, split.py, loop.py, loop_drive.py",
         "the count of batches; `iterations` is the count of updates", _REFUSED,
     ),
     Inside(
@@ -133,7 +133,7 @@ INSIDES = [
         "whatever saves a model calls it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "optimizer", "_learning_rate", "drive.py, wheel.py",
+        "optimizer", "_learning_rate", "drive.py, wheel.py, loop.py, loop_drive.py",
         "the variable of the rate, or the schedule it was compiled with", _REFUSED,
     ),
     Inside(
