@@ -77,8 +77,9 @@ class RangeTest(Borrower):
         rule: The rule of `.result.suggestion`: "descent", "steepest", "valley" or
             "minimum".
         metric: What the suggestion is read off: "loss", or the name of a metric as in
-            the logs of `fit`. Smith's own reading is `metric="accuracy"` with
-            `mode="linear"`.
+            the logs of `fit`: any scalar that the model's `train_step` reports. If that
+            reports no loss, the stop is by the metric, too. Smith's own reading is
+            `metric="accuracy"` with `mode="linear"`.
         higher_is_better: Whether the metric grows where training goes well; Keras's own
             metrics know.
         validation_data: Read the metric, or the loss, of these data instead of the
@@ -291,6 +292,7 @@ class RangeTest(Borrower):
 
     def _read(self) -> None:
         """Note the losses of the updates since."""
+        self._notes.grows = self._grows and self._reader.lacks_loss
         self._notes.take(self._reader.read(), self._drive.start)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

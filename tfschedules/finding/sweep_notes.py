@@ -24,6 +24,7 @@ class SweepNotes:
         times: When each step was noted, in seconds since the epoch.
         looks: Values of validation data, by step.
         stop_reason: Why the sweep ends, or `RUNNING`.
+        grows: Whether what stands for the losses grows where training goes well.
     """
 
     def __init__(self, last: int, stop_factor: float | None) -> None:
@@ -35,6 +36,7 @@ class SweepNotes:
         self.times: list[float] = []
         self.looks: dict[int, float] = {}
         self.stop_reason = RUNNING
+        self.grows = False
         self._skips = 0  # updates in a row that a loss scale has skipped
 
     def take(self, done: Steps, start: int) -> None:
@@ -78,8 +80,10 @@ class SweepNotes:
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self.losses[-1]):
             return "non-finite loss"
-        if self._stop_factor is not None and diverged(self.losses, self._stop_factor):
-            return "diverged"
+        if self._stop_factor is not None:
+            losses = [-loss for loss in self.losses] if self.grows else self.losses
+            if diverged(losses, self._stop_factor):
+                return "diverged"
         if self.steps[-1] >= self._last:
             return "finished"
         return RUNNING
