@@ -8,7 +8,12 @@ from typing import Any
 
 from tfschedules.callbacks.position import position_given
 from tfschedules.callbacks.scheduler import schedule_for
-from tfschedules.drive import DrivenLoop, check_optimizer, hyperparameters_checked
+from tfschedules.drive import (
+    DrivenLoop,
+    Uninterrupted,
+    check_optimizer,
+    hyperparameters_checked,
+)
 from tfschedules.schedules import Schedule
 
 
@@ -110,7 +115,13 @@ class Driven:
                 "This tfs.driven(…) has been used, and its schedules have begun. Make "
                 "another one for each `with`."
             )
-        self._loop = DrivenLoop(*self._arguments)
+        try:
+            with Uninterrupted():  # else nobody would give back what has been taken
+                self._loop = DrivenLoop(*self._arguments)
+        except BaseException:
+            if self._loop is not None:
+                self._loop.end()
+            raise
         return self
 
     def __exit__(

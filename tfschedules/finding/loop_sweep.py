@@ -14,8 +14,10 @@ import numpy as np
 from tfschedules._support.arguments import Named
 from tfschedules._support.paths import log_path
 from tfschedules.drive import (
+    AtTheEnd,
     Loop,
     Steps,
+    Uninterrupted,
     check_optimizer,
     check_variables,
     is_first_process,
@@ -134,13 +136,20 @@ class Sweep(Named):
                 "ends that, or make another Sweep."
             )
         self.restore()
-        course = _Course(self._plan, self._optimizer, self._variables, self._log_dir)
-        try:
-            self.result, self._course = None, course
-            self._loop = course.loop
-            yield from course.rounds()
-        finally:
-            self._end(course)
+        made: list[_Course] = []
+
+        def end() -> None:
+            if made:
+                self._end(made[0])
+
+        with AtTheEnd(end), AtTheEnd(end):
+            with Uninterrupted():
+                made.append(
+                    _Course(self._plan, self._optimizer, self._variables, self._log_dir)
+                )
+                self.result, (self._course,) = None, made
+                self._loop = made[0].loop
+            yield from made[0].rounds()
 
     def record(self, loss: Any) -> None:
         """Record the loss of this round's batch.
