@@ -6,6 +6,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+from event_files import scalars
 from helpers import (
     BACKEND,
     arrays,
@@ -280,6 +281,24 @@ def test_a_fit_in_it_is_driven_or_refused_and_plain_afterwards(before):
         np.testing.assert_allclose(rates_written(model)[4:12], wanted, rtol=1e-6)
     fit(12, 14)
     np.testing.assert_allclose(rates_written(model)[12:14], 0.1, rtol=1e-6)
+
+
+def test_a_logger_of_a_fit_in_it_writes_what_was_driven(tmp_path):
+    model = unit_model(keras.optimizers.SGD(0.1, momentum=0.5))
+    x, y = units()
+    model.fit(x[:2], y[:2], batch_size=1, verbose=0)
+    model.train_function = None  # a new one, not compiled yet
+    linear, momentum = tfs.Linear(0.8, 0.0, 8), tfs.Linear(0.9, 0.1, 8)
+    with tfs.driven(model.optimizer, linear, momentum=momentum, start_step=1):
+        model.fit(
+            x[:4], y[:4], batch_size=1, verbose=0,
+            callbacks=[tfs.TensorBoardLogger(tmp_path)],
+        )  # fmt: skip
+    run = tmp_path / "schedules"
+    _, rates = scalars(run, "schedule/learning_rate")
+    _, momenta = scalars(run, "schedule/momentum")
+    np.testing.assert_allclose(rates, line(0.8, 0.0, 8, 5)[1:], rtol=1e-6)
+    np.testing.assert_allclose(momenta, line(0.9, 0.1, 8, 5)[1:], rtol=1e-6)
 
 
 # Functions of TensorFlow that were compiled before.

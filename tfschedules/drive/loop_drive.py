@@ -167,9 +167,10 @@ class LoopDrive:
         schedule: The value as a function of the updates since `start`.
         start: The optimizer's count of updates at the schedule's step 0.
         model: There is none.
+        turns: There are none.
     """
 
-    model = None
+    model = turns = None
     data: tuple[Any, ...] = ()  # variables that a trace has to hold
 
     def __init__(

@@ -36,7 +36,7 @@ from tfschedules.drive import (
     sweep,
     updates,
 )
-from tfschedules.finding.held_out import bounded
+from tfschedules.finding.held_out import bounded, evaluated
 from tfschedules.finding.reports import log_range_test, new_range_test_run
 from tfschedules.finding.result import RangeTestResult
 from tfschedules.finding.sweep_notes import RUNNING
@@ -407,17 +407,8 @@ class RangeTest(Borrower):
     def _look(self, made: int) -> None:
         """Evaluate the model, after so many updates."""
         assert self._validation is not None
-        x, y, sample_weight = self._validation
-        found = self.model.evaluate(
-            x, y, sample_weight=sample_weight, verbose=0, return_dict=True
-        )
-        if self.metric not in found:
-            raise ValueError(
-                f"Argument `metric` must be one that the model evaluates: "
-                f"{', '.join(found)}. Received: metric={self.metric!r}. Compile the "
-                f"model with it in `metrics`."
-            )
-        self._notes.looks[made - self._drive.start - 1] = float(found[self.metric])
+        found = evaluated(self.model, self._validation, self.metric)
+        self._notes.looks[made - self._drive.start - 1] = found
 
     def _check_metric(self) -> None:
         """Find out whether the metric is to grow or to fall."""
