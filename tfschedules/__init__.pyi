@@ -5,14 +5,17 @@ from .callbacks import (
     OneCycle as OneCycle,
     SnapshotEnsemble as SnapshotEnsemble,
     WarmRestarts as WarmRestarts,
+    driven as driven,
 )
 from .finding import (
     RangeTest as RangeTest,
     RangeTestComparison as RangeTestComparison,
     RangeTestResult as RangeTestResult,
+    Sweep as Sweep,
     compare_range_tests as compare_range_tests,
     find_learning_rate as find_learning_rate,
     suggest as suggest,
+    sweep as sweep,
 )
 from .layers import (
     GradualUnfreezing as GradualUnfreezing,

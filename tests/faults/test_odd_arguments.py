@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import itertools
 import math
 import numbers
 import re
@@ -95,7 +96,7 @@ OTHERS: dict[str, Any] = {
 ODD = NO_NUMBERS | OTHERS
 ALSO_TAKEN = {("verbose", "True")}  # as Keras's own
 # They are read by Keras itself, or mean anything.
-FREE = {"x", "y", "sample_weight", "data", "ax"}
+FREE = {"x", "y", "sample_weight", "data", "ax", "step", "state", "batches"}
 # Made by other public names, and not by hand.
 MADE_ELSEWHERE = {"RangeTestResult", "Schedule"}
 NAMES = sorted({*tfs.__all__} - MADE_ELSEWHERE)
@@ -126,6 +127,10 @@ def valid() -> dict[str, Any]:
         "boundaries": [5],
         "values": [0.1, 0.2],
         "function": lambda step: 0.1,
+        "variables": model.variables,
+        "step": lambda state, batch, rate: (rate, 1.0),
+        "state": np.ones(2),
+        "batches": itertools.repeat(X),
         "learning_rate": tfs.Constant(0.1),
         "name": "body",
         "layers": [model.layers[0]],
@@ -145,6 +150,7 @@ def valid() -> dict[str, Any]:
 NEEDED = {
     "HyperparameterScheduler": ["learning_rate"],
     "compare_range_tests": ["weight_decay"],
+    "driven": ["learning_rate"],
 }
 
 
@@ -253,8 +259,9 @@ def test_a_misspelt_name_is_told(name: str, valid: dict[str, Any]) -> None:
         wrong = parameter.replace("_", "") if "_" in parameter else f"{parameter}ss"
         arguments = needed_by(name, valid)
         arguments[wrong] = arguments.pop(parameter, 5)
-        if name == "HyperparameterScheduler" and callable(arguments[wrong]):
-            continue  # it may be a hyperparameter: `fit` tells
+        takes_any = name in ("HyperparameterScheduler", "driven")
+        if takes_any and callable(arguments[wrong]):
+            continue  # it may be a hyperparameter: `fit`, or the optimizer, tells
         if passes_on(name) and known[parameter].default is inspect.Parameter.empty:
             continue  # Python misses it before the name is looked at
         meant = rf"`{wrong}`.*Did you mean `{parameter}`\?"

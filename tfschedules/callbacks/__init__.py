@@ -3,7 +3,8 @@
 `scheduler` has the general one, `ready_made` those that are named after a schedule.
 `snapshots` keeps the model at the end of each cycle, `snapshot_owner` knows whose they
 are, and `ensemble` predicts with them. `position` knows where a fit stands, new or
-resumed; `early_stops`, whether it may end at a high rate.
+resumed; `early_stops`, whether it may end at a high rate. `loop` has schedules for
+loops without a fit.
 
 May import `drive`, `schedules` and `_support`.
 """

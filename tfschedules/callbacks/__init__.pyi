@@ -1,3 +1,4 @@
+from .loop import driven as driven
 from .position import (
     epochs_of as epochs_of,
     resumed_position as resumed_position,

@@ -27,7 +27,7 @@ from tfschedules.drive import (
 from tfschedules.schedules import Schedule, schedule_given
 
 
-def _schedule(name: str, given: Any) -> Schedule:
+def schedule_for(name: str, given: Any) -> Schedule:
     """The schedule of a hyperparameter; its name may be meant for something else."""
     try:
         return schedule_given(name, given)
@@ -119,7 +119,7 @@ class HyperparameterScheduler(Borrower):
             )
         if start_step is not None:
             start_step = position_given("start_step", start_step)
-        self._schedules = {n: _schedule(n, given) for n, given in schedules.items()}
+        self._schedules = {n: schedule_for(n, given) for n, given in schedules.items()}
         self._start_step = start_step
         self.drives: list[Drive] = []  # in a fit
         self._waiting = False

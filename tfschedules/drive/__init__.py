@@ -4,12 +4,15 @@
 the compiled step; `split` gives each part of the weights a rate of its own, and `proxy`
 stands for an optimizer; `freezing` leaves some out; `losses` keeps every batch's own
 loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
-`generators`, from a `store` in memory or on disk; `unsaved` is what a
+`generators`, by `copies` in a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
 borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
 others; `epoch_logs` puts the rate into an epoch's logs; `insides` has what of Keras all
-this leans on. `fingerprint` tells states of a training apart, `restored` whether a fit
-was put back, and `put_back` sees it happen within one.
+this leans on. In a loop of the user's own a `hold` is taken on the optimizer alone;
+`loop` sets its rate between two updates, and `loop_drive` drives them, with a look at
+the `calls` of functions that were compiled before. `fingerprint` tells states of a
+training apart, `restored` whether a fit was put back, and `put_back` sees it happen
+within one.
 
 May import `schedules` and `_support`.
 """
@@ -17,12 +20,16 @@ May import `schedules` and `_support`.
 from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
+from tfschedules.drive.copies import NotRestoredError
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
 from tfschedules.drive.frames import Taken, callbacks_around, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
+from tfschedules.drive.hold import check_optimizer
 from tfschedules.drive.loan import Functions, Loan
+from tfschedules.drive.loop import Loop, check_variables
+from tfschedules.drive.loop_drive import DrivenLoop, hyperparameters_checked
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.proof import Proof
@@ -30,7 +37,7 @@ from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.put_back import around_put_back
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.restored import is_restored, mark_earlier
-from tfschedules.drive.snapshot import NotRestoredError, Snapshot, Unbuilt
+from tfschedules.drive.snapshot import Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
@@ -57,11 +64,13 @@ __all__ = [
     "AtTheEnd",
     "Borrower",
     "Drive",
+    "DrivenLoop",
     "Freezer",
     "Functions",
     "Generators",
     "InPlace",
     "Loan",
+    "Loop",
     "NotRestoredError",
     "Part",
     "Proof",
@@ -83,6 +92,8 @@ __all__ = [
     "callbacks_around",
     "calls_in_graphs",
     "check_compiled",
+    "check_optimizer",
+    "check_variables",
     "digest",
     "do_all",
     "drive_of",
@@ -91,6 +102,7 @@ __all__ = [
     "grows",
     "has_weights",
     "heads",
+    "hyperparameters_checked",
     "hyperparameters_of",
     "innermost",
     "is_first_process",

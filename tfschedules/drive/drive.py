@@ -16,8 +16,16 @@ import keras
 import numpy as np
 
 from tfschedules._support.arguments import did_you_mean
+from tfschedules._support.telling import tell
+from tfschedules.drive import frames
+from tfschedules.drive.hold import Hold
 from tfschedules.drive.loan import Loan
-from tfschedules.drive.own_functions import refuse_own_step
+from tfschedules.drive.own_functions import (
+    is_traced,
+    outside,
+    refuse_own_step,
+    variables_can_be_set,
+)
 from tfschedules.drive.state import innermost, value_of
 from tfschedules.drive.traced import Traced
 from tfschedules.drive.wheel import Wheel
@@ -90,7 +98,8 @@ def attribute_of(optimizer: Any, hyperparameter: str) -> str:
         raise ValueError(
             "The learning rate must be a number for a callback to drive it. Received: "
             f"{kind} compiled with learning_rate={optimizer._learning_rate!r}. Compile "
-            f"with a float, for instance {kind}(0.01); a schedule goes into a callback."
+            f"with a float, for instance {kind}(0.01); a schedule goes into a callback "
+            "(or into tfs.driven, in a loop of your own)."
         )
     if hyperparameter in drivable:
         return hyperparameter
@@ -154,9 +163,15 @@ class Drive:
         """
         optimizer = innermost(model.optimizer)
         refuse_own_step(model, "Hyperparameters are driven")
+        if (holder := Hold.on(optimizer)) is not None:
+            raise RuntimeError(
+                f"Callbacks cannot drive {type(optimizer).__name__} now: {holder} has "
+                "it, in a loop of your own that is not over. Leave that loop, or its "
+                "`with`, first."
+            )
         driven = Wheel.drives_on(optimizer)
         for other in [drive for drive in driven if drive.model is not model]:
-            other._loan.turns.end_if_over()  # left by an interrupted fit
+            other.end_if_over()  # left by an interrupted fit
         driven = Wheel.drives_on(optimizer)
         drives: list[Drive] = []
         for name, schedule in schedules.items():
@@ -177,6 +192,10 @@ class Drive:
             Wheel.take(optimizer, drive)
         loan.retrace()
         return drives
+
+    def end_if_over(self) -> None:
+        """Give everything back if its fit has died."""
+        self._loan.turns.end_if_over()
 
     def detach(self) -> None:
         """Give the hyperparameter back; a second time does nothing."""
@@ -237,6 +256,71 @@ class Drive:
     def turns(self) -> Turns:
         """Whose turn it is."""
         return self._loan.turns
+
+    lends_rate = False  # the optimizer keeps the rate of its last update
+
+    def admits(self, made: Any) -> bool | None:
+        """Whether an update is driven.
+
+        Args:
+            made: The optimizer's count before it, as a tensor.
+
+        Returns:
+            `None` if it is not; else whether it is traced for a function that outlives
+            the drive.
+
+        Raises:
+            RuntimeError: If a function that is traced would keep the schedule.
+        """
+        turns = self.turns
+        if turns.resting:
+            return None
+        if turns.stepping:
+            turns.graphs.refuse_own(f"The {self.attribute} is driven")
+            return False
+        if turns.is_over():  # who calls, if not the fit?
+            # What cannot be given back within a trace is left for the next use of the
+            # model: the update that is traced is a plain one.
+            if variables_can_be_set(made):
+                outside(turns.end_if_over)
+            return None
+        if not is_traced(made):
+            return False
+        if keras.backend.backend() == "jax":
+            self._refuse()
+            return None
+        if self.alive is None:
+            import tensorflow as tf
+
+            with tf.init_scope():
+                self.alive = tf.Variable(True, trainable=False)
+        return True
+
+    def _refuse(self) -> None:
+        """Refuse a trace on JAX that is not the fit's, and would keep the schedule.
+
+        In the fit of another model that has the same optimizer an error would cost its
+        weights, which JAX has: there is a warning, and the update is not driven.
+
+        Raises:
+            RuntimeError: If it is in no fit.
+        """
+        message = (
+            f"The {self.attribute} of {type(self.optimizer).__name__} is driven in a "
+            f"fit or in a loop around train_on_batch of the model {self.model.name!r}, "
+            "and this update is compiled by something else. JAX would keep the "
+            "schedule in it, also when that fit is over. In a loop of your own put the "
+            "schedule into the optimizer, as in "
+            "keras.optimizers.SGD(tfs.Cosine(0.1, 0.0, 1000))"
+        )
+        if not frames.running_here():
+            raise RuntimeError(f"{message}.")
+        tell(f"{message}. This update is not driven.", stacklevel=4)
+
+    @property
+    def data(self) -> tuple[Any, ...]:
+        """Variables that a trace has to hold."""
+        return (self.turns.shift.now(),)
 
     def position(self, made: Any) -> Any:
         """The schedule's step in an update, as a tensor.

@@ -18,6 +18,8 @@ from typing import Any
 
 import keras
 
+from tfschedules.drive.state import innermost
+
 
 @functools.cache
 def codes() -> dict[str, CodeType]:
@@ -134,6 +136,22 @@ def callbacks_around() -> list[Any]:
 def fits_running(model: keras.Model) -> bool:
     """Whether `model` is in a fit, or in `train_on_batch`, in any thread."""
     return bool(running(model, "fit", "train_on_batch"))
+
+
+def model_in_step(optimizer: Any) -> keras.Model | None:
+    """A model with this optimizer that is in a fit, or in `train_on_batch`, now.
+
+    Args:
+        optimizer: The innermost.
+    """
+    for bottom in sys._current_frames().values():
+        for frame in upwards(bottom):
+            if is_step(frame):
+                model = frame.f_locals.get("self")
+                own = getattr(model, "optimizer", None)
+                if own is not None and innermost(own) is optimizer:
+                    return model
+    return None
 
 
 def is_step(frame: FrameType) -> bool:

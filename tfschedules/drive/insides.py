@@ -129,7 +129,8 @@ INSIDES = [
         "every update goes through it, in each kind of loop", _REFUSED,
     ),
     Inside(
-        "optimizer", "_iterations", "state.py, split.py, put_back.py",
+        "optimizer", "_iterations",
+        "state.py, split.py, put_back.py, loop.py, loop_drive.py",
         "the count of batches; `iterations` is that of updates; its `assign` tells of "
         "a rollback", _REFUSED,
     ),
@@ -138,7 +139,7 @@ INSIDES = [
         "whatever saves a model calls it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "optimizer", "_learning_rate", "drive.py, wheel.py",
+        "optimizer", "_learning_rate", "drive.py, wheel.py, loop.py, loop_drive.py",
         "the variable of the rate, or the schedule it was compiled with", _REFUSED,
     ),
     Inside(

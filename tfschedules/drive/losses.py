@@ -20,8 +20,9 @@ import numpy as np
 
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.own_functions import refuse_own_step
-from tfschedules.drive.replicas import replicas_of, scope_of, share, whole_batch
+from tfschedules.drive.replicas import replicas_of, scope_of, share
 from tfschedules.drive.state import batches_made, innermost, read
+from tfschedules.drive.step_logs import Alone
 
 CAPACITY = 1024
 _KEPT = "The loss of each batch is kept"
@@ -53,6 +54,7 @@ class KeptLoss(keras.metrics.Metric):
         self.capacity = capacity
         self.recording = True
         self.seen = False  # whether the step that is traced has given its loss
+        self.lacks_loss = False  # whether another metric stands for the loss
         self.ring = self.add_variable((capacity,), "zeros", "float32", name="ring")
         self.count = self.add_variable(
             (), "zeros", "int32", aggregation="only_first_replica", name="count"
@@ -215,7 +217,7 @@ class StepReader:
             with scope_of(model):
                 kept.keep_other_too()
         if metric is not None or not _is_stock(model):
-            step = _Alone(model, kept, metric, on_trace, lambda: loan.keeps(_KEPT))
+            step = Alone(model, kept, metric, on_trace, lambda: loan.keeps(_KEPT))
             loan.borrow(model, "train_step", step.on_this_backend())
             loan.retrace()
         return reader
@@ -268,6 +270,11 @@ class StepReader:
         """The update with which the next read begins."""
         every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
         return self._batches // every
+
+    @property
+    def lacks_loss(self) -> bool:
+        """Whether the step reports no loss, and the metric is read in its place."""
+        return self._kept.lacks_loss
 
     @property
     def waiting(self) -> int:
@@ -340,87 +347,3 @@ def _without(rows: np.ndarray, surplus: int) -> tuple[np.ndarray, np.ndarray]:
         return rows, np.empty(0)
     blamed = np.argsort(np.isfinite(rows[:, 0]), kind="stable")[:surplus]
     return np.delete(rows, blamed, axis=0), rows[blamed, 0]
-
-
-class _Alone:
-    """A train step that finds all metrics reset, and whose logs are kept."""
-
-    def __init__(
-        self,
-        model: keras.Model,
-        kept: KeptLoss,
-        metric: str | None,
-        on_trace: Callable[[], None],
-        keeps: Callable[[], bool],
-    ) -> None:
-        self.model, self.kept, self.metric = model, kept, metric
-        self.on_trace, self.step = on_trace, model.train_step
-        self.keeps = keeps
-
-    def on_this_backend(self) -> Callable[..., Any]:
-        """The step as the trainer calls it."""
-        if keras.backend.backend() != "jax":
-            return self.with_variables
-        kept = self.kept.ring
-        if not any(variable is kept for variable in self.model.metrics_variables):
-            raise ValueError(
-                f"The `metrics` of {type(self.model).__name__} leave out the model's "
-                "loss tracker, and JAX carries the metrics' variables from step to "
-                "step. Return [*super().metrics, ...] there, so that a range test can "
-                "keep the losses."
-            )
-        return self.with_state
-
-    def with_variables(self, data: Any) -> Any:
-        """A step that changes variables."""
-        if not self.keeps():
-            return self.step(data)
-        self.begin()
-        logs = self.step(data)
-        x = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
-        idle = [] if self.kept.seen else [self.kept.name]
-        self.end(whole_batch(self.model, logs, keras.ops.shape(x)[0], idle))
-        return logs
-
-    def with_state(self, state: Any, data: Any) -> Any:
-        """A step from state to state, as JAX has it."""
-        if not self.keeps():
-            return self.step(state, data)
-        *others, metrics = state
-        metrics = self._changed(metrics, self.begin)
-        logs, (*others, metrics) = self.step((*others, metrics), data)
-        return logs, (*others, self._changed(metrics, lambda: self.end(logs)))
-
-    def _changed(self, metrics: Any, change: Callable[[], None]) -> list[Any]:
-        """The values of the metrics' variables after `change`."""
-        variables = self.model.metrics_variables
-        pairs = list(zip(variables, metrics, strict=True))
-        with keras.StatelessScope(state_mapping=pairs) as scope:
-            change()
-        return [
-            value if (new := scope.get_current_value(variable)) is None else new
-            for variable, value in pairs
-        ]
-
-    def begin(self) -> None:
-        """Forget the steps before."""
-        self.kept.seen = False
-        self.model.reset_metrics()
-
-    def end(self, logs: Any) -> None:
-        """Keep what the step reports."""
-        names = [name for name in (self.metric,) if name is not None]
-        if not self.kept.seen:
-            names.append("loss" if "loss" in logs else self.metric or "loss")
-        for name in names:
-            if name not in logs:
-                raise ValueError(
-                    f"The training step must report {name!r} for the range test to "
-                    f"read. Received: logs with {', '.join(logs) or 'nothing'}. Give "
-                    "`metric` one of these, or compile the model with another."
-                )
-        self.on_trace()
-        if not self.kept.seen:
-            self.kept.keep(logs[names[-1]])
-        if self.metric is not None:
-            self.kept.keep_other(logs[self.metric])

@@ -108,7 +108,7 @@ def sweep(
         ValueError: If there is no such part or hyperparameter, it is driven already, or
             the optimizer's rate cannot be what the schedule says.
     """
-    _check_rates(innermost(model.optimizer), schedule)
+    check_rates(innermost(model.optimizer), schedule)
     held = {name: Constant(value) for name, value in constants.items()}
     if part is None:
         return Drive.attach(model, loan, {"learning_rate": schedule, **held})[0]
@@ -116,7 +116,7 @@ def sweep(
     return _drive_part(model, loan, part, schedule, others_still=others_still)
 
 
-def _check_rates(optimizer: Any, schedule: Schedule) -> None:
+def check_rates(optimizer: Any, schedule: Schedule) -> None:
     """Refuse a sweep from or to a rate that the optimizer's variable cannot hold.
 
     Raises:

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 
+from tfschedules.drive.copies import Copies, held_by, put_back
 from tfschedules.drive.generators import Generators
-from tfschedules.drive.replicas import copies_of
 from tfschedules.drive.split import Split
 from tfschedules.drive.state import drop_state, innermost, value_of
 from tfschedules.drive.store import InMemory, OnDisk
 from tfschedules.drive.tidying import do_all
-
-
-class NotRestoredError(OSError, RuntimeError):
-    """A model is not in all as it was.
-
-    Attributes:
-        restore: Puts it back once more, to be called when the cause is gone.
-    """
-
-    def __init__(self, message: str, restore: Callable[[], None] | None = None) -> None:
-        super().__init__(message)
-        self.restore = restore
 
 
 class Snapshot:
@@ -55,10 +41,10 @@ class Snapshot:
             OSError: If it cannot be written.
         """
         self.restored = False
-        self._values: dict[int, _Kept] = {}
         self._store: InMemory | OnDisk | None = (
             InMemory() if folder is None else OnDisk(folder)
         )
+        self._copies = Copies(self._store)
         try:
             self._copy(model)
         except BaseException:
@@ -66,7 +52,6 @@ class Snapshot:
             raise
 
     def _copy(self, model: keras.Model) -> None:
-        assert self._store is not None
         self._generators = Generators()
         self._model = model
         if not model.optimizer.built:
@@ -74,12 +59,7 @@ class Snapshot:
         optimizers = _optimizers(model)
         # On which weights another one is to be built, the train step knows.
         self._unbuilt = [each for each in optimizers if not each.built]
-        for variable in _variables(model, optimizers):
-            name = getattr(variable, "path", variable.name)
-            for copy in copies_of(variable):
-                if id(copy) not in self._values:
-                    stored = self._store.put(_value_of_any(copy))
-                    self._values[id(copy)] = _Kept(copy, name, stored)
+        self._copies.take(_variables(model, optimizers))
         self._stop_training = model.stop_training
         self._missed = dict(split.missed) if (split := self._split()) else {}
 
@@ -94,16 +74,14 @@ class Snapshot:
         if self._store is None:
             return
         self.restored = False
-        failed: dict[str, list[str]] = {}
-        first: Exception | None = None
-        for name, action in self._actions():
-            try:
-                action()
-            except Exception as error:  # not kept: its frames hold arrays
-                failed.setdefault(_reason(error), []).append(name)
-                first = first or error
-        if first is not None:
-            raise self._error(failed) from first
+        put_back(
+            f"The model {self._model.name!r}",
+            self._actions(),
+            "When the cause is gone, call `restore()` of this error or of the "
+            "RangeTest; or load weights and optimizer from a file. Until then do not "
+            "train or save the model.",
+            self.restore_and_remove,
+        )
         self.restored = True
 
     def restore_and_remove(self) -> None:
@@ -114,7 +92,7 @@ class Snapshot:
     def remove(self) -> None:
         """Forget everything, on disk, too; a second time does nothing."""
         store, self._store = self._store, None
-        self._values.clear()
+        self._copies = Copies(InMemory())
         if store is not None:
             store.remove()
 
@@ -123,8 +101,7 @@ class Snapshot:
         model = self._model
         # Else Keras would put it over this, later.
         yield "the state outside of the variables", lambda: drop_state(model)
-        for kept in self._values.values():
-            yield kept.name, functools.partial(self._put_back, kept)
+        yield from self._copies.putting_back()
         yield "metrics that were made since", self._reset_new_metrics
         yield "stop_training", self._put_back_stop
         yield "the batches that frozen weights have missed", self._put_back_missed
@@ -134,16 +111,12 @@ class Snapshot:
                 anew = functools.partial(self._begin_anew, optimizer)
                 yield f"the optimizer {optimizer.name!r}", anew
 
-    def _put_back(self, kept: _Kept) -> None:
-        assert self._store is not None
-        kept.variable.assign(self._store.get(kept.stored))
-
     def _reset_new_metrics(self) -> None:
         do_all(
             [
                 metric.reset_state
                 for metric in self._model.metrics
-                if not all(self._has(variable) for variable in metric.variables)
+                if not all(self._copies.has(variable) for variable in metric.variables)
             ]
         )
 
@@ -154,45 +127,16 @@ class Snapshot:
         if split := self._split():
             split.set_missed(self._missed)
 
-    def _error(self, failed: dict[str, list[str]]) -> NotRestoredError:
-        parts = [
-            f"{', '.join(dict.fromkeys(names))} ({reason})"
-            for reason, names in failed.items()
-        ]
-        return NotRestoredError(
-            f"The model {self._model.name!r} is not as it was before its range test. "
-            f"Not put back: {'; '.join(parts)}. All the rest is. When the cause is "
-            "gone, call `restore()` of this error or of the RangeTest; or load weights "
-            "and optimizer from a file. Until then do not train or save the model.",
-            self.restore_and_remove,
-        )
-
     def _begin_anew(self, optimizer: Any) -> None:
         """Give an optimizer the state that it has when it is built."""
         fresh = type(optimizer).from_config(optimizer.get_config())
         fresh.build(innermost(optimizer)._trainable_variables)
         for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
-            if not self._has(variable):
+            if not self._copies.has(variable):
                 variable.assign(value_of(new))
-
-    def _has(self, variable: Any) -> bool:
-        return all(id(copy) in self._values for copy in copies_of(variable))
 
     def _split(self) -> Split | None:
         return Split.at(innermost(self._model.optimizer))
-
-
-class _Kept(NamedTuple):
-    variable: Any
-    name: str
-    stored: Any
-
-
-def _reason(error: Exception) -> str:
-    """Why something could not be put back, the same for all files of a folder."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}, in {str(Path(error.filename).parent)!r}"
-    return f"{type(error).__name__}: {error}"
 
 
 class Unbuilt:
@@ -238,16 +182,6 @@ def _optimizers(model: keras.Model) -> list[Any]:
     return found
 
 
-def held_by(optimizer: Any) -> list[Any]:
-    """An optimizer's variables, with those that are none of its `variables`."""
-    return [
-        value
-        for attribute in vars(innermost(optimizer)).values()
-        for value in (attribute if isinstance(attribute, list) else [attribute])
-        if isinstance(value, keras.Variable)
-    ]
-
-
 def _variables(model: keras.Model, optimizers: list[Any]) -> list[Any]:
     return [
         *model.variables,
@@ -266,10 +200,3 @@ def _known_to_tensorflow(model: keras.Model) -> list[Any]:
 
     parts = tf.train.TrackableView(model).descendants()
     return [part for part in parts if isinstance(part, (keras.Variable, tf.Variable))]
-
-
-def _value_of_any(variable: Any) -> np.ndarray:
-    """A copy of the value of Keras's or TensorFlow's variable."""
-    if isinstance(variable, keras.Variable):
-        return value_of(variable)
-    return np.array(variable.numpy())

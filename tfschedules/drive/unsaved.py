@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.drive.snapshot import held_by
+from tfschedules.drive.copies import held_by
 from tfschedules.drive.state import innermost, value_of
 
 

@@ -7,21 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from tfschedules._support.telling import tell
-from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
-from tfschedules.drive.own_functions import (
-    hold,
-    is_traced,
-    outside,
-    unconverted,
-    variables_can_be_set,
-)
+from tfschedules.drive.own_functions import hold, unconverted
 from tfschedules.drive.traced import Traced, traced
 
 if TYPE_CHECKING:
     from tfschedules.drive.drive import Drive
     from tfschedules.drive.guard import Guard
+    from tfschedules.drive.loop_drive import LoopDrive
 
 
 class Wheel:
@@ -37,10 +30,11 @@ class Wheel:
         self.optimizer = optimizer
         self.apply = optimizer.apply
         self.place = InPlace(optimizer, "apply", self)
-        self.drives: list[Drive] = []
+        self.drives: list[Drive | LoopDrive] = []
         self.guards: list[Guard] = []
         # Replicas run this in turns: what to put back is noted here, not at entry.
         self.python_values: dict[str, float] = {}
+        self.rate: Any = None  # to be put back, if it is not the optimizer's to keep
         self._steer = unconverted(self._take_direction)
         self._straighten = unconverted(self._put_back)
 
@@ -51,13 +45,13 @@ class Wheel:
         return wheel if isinstance(wheel, Wheel) else None
 
     @staticmethod
-    def drives_on(optimizer: Any) -> list[Drive]:
+    def drives_on(optimizer: Any) -> list[Any]:
         """What drives `optimizer`, the innermost, now."""
         wheel = Wheel.at(optimizer)
         return [] if wheel is None else wheel.drives[:]
 
     @staticmethod
-    def take(optimizer: Any, drive: Drive) -> None:
+    def take(optimizer: Any, drive: Drive | LoopDrive) -> None:
         """Let `drive` take a hyperparameter of `optimizer` over."""
         Wheel._join(optimizer, lambda wheel: wheel.drives.append(drive))
 
@@ -77,7 +71,7 @@ class Wheel:
         wheel.place.take()
 
     @staticmethod
-    def let_go(optimizer: Any, one: Drive | Guard) -> None:
+    def let_go(optimizer: Any, one: Drive | LoopDrive | Guard) -> None:
         """Give the hyperparameter back; a second time does nothing."""
         wheel = Wheel.at(optimizer)
         if wheel is None:
@@ -102,25 +96,12 @@ class Wheel:
             if not guard.turns.resting:
                 guard.check(made, weights)
         for drive in self.drives[:]:
-            turns = drive.turns
-            if turns.resting:
-                continue
-            if not turns.stepping and turns.is_over():  # who calls, if not the fit?
-                # What cannot be given back within a trace is left for the next use of
-                # the model: the update that is traced is a plain one.
-                if variables_can_be_set(made):
-                    outside(turns.end_if_over)
-                continue
-            foreign = not turns.stepping and is_traced(made)
-            if foreign and keras.backend.backend() == "jax":
-                if _refused(drive):
-                    continue
-            elif turns.stepping:
-                turns.graphs.refuse_own(f"The {drive.attribute} is driven")
-            drive.entered = True
-            self._drive(drive, made, foreign)
+            outlives = drive.admits(made)
+            if outlives is not None:
+                drive.entered = True
+                self._drive(drive, made, outlives)
 
-    def _drive(self, drive: Drive, made: Any, foreign: bool) -> None:
+    def _drive(self, drive: Drive | LoopDrive, made: Any, foreign: bool) -> None:
         """Set one hyperparameter."""
         optimizer, python_values = self.optimizer, self.python_values
         value = drive.schedule(drive.position(made))
@@ -129,6 +110,8 @@ class Wheel:
             value = keras.ops.cast(value, rate.dtype)
             if foreign:
                 value = _while_alive(drive, value, rate)
+            if drive.lends_rate:
+                self.rate = rate.value
             rate.assign(value)
             return
         now = getattr(optimizer, drive.attribute)
@@ -141,37 +124,16 @@ class Wheel:
 
     def _put_back(self) -> None:
         """Give hyperparameters their Python values back after the update."""
+        if self.rate is not None:
+            self.optimizer._learning_rate.assign(self.rate)
+            self.rate = None
         for attribute, value in self.python_values.items():
             set_behind(self.optimizer, attribute, value)
 
 
-def _while_alive(drive: Drive, value: Any, otherwise: Any) -> Any:
+def _while_alive(drive: Drive | LoopDrive, value: Any, otherwise: Any) -> Any:
     """The value, as long as the drive is attached, in a trace that outlives it."""
-    if drive.alive is None:
-        import tensorflow as tf
-
-        with tf.init_scope():
-            drive.alive = tf.Variable(True, trainable=False)
-    hold(drive.alive, drive.turns.shift.now())
+    hold(drive.alive, *drive.data)
     ops = keras.ops
     value = ops.convert_to_tensor(value)
     return ops.where(drive.alive, value, ops.cast(otherwise, value.dtype))
-
-
-def _refused(drive: Drive) -> bool:
-    """Refuse a trace on JAX that is not the fit's, and would keep the schedule.
-
-    In the fit of another model that has the same optimizer an error would cost its
-    weights, which JAX has: there is a warning, and the update is not driven.
-    """
-    message = (
-        f"The {drive.attribute} of {type(drive.optimizer).__name__} is driven in a fit "
-        f"or in a loop around train_on_batch of the model {drive.model.name!r}, and "
-        "this update is compiled by something else. JAX would keep the schedule in it, "
-        "also when that fit is over. In a loop of your own put the schedule into the "
-        "optimizer, as in keras.optimizers.SGD(tfs.Cosine(0.1, 0.0, 1000))"
-    )
-    if frames.running_here():
-        tell(f"{message}. This update is not driven.", stacklevel=3)
-        return True
-    raise RuntimeError(f"{message}.")

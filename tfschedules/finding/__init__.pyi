@@ -10,6 +10,8 @@ from .find import (
     compare_range_tests as compare_range_tests,
     find_learning_rate as find_learning_rate,
 )
+from .functional import sweep as sweep
+from .loop_sweep import Sweep as Sweep
 from .range_test import RangeTest as RangeTest
 from .reports import (
     log_range_test as log_range_test,

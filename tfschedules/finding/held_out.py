@@ -109,3 +109,27 @@ def _count(data: Any) -> int:
 def _unpacked(data: Any) -> tuple[Any, Any, Any]:
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(tuple(data))
     return x, y, sample_weight
+
+
+def evaluated(model: keras.Model, data: tuple[Any, Any, Any], metric: str) -> float:
+    """A metric of held-out data.
+
+    Args:
+        model: A compiled model.
+        data: What `bounded` returns.
+        metric: The metric's name in the results of `evaluate`.
+
+    Raises:
+        ValueError: If the model does not evaluate it.
+    """
+    x, y, sample_weight = data
+    found = model.evaluate(
+        x, y, sample_weight=sample_weight, verbose=0, return_dict=True
+    )
+    if metric not in found:
+        raise ValueError(
+            f"Argument `metric` must be one that the model evaluates: "
+            f"{', '.join(found)}. Received: metric={metric!r}. Compile the model with "
+            "it in `metrics`."
+        )
+    return float(found[metric])

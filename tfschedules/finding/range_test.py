@@ -36,15 +36,13 @@ from tfschedules.drive import (
     sweep,
     updates,
 )
-from tfschedules.finding.held_out import bounded
+from tfschedules.finding.held_out import bounded, evaluated
 from tfschedules.finding.reports import log_range_test, new_range_test_run
 from tfschedules.finding.result import RangeTestResult
-from tfschedules.finding.suggestions import RULES
-from tfschedules.finding.sweep_notes import RUNNING, SweepNotes
-from tfschedules.schedules import Exponential, Linear, Schedule
+from tfschedules.finding.sweep_notes import RUNNING
+from tfschedules.finding.sweep_plan import SweepPlan
 from tfschedules.tensorboard import absolute_path
 
-_SWEEPS = {"exponential": Exponential, "linear": Linear}
 _LOOKS = 25  # at validation data in a sweep, if not told
 _UNSEEN = (
     "RangeTest does not see the updates that are made: they come from a loop that does "
@@ -52,19 +50,6 @@ _UNSEEN = (
     "before the test began. The model is as it was. Train by one of these two, or use "
     "find_learning_rate."
 )
-
-
-def _rates_increase(schedule: Schedule, steps: int) -> bool:
-    """Whether every rate of a sweep is greater than the one before, in float64.
-
-    Numbers are furthest apart, for their size, just above a power of two. A line's
-    neighbours are closest there at its upper end, and those of an exponential have one
-    ratio: some thousand pairs tell, of as many steps as there may be.
-    """
-    some = np.unique(np.linspace(0, steps - 2, 2048).astype(np.int64))
-    pairs = np.stack([some, np.minimum(some + 1, steps - 1)])
-    before, after = schedule.values(pairs)
-    return bool((before < after).all())
 
 
 class RangeTest(Borrower):
@@ -93,8 +78,9 @@ class RangeTest(Borrower):
         rule: The rule of `.result.suggestion`: "descent", "steepest", "valley" or
             "minimum".
         metric: What the suggestion is read off: "loss", or the name of a metric as in
-            the logs of `fit`. Smith's own reading is `metric="accuracy"` with
-            `mode="linear"`.
+            the logs of `fit`: any scalar that the model's `train_step` reports. If that
+            reports no loss, the stop is by the metric, too. Smith's own reading is
+            `metric="accuracy"` with `mode="linear"`.
         higher_is_better: Whether the metric grows where training goes well; Keras's own
             metrics know.
         validation_data: Read the metric, or the loss, of these data instead of the
@@ -156,34 +142,10 @@ class RangeTest(Borrower):
     ) -> None:
         """Check the arguments and make the sweep."""
         super().__init__()
-        low = checks.single("min_lr", min_lr, above=0)
-        high = checks.single("max_lr", max_lr, above=0)
-        if low >= high:
-            raise ValueError(
-                "Argument `min_lr` must be < `max_lr`. Received: "
-                f"min_lr={low!r}, max_lr={high!r}. Swap them?"
-            )
-        self.steps = checks.whole(
-            "steps",
-            steps,
-            at_least=2,
-            at_most=2**31 - 1,
-            hint="They are optimizer updates.",
-        )
-        self.mode = checks.choice("mode", mode, list(_SWEEPS))
-        self.rule = checks.choice("rule", rule, list(RULES))
-        if stop_factor is not None:
-            stop_factor = checks.real(
-                "stop_factor", stop_factor, above=1, hint="None sweeps to the end."
-            )
-        self.stop_factor = stop_factor
-        self.schedule: Schedule = _SWEEPS[mode](low, high, self.steps - 1)
-        if not _rates_increase(self.schedule, self.steps):
-            raise ValueError(
-                "Arguments `min_lr` and `max_lr` must leave room for as many rates as "
-                f"`steps`. Received: min_lr={low!r}, max_lr={high!r}, "
-                f"steps={self.steps!r}"
-            )
+        self._plan = SweepPlan.checked(min_lr, max_lr, steps, mode, stop_factor, rule)
+        self.schedule, self.steps = self._plan.schedule, self._plan.steps
+        self.mode, self.rule = self._plan.mode, self._plan.rule
+        self.stop_factor = self._plan.stop_factor
         self.metric = checks.text("metric", metric)
         self.group = None if group is None else checks.text("group", group)
         if higher_is_better is not None:
@@ -240,7 +202,7 @@ class RangeTest(Borrower):
                 "find_learning_rate does it for you."
             )
         self.result = None
-        self._notes = SweepNotes(self.steps - 1, self.stop_factor)
+        self._notes = self._plan.notes()
         self._grows = bool(self.higher_is_better)
         self._batches: int | None = None  # of this epoch
         self._run_dirs = {}
@@ -332,6 +294,7 @@ class RangeTest(Borrower):
 
     def _read(self) -> None:
         """Note the losses of the updates since."""
+        self._notes.grows = self._grows and self._reader.lacks_loss
         self._notes.take(self._reader.read(), self._drive.start)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -416,15 +379,8 @@ class RangeTest(Borrower):
 
     def _conclude(self) -> None:
         """Read the curve, and write it."""
-        self.result = RangeTestResult.from_sweep(
-            self.schedule.values(np.array(self._notes.steps, np.int64)),
-            self._notes.losses,
-            steps=self.steps,
-            stop_reason=self._notes.stop_reason,
-            mode=self.mode,
-            rule=self.rule,
-            group=self.group,
-            **self._read_off(),
+        self.result = self._plan.result(
+            self._notes, group=self.group, **self._read_off()
         )
         for run_dir in self._run_dirs.values():
             log_range_test(self.result, run_dir, self._notes.times)
@@ -454,17 +410,8 @@ class RangeTest(Borrower):
     def _look(self, made: int) -> None:
         """Evaluate the model, after so many updates."""
         assert self._validation is not None
-        x, y, sample_weight = self._validation
-        found = self.model.evaluate(
-            x, y, sample_weight=sample_weight, verbose=0, return_dict=True
-        )
-        if self.metric not in found:
-            raise ValueError(
-                f"Argument `metric` must be one that the model evaluates: "
-                f"{', '.join(found)}. Received: metric={self.metric!r}. Compile the "
-                f"model with it in `metrics`."
-            )
-        self._notes.looks[made - self._drive.start - 1] = float(found[self.metric])
+        found = evaluated(self.model, self._validation, self.metric)
+        self._notes.looks[made - self._drive.start - 1] = found
 
     def _check_metric(self) -> None:
         """Find out whether the metric is to grow or to fall."""

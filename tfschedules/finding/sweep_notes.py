@@ -24,6 +24,7 @@ class SweepNotes:
         times: When each step was noted, in seconds since the epoch.
         looks: Values of validation data, by step.
         stop_reason: Why the sweep ends, or `RUNNING`.
+        grows: Whether what stands for the losses grows where training goes well.
     """
 
     def __init__(self, last: int, stop_factor: float | None) -> None:
@@ -35,6 +36,7 @@ class SweepNotes:
         self.times: list[float] = []
         self.looks: dict[int, float] = {}
         self.stop_reason = RUNNING
+        self.grows = False
         self._skips = 0  # updates in a row that a loss scale has skipped
 
     def take(self, done: Steps, start: int) -> None:
@@ -49,7 +51,7 @@ class SweepNotes:
         for step, loss, metric in zip(
             done.steps - start, done.losses, done.others, strict=True
         ):
-            self._note(int(step), float(loss), float(metric))
+            self.note(int(step), float(loss), float(metric))
         # Without an update the sweep does not go on, and with lost weights no update
         # comes any more: the loss that a loss scale has skipped ends it, too.
         self._skips = 0 if len(done.losses) else self._skips + len(done.skipped)
@@ -57,9 +59,16 @@ class SweepNotes:
         if self._skips > _SKIPS:  # losses are finite and gradients are not
             lost = np.array([np.nan])
         for loss in lost[:1]:
-            self._note(self.steps[-1] + 1 if self.steps else 0, float(loss), np.nan)
+            self.note(self.steps[-1] + 1 if self.steps else 0, float(loss), np.nan)
 
-    def _note(self, step: int, loss: float, metric: float) -> None:
+    def note(self, step: int, loss: float, metric: float = np.nan) -> None:
+        """Note one update, unless there was reason to stop before it.
+
+        Args:
+            step: Of the sweep.
+            loss: Its batch's own.
+            metric: What else its batch has, if it is asked for.
+        """
         if self.stop_reason != RUNNING:
             return
         self.steps.append(step)
@@ -71,8 +80,10 @@ class SweepNotes:
     def _reason_to_stop(self) -> str:
         if not np.isfinite(self.losses[-1]):
             return "non-finite loss"
-        if self._stop_factor is not None and diverged(self.losses, self._stop_factor):
-            return "diverged"
+        if self._stop_factor is not None:
+            losses = [-loss for loss in self.losses] if self.grows else self.losses
+            if diverged(losses, self._stop_factor):
+                return "diverged"
         if self.steps[-1] >= self._last:
             return "finished"
         return RUNNING
