@@ -445,7 +445,8 @@ def _ramp(ramp, done, left):
     found = type(ramp).blend(types.SimpleNamespace(**numbers), done, left, np)
     if isinstance(ramp, (Polynomial, Cosine)):  # 1 - (1 - t)^p of a small p
         found = found + 2.0**-23 / RTOL * abs(ramp.end)
-    # A share that is 0 in float32 has a root, and its square has a giant multiple.
+    # A share that is 0 in float32 has a giant multiple, and a root; or its square has.
+    found = found + (done < FLOOR) * FLOOR / RTOL * abs(ramp.end)
     if isinstance(ramp, SquareRoot):
         found = found + (done < FLOOR) * math.sqrt(FLOOR) / RTOL * abs(ramp.end)
     if isinstance(ramp, Cosine):
