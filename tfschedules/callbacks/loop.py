@@ -9,6 +9,7 @@ from typing import Any
 from tfschedules.callbacks.position import position_given
 from tfschedules.callbacks.scheduler import schedule_for
 from tfschedules.drive import (
+    AtTheEnd,
     DrivenLoop,
     Uninterrupted,
     check_optimizer,
@@ -131,7 +132,15 @@ class Driven:
         traceback: TracebackType | None,
     ) -> None:
         """Give them back."""
-        assert self._loop is not None
-        self._loop.end()
+        loop = self._loop
+        assert loop is not None
+        with AtTheEnd(loop.end), AtTheEnd(loop.end):
+            pass
         if kind is None:
-            self._loop.conclude()
+            loop.conclude()
+
+    def __del__(self) -> None:
+        """The same, where Ctrl-C has come in between."""
+        loop = vars(self).get("_loop")
+        if loop is not None:
+            loop.end()

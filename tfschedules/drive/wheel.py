@@ -34,6 +34,7 @@ class Wheel:
         self.guards: list[Guard] = []
         # Replicas run this in turns: what to put back is noted here, not at entry.
         self.python_values: dict[str, float] = {}
+        self._given: dict[str, Any] = {}  # what hyperparameters hold in an update
         self.rate: Any = None  # to be put back, if it is not the optimizer's to keep
         self._steer = unconverted(self._take_direction)
         self._straighten = unconverted(self._put_back)
@@ -80,6 +81,7 @@ class Wheel:
             if one in those:
                 those.remove(one)  # type: ignore[arg-type]
         if not (wheel.drives or wheel.guards):
+            wheel._take_back()
             wheel.place.give_back()
 
     def __call__(self, grads: Any, trainable_variables: Any = None) -> None:
@@ -115,12 +117,14 @@ class Wheel:
             rate.assign(value)
             return
         now = getattr(optimizer, drive.attribute)
-        if not isinstance(now, Traced):
+        left = self._given.get(drive.attribute)  # by an update that was interrupted
+        if not isinstance(now, Traced) and (left is None or now is not left):
             python_values[drive.attribute] = now
         like = python_values[drive.attribute]
         if foreign:
             value = _while_alive(drive, value, like)
-        set_behind(optimizer, drive.attribute, traced(like, value))
+        self._given[drive.attribute] = given = traced(like, value)
+        set_behind(optimizer, drive.attribute, given)
 
     def _put_back(self) -> None:
         """Give hyperparameters their Python values back after the update."""
@@ -129,6 +133,13 @@ class Wheel:
             self.rate = None
         for attribute, value in self.python_values.items():
             set_behind(self.optimizer, attribute, value)
+        self._given.clear()
+
+    def _take_back(self) -> None:
+        """Do what an update has left to do that was interrupted."""
+        for attribute, given in self._given.items():
+            if getattr(self.optimizer, attribute) is given:
+                set_behind(self.optimizer, attribute, self.python_values[attribute])
 
 
 def _while_alive(drive: Drive | LoopDrive, value: Any, otherwise: Any) -> Any:

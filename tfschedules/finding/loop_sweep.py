@@ -218,7 +218,7 @@ class _Course:
         """Take the optimizer."""
         self._plan, self._notes = plan, plan.notes()
         self._run_dir: str | None = None
-        self._over = False
+        self._over = self._in_round = False
         self._step = 0
         self._loss: float | None = None
         self._micro: list[tuple[float, int]] = []  # losses of the update, and batches
@@ -250,6 +250,7 @@ class _Course:
         self._loss = None
         self._before = self.loop.batches
         self._scale = self.loop.scale
+        self._in_round = True
 
     def record(self, loss: Any) -> None:
         """Keep the loss of the round."""
@@ -269,6 +270,7 @@ class _Course:
         Raises:
             RuntimeError: If it is not one update and one loss.
         """
+        self._in_round = False
         made = self.loop.batches - self._before
         loss, scale = self._loss, self.loop.scale
         skipped = made == 0 and scale < self._scale
@@ -314,8 +316,9 @@ class _Course:
             return
         self._over = True
         if self._notes.stop_reason == RUNNING:
-            with contextlib.suppress(RuntimeError):
-                self._end_round()
+            if self._in_round:
+                with contextlib.suppress(RuntimeError):
+                    self._end_round()
             if self._notes.stop_reason == RUNNING:
                 self._notes.stop_reason = "interrupted"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,14 +15,17 @@ _SKIPS = 40
 RUNNING = "out of data"  # the reason to stop, as long as there is no other
 
 
+class _Row(NamedTuple):
+    step: int
+    loss: float
+    metric: float
+    time: float
+
+
 class SweepNotes:
     """The steps of a sweep, as long as there is no reason to stop.
 
     Attributes:
-        steps: Of the sweep, as many as losses.
-        losses: Each step's loss.
-        metrics: The metric of each step's batch.
-        times: When each step was noted, in seconds since the epoch.
         looks: Values of validation data, by step.
         stop_reason: Why the sweep ends, or `RUNNING`.
         grows: Whether what stands for the losses grows where training goes well.
@@ -30,14 +34,31 @@ class SweepNotes:
     def __init__(self, last: int, stop_factor: float | None) -> None:
         """Begin a sweep whose last step is `last`; see `RangeTest` for the factor."""
         self._last, self._stop_factor = last, stop_factor
-        self.steps: list[int] = []
-        self.losses: list[float] = []
-        self.metrics: list[float] = []
-        self.times: list[float] = []
+        self._rows: list[_Row] = []  # Ctrl-C leaves whole ones
         self.looks: dict[int, float] = {}
         self.stop_reason = RUNNING
         self.grows = False
         self._skips = 0  # updates in a row that a loss scale has skipped
+
+    @property
+    def steps(self) -> list[int]:
+        """Of the sweep, as many as losses."""
+        return [row.step for row in self._rows]
+
+    @property
+    def losses(self) -> list[float]:
+        """Each step's loss."""
+        return [row.loss for row in self._rows]
+
+    @property
+    def metrics(self) -> list[float]:
+        """The metric of each step's batch."""
+        return [row.metric for row in self._rows]
+
+    @property
+    def times(self) -> list[float]:
+        """When each step was noted, in seconds since the epoch."""
+        return [row.time for row in self._rows]
 
     def take(self, done: Steps, start: int) -> None:
         """Note the updates that have been made.
@@ -59,7 +80,7 @@ class SweepNotes:
         if self._skips > _SKIPS:  # losses are finite and gradients are not
             lost = np.array([np.nan])
         for loss in lost[:1]:
-            self.note(self.steps[-1] + 1 if self.steps else 0, float(loss), np.nan)
+            self.note(self._rows[-1].step + 1 if self._rows else 0, float(loss))
 
     def note(self, step: int, loss: float, metric: float = np.nan) -> None:
         """Note one update, unless there was reason to stop before it.
@@ -71,19 +92,17 @@ class SweepNotes:
         """
         if self.stop_reason != RUNNING:
             return
-        self.steps.append(step)
-        self.losses.append(loss)
-        self.metrics.append(metric)
-        self.times.append(time.time())
+        self._rows.append(_Row(step, loss, metric, time.time()))
         self.stop_reason = self._reason_to_stop()
 
     def _reason_to_stop(self) -> str:
-        if not np.isfinite(self.losses[-1]):
+        last = self._rows[-1]
+        if not np.isfinite(last.loss):
             return "non-finite loss"
         if self._stop_factor is not None:
             losses = [-loss for loss in self.losses] if self.grows else self.losses
             if diverged(losses, self._stop_factor):
                 return "diverged"
-        if self.steps[-1] >= self._last:
+        if last.step >= self._last:
             return "finished"
         return RUNNING
