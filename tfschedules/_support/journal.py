@@ -12,17 +12,24 @@ one line for each of these:
     left <step>                  an exception has ended a fit, and its process goes on
 
 Lines are only added. A process that is killed leaves a part of one at most, and that is
-passed over.
+passed over. What is of no such form is of a later version, or damage: then what the
+record has is not known.
 """
 
 from __future__ import annotations
 
 import abc
+import os
+import re
 import uuid
 from collections.abc import Iterator
 
-_WORDS = {"run": 2, "begin": 2, "back": 2, "state": 3, "row": 3, "end": 2, "left": 2}
-_CUT = b"?\n"  # what a line that was cut off is ended with: no line is of that form
+_KINDS = ("run", "begin", "back", "state", "row", "end", "left")
+_FORM = re.compile(
+    r"run \w+|(begin|back|end|left) \d{1,19}|state \d{1,19} \w+|row \w+ [\w.]+",
+    re.ASCII,
+)
+_CUT = "?"  # what a line that was cut off is ended with: no line is of that form
 
 
 class Journal(abc.ABC):
@@ -31,6 +38,10 @@ class Journal(abc.ABC):
     Attributes:
         id: What tells the record from any other, also from a later one in its folder;
             empty where there is no journal.
+        strange: Whether there are lines of an unknown form: it is damaged, or of a
+            later version. Whose record it is, and how far it got, is not known then.
+        blank: Whether it says who the record is at most.
+        maker: The process that has made the record, if it was made by this object.
         begun: Whether a fit has recorded anything.
         reached: How many steps the record has, as far as that is known: after a fit
             that was killed it may have more.
@@ -47,7 +58,7 @@ class Journal(abc.ABC):
         Raises:
             OSError: If it is there and cannot be read.
         """
-        self._size = -1
+        self._size, self.maker = -1, 0
         self.refresh()
 
     @abc.abstractmethod
@@ -74,6 +85,7 @@ class Journal(abc.ABC):
         data = b"" if size is None else self._read()
         self._size, self._cut = len(data), data[-1:] not in (b"", b"\n")
         self.id, self.begun, self.reached = "", False, 0
+        self.strange, self.blank = False, True
         self.open_from: int | None = None
         self.left_from: int | None = None
         self.latest: tuple[int, str] | None = None
@@ -81,10 +93,14 @@ class Journal(abc.ABC):
         self._states: dict[str, int] = {}
         self._undone: dict[str, int] = {}
         self._rows: dict[str, str] = {}
-        for words in _lines(data):
-            self._take(*words)
+        for line in _lines(data):
+            if line is None:
+                self.strange, self.blank = True, False
+            else:
+                self._take(*line.split(" "))
 
     def _take(self, kind: str, first: str, second: str = "") -> None:
+        self.blank = self.blank and kind == "run"
         if kind == "run":
             self.id = self.id or first
         elif kind == "row":
@@ -109,7 +125,7 @@ class Journal(abc.ABC):
     def _add(self, *words: str | int) -> None:
         line = " ".join(map(str, words)).encode() + b"\n"
         if self._cut:
-            line = _CUT + line
+            line = f"{_CUT}\n".encode() + line
         self._append(line)
         self._size, self._cut = self._size + len(line), False
         self._take(*map(str, words))
@@ -121,6 +137,7 @@ class Journal(abc.ABC):
             OSError: As all that write here, if it cannot be written.
         """
         self._add("run", uuid.uuid4().hex)
+        self.maker = os.getpid()
 
     def begin(self, step: int, *, back: bool = False) -> None:
         """Note that a fit records from `step` on, and whether steps are undone."""
@@ -159,13 +176,21 @@ class Journal(abc.ABC):
         return dict(self._rows)
 
 
-def _lines(data: bytes) -> Iterator[list[str]]:
-    """The words of all whole lines that are of a known form."""
-    whole, _, _ = data.rpartition(b"\n")
-    for line in whole.decode("utf-8", "replace").split("\n"):
-        words = line.split(" ")
-        if len(words) != _WORDS.get(words[0]):
-            continue
-        number = words[1].isdecimal() and len(words[1]) < 20
-        if words[0] == "row" or (words[1].isalnum() if words[0] == "run" else number):
-            yield words
+def _lines(data: bytes) -> Iterator[str | None]:
+    """All whole lines; `None` for each that is of an unknown form."""
+    *whole, last = data.decode("utf-8", "replace").split("\n")
+    for line in whole:
+        if _FORM.fullmatch(line):
+            yield line
+        elif not (line.endswith(_CUT) and _is_part(line.removesuffix(_CUT))):
+            yield None
+    if not _is_part(last):
+        yield None
+
+
+def _is_part(text: str) -> bool:
+    """Whether it is what is left of a line: nothing, a part, or all but its end."""
+    rest = ("", "0", " 0", "0 0", " 0 0")
+    return any(kind.startswith(text) for kind in _KINDS) or any(
+        _FORM.fullmatch(text + more) for more in rest
+    )

@@ -45,6 +45,8 @@ class SnapshotOwner:
     def is_this(self) -> bool:
         """Whether it is the training that goes on now."""
         known, step, state = self._journal, self._step, self._state
+        if known.strange:
+            return False
         if state is not None and known.passed(step, state):
             return True
         of_here = _own.get(innermost(self._model.optimizer), {})
@@ -58,6 +60,11 @@ class SnapshotOwner:
         step, state = self._step, self._state
         if not self._journal.id:
             return f"There is no journal in it ({NAME}) that tells whose they are."
+        if self._journal.strange:
+            return (
+                f"The journal in it ({NAME}), which tells whose they are, is damaged, "
+                "or of a later version of tfschedules."
+            )
         if state is not None and self._journal.has_undone(step, state):
             return (
                 "This training was in its state once, but a fit has gone on from an "

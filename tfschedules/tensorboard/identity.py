@@ -27,6 +27,7 @@ from tfschedules.tensorboard.runs import (
     new_run,
     runs_of,
     shown_before,
+    shows_nothing,
 )
 from tfschedules.tensorboard.writer import EventWriter
 
@@ -134,6 +135,8 @@ def find_run(
     known, undone_in = False, ""
     if step > 0 and state is not None:
         for journal in filter(None, map(_journal_of, there)):
+            if journal.strange:
+                continue
             if journal.passed(step, state):
                 known = True
                 if (found := _taken(journal, fit)) is not None:
@@ -166,18 +169,30 @@ def begin_run(log_dir: str | os.PathLike[str], name: str) -> Journal:
             return _made(run_dir)
 
 
-def discard(journal: Journal) -> None:
-    """Remove a run in which nothing was recorded, and nobody writes.
+def discard(journal: Journal, event_file: str) -> None:
+    """Remove a run that this process has made, in which nothing was recorded.
 
-    A remote one stays, and is taken by the next fit. What cannot be removed stays, too.
+    It stays if there is anything else than these two files. A remote one stays, too, and
+    is taken by the next fit. So does what cannot be removed.
+
+    Args:
+        journal: The run's journal.
+        event_file: The path of the file that this process has written to.
     """
     run_dir = journal.run_dir
+    files = [Path(event_file), Path(run_dir, NAME)]
+    if journal.maker != os.getpid() or not is_local(run_dir):
+        return
     with contextlib.suppress(OSError):
-        if not is_local(run_dir) or not _is_unused(run_dir) or not hold(run_dir):
+        others = {each.name for each in Path(run_dir).iterdir()} - {
+            f.name for f in files
+        }
+        if others or not _is_unused(run_dir) or not hold(run_dir):
             return
-        for each in Path(run_dir).iterdir():
-            each.unlink()
-        Path(run_dir).rmdir()
+        if Journal(run_dir).id == journal.id:
+            for each in files:
+                each.unlink(missing_ok=True)
+            Path(run_dir).rmdir()
     let_go(run_dir)
 
 
@@ -226,7 +241,7 @@ def _is_still_there(journal: Journal, log_dir: str, name: str) -> bool:
         journal.refresh()
     except OSError:
         return False
-    return bool(before) and journal.id == before
+    return bool(before) and journal.id == before and not journal.strange
 
 
 def _taken(journal: Journal, fit: _Fit) -> Found | None:
@@ -235,7 +250,7 @@ def _taken(journal: Journal, fit: _Fit) -> Found | None:
         if not journal.begun or not hold(journal.run_dir):
             return None
         journal.refresh()  # nobody else writes there any more
-        if is_writable(journal.run_dir, NAME):
+        if not journal.strange and is_writable(journal.run_dir, NAME):
             if (found := _gone_on(journal, fit)) is not None:
                 return found
     except OSError:  # somebody else's, or damaged
@@ -266,7 +281,10 @@ def _is_unused(run_dir: str) -> bool:
         if not gfile.isdir(run_dir):
             return False
         names = gfile.listdir(run_dir)
-    journal = Journal(run_dir)
-    return not journal.begun and all(
-        each == NAME or (journal.id and "tfevents" in each) for each in names
+    journal, events = Journal(run_dir), [n for n in names if "tfevents" in n]
+    return (
+        journal.blank
+        and {*names} <= {NAME, *events}
+        and (not events or journal.id != "")
+        and all(shows_nothing(f"{run_dir}/{name}") for name in events)
     )

@@ -20,7 +20,12 @@ from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support.paths import log_path
-from tfschedules.tensorboard.wire import whole_events, whole_events_from_the_end
+from tfschedules.tensorboard.wire import (
+    VERSION_SIZE,
+    is_bare,
+    whole_events,
+    whole_events_from_the_end,
+)
 
 try:
     import fcntl
@@ -126,6 +131,16 @@ def last_step(run_dir: str | os.PathLike[str]) -> int | None:
                 if _is_of_a_step(event):
                     steps.append(event.step)
     return max(steps, default=None)
+
+
+def shows_nothing(path: str) -> bool:
+    """Whether an event file has no more than its version.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with file_errors("read the event file", path), gfile.GFile(path, "rb") as file:
+        return is_bare(file.read(VERSION_SIZE + 1))
 
 
 def shown_before(run_dir: str) -> int:

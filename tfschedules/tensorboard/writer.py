@@ -28,6 +28,7 @@ from tfschedules.tensorboard.wire import (
     numbers_tensor,
     scalar_records,
     strings_tensor,
+    version_record,
 )
 
 # A file system without append gets the whole file anew at every flush: then files are
@@ -92,8 +93,7 @@ class EventWriter:
             name = _file_name(gfile.listdir(self._run_dir))
             self.path = f"{self._run_dir}/{name}"
             self._file, self._length = gfile.GFile(self.path, "wb"), 0
-        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
-        self._append(version)
+        self._append(version_record(time.time()))
 
     def scalars(
         self,
