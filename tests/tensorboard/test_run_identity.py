@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -103,8 +104,6 @@ def test_a_copy_of_a_model_goes_on_in_the_run_once(tmp_path: Path) -> None:
 
 
 def test_logs_that_are_removed_begin_anew(tmp_path: Path) -> None:
-    import shutil
-
     model, logs = model_at(0.1), tmp_path / "logs"
     fit(model, logs)
     shutil.rmtree(logs)
@@ -114,6 +113,24 @@ def test_logs_that_are_removed_begin_anew(tmp_path: Path) -> None:
         shutil.rmtree(logs)
         fit(model, logs)
     assert rates(logs) == {"schedules": {0.1: steps(6, 12)}}
+
+
+def test_logs_that_are_removed_and_begun_by_another_model(tmp_path: Path) -> None:
+    """Whose run has the same name, and a journal of the same length."""
+    first, second, logs = model_at(0.1), model_at(0.3), tmp_path / "logs"
+    journal = logs / "schedules" / "tfschedules.run"
+    fit(first, logs)
+    size = journal.stat().st_size
+    shutil.rmtree(logs)
+    fit(second, logs)
+    assert journal.stat().st_size == size
+    with pytest.warns(UserWarning, match="new run with step 6, .*schedules_1'"):
+        fit(first, logs)
+    fit(second, logs)
+    assert rates(logs) == {
+        "schedules": {0.3: steps(12)},
+        "schedules_1": {0.1: steps(6, 12)},
+    }
 
 
 def test_a_fit_that_is_interrupted_and_begun_by_another_model(tmp_path: Path) -> None:

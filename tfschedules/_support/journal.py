@@ -22,7 +22,8 @@ import abc
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from pathlib import Path
 
 _KINDS = ("run", "begin", "back", "state", "row", "end", "left")
 _FORM = re.compile(
@@ -58,16 +59,20 @@ class Journal(abc.ABC):
         Raises:
             OSError: If it is there and cannot be read.
         """
-        self._size, self.maker = -1, 0
+        self._seen: Hashable = None  # what told the bytes from others that were read
+        self.maker = 0
         self.refresh()
 
     @abc.abstractmethod
-    def _stored(self) -> int | None:
-        """How many bytes there are, `None` without a journal; or an `OSError`."""
+    def _mark(self) -> Hashable:
+        """What tells the bytes that are there from others; or an `OSError`.
+
+        It is `None` where nothing does.
+        """
 
     @abc.abstractmethod
     def _read(self) -> bytes:
-        """All of it, where there is one; or raise an `OSError`."""
+        """All of it, nothing where there is none; or raise an `OSError`."""
 
     @abc.abstractmethod
     def _append(self, line: bytes) -> None:
@@ -79,10 +84,11 @@ class Journal(abc.ABC):
         Raises:
             OSError: If it is there and cannot be read.
         """
-        size = self._stored()
-        if size == self._size:
+        mark = self._mark()
+        if mark is not None and mark == self._seen:
             return
-        data = b"" if size is None else self._read()
+        data = self._read()
+        self._seen = mark
         self._size, self._cut = len(data), data[-1:] not in (b"", b"\n")
         self.id, self.begun, self.reached = "", False, 0
         self.strange, self.blank = False, True
@@ -127,7 +133,7 @@ class Journal(abc.ABC):
         if self._cut:
             line = f"{_CUT}\n".encode() + line
         self._append(line)
-        self._size, self._cut = self._size + len(line), False
+        self._size, self._cut, self._seen = self._size + len(line), False, self._mark()
         self._take(*map(str, words))
 
     def make(self) -> None:
@@ -174,6 +180,21 @@ class Journal(abc.ABC):
     def rows(self) -> dict[str, str]:
         """The folder of each row's settings, inside the run's; "." is that itself."""
         return dict(self._rows)
+
+
+def mark_of(path: Path) -> Hashable:
+    """What tells what is in a file of this machine from what else was or will be.
+
+    A file that is removed and made anew may be as long as it was.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "nothing"
+    return (
+        (found.st_dev, found.st_ino),
+        (found.st_size, found.st_mtime_ns, found.st_ctime_ns),
+    )
 
 
 def _lines(data: bytes) -> Iterator[str | None]:

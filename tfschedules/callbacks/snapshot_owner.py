@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -108,11 +109,11 @@ class _Journal(journal.Journal):
         self._path = path
         super().__init__()
 
-    def _stored(self) -> int | None:
-        return self._path.stat().st_size if self._path.exists() else None
+    def _mark(self) -> Hashable:
+        return journal.mark_of(self._path)
 
     def _read(self) -> bytes:
-        return self._path.read_bytes()
+        return self._path.read_bytes() if self._path.exists() else b""
 
     def _append(self, line: bytes) -> None:
         try:

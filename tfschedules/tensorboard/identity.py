@@ -172,21 +172,19 @@ def begin_run(log_dir: str | os.PathLike[str], name: str) -> Journal:
 def discard(journal: Journal, event_file: str) -> None:
     """Remove a run that this process has made, in which nothing was recorded.
 
-    It stays if there is anything else than these two files. A remote one stays, too, and
-    is taken by the next fit. So does what cannot be removed.
+    It stays if there is anything else than these two files. A remote one stays, too,
+    and is taken by the next fit. So does what cannot be removed.
 
     Args:
         journal: The run's journal.
         event_file: The path of the file that this process has written to.
     """
     run_dir = journal.run_dir
-    files = [Path(event_file), Path(run_dir, NAME)]
+    files = {Path(event_file), Path(run_dir, NAME)}
     if journal.maker != os.getpid() or not is_local(run_dir):
         return
     with contextlib.suppress(OSError):
-        others = {each.name for each in Path(run_dir).iterdir()} - {
-            f.name for f in files
-        }
+        others = {*Path(run_dir).iterdir()} - files
         if others or not _is_unused(run_dir) or not hold(run_dir):
             return
         if Journal(run_dir).id == journal.id:

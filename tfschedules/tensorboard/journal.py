@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from pathlib import Path
+
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support import journal
-from tfschedules.tensorboard.runs import file_errors
+from tfschedules.tensorboard.runs import file_errors, is_local
 
 NAME = "tfschedules.run"  # of the file
 
@@ -27,18 +30,18 @@ class Journal(journal.Journal):
         self._path = f"{run_dir}/{NAME}"
         super().__init__()
 
-    def _stored(self) -> int | None:
+    def _mark(self) -> Hashable:
+        if not is_local(self.run_dir):
+            return None  # TensorBoard's file layer knows sizes only
         with file_errors("read the journal of the run", self.run_dir):
-            there = gfile.exists(self._path)
-            size: int | None = gfile.stat(self._path).length if there else None
-        return size
+            return journal.mark_of(Path(self._path))
 
     def _read(self) -> bytes:
-        with (
-            file_errors("read the journal of the run", self.run_dir),
-            gfile.GFile(self._path, "rb") as file,
-        ):
-            data: bytes = file.read()
+        with file_errors("read the journal of the run", self.run_dir):
+            if not gfile.exists(self._path):
+                return b""
+            with gfile.GFile(self._path, "rb") as file:
+                data: bytes = file.read()
         return data
 
     def _append(self, line: bytes) -> None:

@@ -86,8 +86,8 @@ class RunFiles:
                 f"begins a new run with step {step}, {run_dir!r}: no run in "
                 f"{self._log_dir!r} has recorded how the training came to the state "
                 "that it is in. (It was trained without the logger, in another log_dir "
-                "or by another version of tfschedules, its run's journal is damaged, or "
-                "somebody has changed its weights.)"
+                "or by another version of tfschedules, its run's journal is damaged, "
+                "or somebody has changed its weights.)"
             )
         if found.undone_in:
             return (
