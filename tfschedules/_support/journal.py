@@ -7,6 +7,7 @@ one line for each of these:
     begin <step>                 a fit records from this step on
     back <step>                  a resumed fit does: what came from there on is undone
     state <step> <fingerprint>   the training was in this state after so many steps
+    given <key>                  the schedules that the fit is given
     row <key> <folder>           a row of the HParams tab, and the folder that it is in
     end <step>                   a fit has come to its end after so many steps
     left <step>                  an exception has ended a fit, and its process goes on
@@ -25,9 +26,10 @@ import uuid
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 
-_KINDS = ("run", "begin", "back", "state", "row", "end", "left")
+_KINDS = ("run", "begin", "back", "state", "given", "row", "end", "left")
 _FORM = re.compile(
-    r"run \w+|(begin|back|end|left) \d{1,19}|state \d{1,19} \w+|row \w+ [\w.]+",
+    r"(run|given) \w+|(begin|back|end|left) \d{1,19}|"
+    r"state \d{1,19} \w+|row \w+ [\w.]+",
     re.ASCII,
 )
 _CUT = "?"  # what a line that was cut off is ended with: no line is of that form
@@ -50,6 +52,7 @@ class Journal(abc.ABC):
             `None` if the last one is, in whichever way.
         left_from: The same of a fit that an exception has ended, if it is the last.
         latest: The state that was noted last, with its step.
+        given: The key of the schedules that the last fit was given, if it is known.
         row: The key of the last fit's row, if it has one.
     """
 
@@ -95,6 +98,7 @@ class Journal(abc.ABC):
         self.open_from: int | None = None
         self.left_from: int | None = None
         self.latest: tuple[int, str] | None = None
+        self.given: str | None = None
         self.row: str | None = None
         self._states: dict[str, int] = {}
         self._undone: dict[str, int] = {}
@@ -109,6 +113,8 @@ class Journal(abc.ABC):
         self.blank = self.blank and kind == "run"
         if kind == "run":
             self.id = self.id or first
+        elif kind == "given":
+            self.given = first
         elif kind == "row":
             self._rows[first], self.row = second, first
         elif kind == "state":
@@ -153,6 +159,11 @@ class Journal(abc.ABC):
         """Note the state that the training is in after so many steps."""
         if self.latest != (step, state):
             self._add("state", step, state)
+
+    def note_given(self, key: str) -> None:
+        """Note the schedules that the fit is given: what resumes it has the same."""
+        if self.given != key:
+            self._add("given", key)
 
     def note_row(self, key: str, folder: str) -> None:
         """Note that the fit has the row of these settings, and in which folder."""

@@ -43,12 +43,15 @@ class Found(NamedTuple):
             them knows its state: it has a new one.
         undone_in: The folder of a run that has passed through the state and hides
             it now, if the training has a new one for that reason.
+        passed_over: Why the training has a new run though there is one in which it
+            may be expected to go on; a sentence, or nothing.
     """
 
     journal: Journal
     undone: int = 0
     stranger: bool = False
     undone_in: str = ""
+    passed_over: str = ""
 
     @property
     def back(self) -> bool:
@@ -81,7 +84,7 @@ def find_run(
     state: str | None = None,
     own: Sequence[Journal] = (),
     *,
-    row: str | None = None,
+    given: str | None = None,
     restored: bool = False,
 ) -> Found:
     """The run in which a training is recorded from `step` on.
@@ -106,7 +109,8 @@ def find_run(
         step: The first step that will be written.
         state: The fingerprint of the training's state; `None` if it has none.
         own: The runs that the same training has written in this process.
-        row: The key of what the fit is given (`row_key`), if it has a row.
+        given: The key of the schedules that the fit is given (`schedules_key`), if they
+            are known.
         restored: Whether the fit itself was put back, as by `BackupAndRestore`.
 
     Raises:
@@ -125,12 +129,13 @@ def find_run(
     """
     step = checks.whole("step", step, at_least=0)
     log_dir = absolute_path("log_dir", log_dir)
-    fit = _Fit(step, row, restored)
+    fit, refusals = _Fit(step, given, restored), list[str]()
     mine = [each for each in own if _is_still_there(each, log_dir, name)]
     for journal in mine:
         if state is not None and journal.latest == (step, state):
-            if (found := _taken(journal, fit)) is not None:
+            if isinstance(found := _taken(journal, fit), Found):
                 return found
+            refusals.append(found)
     there = runs_of(log_dir, name)
     known, undone_in = False, ""
     if step > 0 and state is not None:
@@ -139,18 +144,21 @@ def find_run(
                 continue
             if journal.passed(step, state):
                 known = True
-                if (found := _taken(journal, fit)) is not None:
+                if isinstance(found := _taken(journal, fit), Found):
                     return found
+                refusals.append(found)
             elif journal.has_undone(step, state):
                 undone_in = undone_in or journal.run_dir
     for journal in reversed(mine):
         if step > 0 and journal.reached <= step:
-            if (found := _taken(journal, fit)) is not None:
+            if isinstance(found := _taken(journal, fit), Found):
                 return found
+            refusals.append(found)
     stranger = step > 0 and bool(there) and not (known or mine or undone_in)
     undone_in = "" if known or mine else undone_in
     made = begin_run(log_dir, name)
-    return Found(made, stranger=stranger, undone_in=undone_in)
+    passed_over = next(filter(None, refusals), "")
+    return Found(made, 0, stranger, undone_in, passed_over)
 
 
 def begin_run(log_dir: str | os.PathLike[str], name: str) -> Journal:
@@ -198,7 +206,7 @@ class _Fit(NamedTuple):
     """What is asked of a fit that begins; see `find_run`."""
 
     step: int
-    row: str | None
+    given: str | None
     restored: bool
 
 
@@ -242,22 +250,26 @@ def _is_still_there(journal: Journal, log_dir: str, name: str) -> bool:
     return bool(before) and journal.id == before and not journal.strange
 
 
-def _taken(journal: Journal, fit: _Fit) -> Found | None:
-    """The run, if the fit can go on in it, and nobody writes there."""
+def _taken(journal: Journal, fit: _Fit) -> Found | str:
+    """The run, if the fit can go on in it, and nobody writes there.
+
+    Else the reason, if it is not the plain one that the fit is a branch.
+    """
+    found: Found | str = ""
     try:
         if not journal.begun or not hold(journal.run_dir):
-            return None
+            return ""
         journal.refresh()  # nobody else writes there any more
         if not journal.strange and is_writable(journal.run_dir, NAME):
-            if (found := _gone_on(journal, fit)) is not None:
-                return found
+            found = _gone_on(journal, fit)
     except OSError:  # somebody else's, or damaged
         pass
-    let_go(journal.run_dir)
-    return None
+    if not isinstance(found, Found):
+        let_go(journal.run_dir)
+    return found
 
 
-def _gone_on(journal: Journal, fit: _Fit) -> Found | None:
+def _gone_on(journal: Journal, fit: _Fit) -> Found | str:
     """The run, if it has no steps beyond, or these are the fit's own to undo."""
     if journal.open_from is not None:  # killed: it may have more than it has noted
         resumes = journal.open_from <= fit.step
@@ -268,9 +280,15 @@ def _gone_on(journal: Journal, fit: _Fit) -> Found | None:
         reached = journal.reached
     if reached <= fit.step:
         return Found(journal)
-    if resumes and fit.row == journal.row:
+    if not resumes:
+        return ""
+    if fit.given == journal.given:
         return Found(journal, undone=reached)
-    return None
+    return (
+        f"the last fit in {journal.run_dir!r} was broken off at step {reached}, and it "
+        "was given other schedules than this fit, so its steps are not made anew. (To "
+        "go on there, give the fit the same schedules, of the same length.)"
+    )
 
 
 def _is_unused(run_dir: str) -> bool:

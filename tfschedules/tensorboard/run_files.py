@@ -31,6 +31,7 @@ from tfschedules.tensorboard import (
     find_run,
     let_go,
     row_key,
+    schedules_key,
 )
 from tfschedules.tensorboard.fit_settings import settings_of
 from tfschedules.tensorboard.runs import file_errors
@@ -64,23 +65,35 @@ class RunFiles:
         self._state = known_state(model) if step > 0 else None  # before the first step
         self._seen_at, self._seen = -1, self._state
         restored = is_restored(model)
-        row = row_key(settings_of(model)) if step > 0 else None
+        given = schedules_key(settings_of(model)) if step > 0 else None
         with _opening:
             found = find_run(
-                log_dir, _NAME, step, self._state, self._own, row=row, restored=restored
+                log_dir,
+                _NAME,
+                step,
+                self._state,
+                self._own,
+                given=given,
+                restored=restored,
             )
             try:
                 self._take(found, step)
-            except OSError:
+            except OSError as error:
                 if not found.journal.begun:
                     raise
-                self._take(Found(begin_run(log_dir, _NAME)), step)
+                why = f"the run that has led to its state cannot be written to: {error}"
+                found = Found(begin_run(log_dir, _NAME), passed_over=why)
+                self._take(found, step)
         if (text := self._surprise(found, restored)) is not None:
             tell(f"TensorBoardLogger {text}", stacklevel=6)
 
     def _surprise(self, found: Found, restored: bool) -> str | None:
         """What somebody may not expect of the run that was found, if there is."""
         run_dir, step = self._journal.run_dir, self._first
+        if found.passed_over:
+            return (
+                f"begins a new run with step {step}, {run_dir!r}: {found.passed_over}"
+            )
         if found.stranger:
             return (
                 f"begins a new run with step {step}, {run_dir!r}: no run in "
@@ -143,6 +156,7 @@ class RunFiles:
         self._found.begin(self._writer, self._first, self._state)
         self.begun = True
         settings = settings_of(self._model)
+        self._journal.note_given(schedules_key(settings))
         key, rows = row_key(settings), self._journal.rows
         folder = rows.get(key) or ("." if first else self._new_folder(len(rows)))
         undone = [*rows.values()] if self._found.back else []
