@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ from helpers import BACKEND, Interrupt
 from resumed_runs import fit, model_at, rates, saved, steps
 
 import tfschedules as tfs
-from tfschedules.tensorboard import Journal, find_run, run_files
+from tfschedules.drive import Loan
+from tfschedules.tensorboard import EventWriter, Journal, find_run, run_files
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The schedule of"),
@@ -177,6 +180,48 @@ def test_a_script_that_is_started_again_goes_on_in_its_run(
     assert counts(logs) == {"schedules": steps(24)}
 
 
+HOLDS = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+@pytest.mark.parametrize("here", [True, False])
+def test_a_run_that_somebody_keeps_is_named_where_a_fit_would_go_on_in_it(
+    tmp_path: Path, here: bool
+) -> None:
+    """As a fit does that has failed in a notebook, while another process resumes it."""
+    logs, run = tmp_path / "logs", tmp_path / "logs" / "schedules"
+
+    def backup() -> Any:
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    model = model_at(0.1)
+    broken_off(model, logs, 15, cosine(0.1), backup())
+    Loan.end_if_over(model)
+    with contextlib.ExitStack() as kept:
+        if here:
+            kept.enter_context(EventWriter(run))
+        else:
+            holds = subprocess.Popen(
+                [sys.executable, "-c", HOLDS, run],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            kept.enter_context(holds)
+            assert holds.stdout is not None
+            holds.stdout.readline()
+        who = "another fit of this process" if here else "another process"
+        message = rf"new run with step 12, .*schedules_1'.*schedules', is kept by {who}"
+        with pytest.warns(UserWarning, match=message):
+            fit(model_at(0.1), logs, cosine(0.1), backup(), epochs=4)
+    found = counts(logs)
+    assert found == {"schedules": steps(15), "schedules_1": steps(12, 24)}
+
+
 class Goes(keras.callbacks.Callback):
     """Goes to another folder after an epoch."""
 
@@ -253,6 +298,8 @@ def test_runs_of_somebody_else_are_passed_over(mode: int) -> None:
         with another_user():
             for step in (0, 5):
                 found = find_run(folder, "schedules", step, state if step else None)
+                readable = mode == 0o555 and step > 0
+                assert ("cannot be written to" in found.passed_over) == readable
                 assert Path(found.journal.run_dir).name == "schedules_1"
                 run_files.let_go(found.journal.run_dir)
     finally:

@@ -23,6 +23,7 @@ from tfschedules.tensorboard.runs import (
     hold,
     is_local,
     is_writable,
+    is_written_here,
     let_go,
     new_run,
     runs_of,
@@ -257,16 +258,37 @@ def _taken(journal: Journal, fit: _Fit) -> Found | str:
     """
     found: Found | str = ""
     try:
-        if not journal.begun or not hold(journal.run_dir):
+        if not journal.begun:
             return ""
+        if not hold(journal.run_dir):
+            return _kept_by_another(journal, fit)
         journal.refresh()  # nobody else writes there any more
-        if not journal.strange and is_writable(journal.run_dir, NAME):
+        if not journal.strange:
             found = _gone_on(journal, fit)
-    except OSError:  # somebody else's, or damaged
-        pass
+        if isinstance(found, Found) and not is_writable(journal.run_dir, NAME):
+            found = f"{_led_here(journal)}, cannot be written to by this process."
+    except OSError as error:
+        found = f"{_led_here(journal)}, cannot be used: {error}"
     if not isinstance(found, Found):
         let_go(journal.run_dir)
     return found
+
+
+def _kept_by_another(journal: Journal, fit: _Fit) -> str:
+    """That somebody else writes to the run, if the fit would go on in it otherwise."""
+    here = is_written_here(journal.run_dir)
+    journal.refresh()
+    if journal.strange or not isinstance(_gone_on(journal, fit), Found):
+        return ""  # a branch
+    who = "another fit of this process" if here else "another process"
+    return (
+        f"{_led_here(journal)}, is kept by {who}. (A fit that an exception has ended "
+        "keeps its run until its model is used again or has gone, or its process ends.)"
+    )
+
+
+def _led_here(journal: Journal) -> str:
+    return f"the run that has led to its state, {journal.run_dir!r}"
 
 
 def _gone_on(journal: Journal, fit: _Fit) -> Found | str:

@@ -257,6 +257,11 @@ def hold(run_dir: str) -> bool:
             return False
 
 
+def is_written_here(run_dir: str) -> bool:
+    """Whether a writer of this process has a folder, which is there."""
+    return _identity(run_dir) in _written
+
+
 def let_go(run_dir: str) -> None:
     """Keep a folder no longer that has no writer; a second time does nothing."""
     with contextlib.suppress(OSError):
