@@ -20,6 +20,8 @@ record has is not known.
 from __future__ import annotations
 
 import abc
+import contextlib
+import errno
 import os
 import re
 import uuid
@@ -32,6 +34,7 @@ _FORM = re.compile(
     r"state \d{1,19} \w+|row \w+ [\w.]+",
     re.ASCII,
 )
+_NOTHING = "nothing"  # the mark of a file that is not there
 _CUT = "?"  # what a line that was cut off is ended with: no line is of that form
 
 
@@ -80,6 +83,13 @@ class Journal(abc.ABC):
     @abc.abstractmethod
     def _append(self, line: bytes) -> None:
         """Add a line behind the bytes that were read, or raise an `OSError`."""
+
+    @property
+    def _head(self) -> bytes | None:
+        """What the bytes begin with that were read; `None` where there were none."""
+        if self._seen == _NOTHING:
+            return None
+        return f"run {self.id}\n".encode() if self.id else b""
 
     def refresh(self) -> None:
         """Read it anew, if somebody else has written to it since.
@@ -201,11 +211,42 @@ def mark_of(path: Path) -> Hashable:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return "nothing"
+        return _NOTHING
     return (
-        (found.st_dev, found.st_ino),
-        (found.st_size, found.st_mtime_ns, found.st_ctime_ns),
+        found.st_dev,
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
     )
+
+
+def append_line(path: Path, line: bytes, head: bytes | None) -> None:
+    """Add a line to a file of this machine, or leave it as it was.
+
+    Args:
+        path: The file's path.
+        line: The line.
+        head: What the file begins with that was read: there may be another one in its
+            place. `None` if there was none: then it is made.
+
+    Raises:
+        OSError: If that fails, or it is not the file that was read.
+    """
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    if head is None:
+        flags |= os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
+        if file.read(len(head or b"")) != (head or b""):
+            raise FileNotFoundError(errno.ENOENT, "it was removed and made anew")
+        before = file.seek(0, os.SEEK_END)
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except BaseException:  # half a line would spoil the next one
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
 
 
 def _lines(data: bytes) -> Iterator[str | None]:

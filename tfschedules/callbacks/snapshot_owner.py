@@ -8,8 +8,6 @@ has to begin in one of them.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import weakref
 from collections.abc import Hashable
 from pathlib import Path
@@ -116,13 +114,7 @@ class _Journal(journal.Journal):
         return self._path.read_bytes() if self._path.exists() else b""
 
     def _append(self, line: bytes) -> None:
-        try:
-            with self._path.open("ab") as file:
-                file.write(line)
-        except BaseException:  # half a line would spoil the next one
-            with contextlib.suppress(OSError):
-                os.truncate(self._path, self._size)
-            raise
+        journal.append_line(self._path, line, self._head)
 
     def remove(self) -> None:
         """Begin anew."""

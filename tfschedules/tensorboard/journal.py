@@ -46,6 +46,9 @@ class Journal(journal.Journal):
 
     def _append(self, line: bytes) -> None:
         with file_errors("write the journal of the run", self.run_dir):
+            if is_local(self.run_dir):
+                journal.append_line(Path(self._path), line, self._head)
+                return
             files = gfile.get_filesystem(self._path)
             if hasattr(files, "append") and self._size > 0:
                 files.append(self._path, line, binary_mode=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub.io import gfile
@@ -207,6 +207,8 @@ def file_errors(doing: str, path: str) -> Iterator[None]:
     except Exception as error:  # S3 and fsspec have exception classes of their own
         if isinstance(error, BlockingIOError):
             cure = "Close it, or take another folder, as `find_run` does."
+        elif isinstance(error, GoneError):
+            cure = "Remove logs between two fits."
         elif is_local(path):
             cure = "Give a `log_dir` that can be read and written, with space left."
         else:
@@ -222,8 +224,39 @@ _locks: dict[Hashable, int] = {}  # from folders to the descriptors that lock th
 _written: set[Hashable] = set()  # folders with an open writer of this process
 
 
-def take(run_dir: str) -> Callable[[], None]:
-    """Keep a folder that exists to one writer, until what is returned is called.
+class Taken(NamedTuple):
+    """A folder that is kept to one writer."""
+
+    run_dir: str
+    folder: Hashable
+
+    def give_back(self) -> None:
+        """Keep it no longer; a second time does nothing."""
+        _written.discard(self.folder)
+        _unlock(self.folder)
+
+    def check(self, path: str | None = None) -> None:
+        """See that it is still there, and at its path, and a file in it.
+
+        Raises:
+            FileNotFoundError: If it was removed; what is there now is not ours.
+        """
+        if not is_local(self.run_dir):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if _identity(self.run_dir) == self.folder and (
+                path is None or Path(path).exists()
+            ):
+                return
+        raise GoneError(errno.ENOENT, "somebody has removed it since")
+
+
+class GoneError(FileNotFoundError):
+    """A folder was removed that is being written to."""
+
+
+def take(run_dir: str) -> Taken:
+    """Keep a folder that exists to one writer, until it is given back.
 
     Raises:
         BlockingIOError: If another writer has it, here or in another process.
@@ -235,7 +268,7 @@ def take(run_dir: str) -> Callable[[], None]:
     if not _lock(run_dir, folder):
         raise BlockingIOError(errno.EAGAIN, "another process writes there")
     _written.add(folder)
-    return functools.partial(_give_back, folder)
+    return Taken(run_dir, folder)
 
 
 def hold(run_dir: str) -> bool:
@@ -270,11 +303,6 @@ def let_go(run_dir: str) -> None:
             _unlock(folder)
 
 
-def _give_back(folder: Hashable) -> None:
-    _written.discard(folder)
-    _unlock(folder)
-
-
 def _identity(run_dir: str) -> Hashable:
     """What tells folders apart, however their paths are spelled."""
     if not is_local(run_dir):
@@ -299,8 +327,19 @@ def _lock(run_dir: str, folder: Hashable) -> bool:
     except OSError:  # a file system without locks: go on without
         os.close(descriptor)
         return True
+    if not _is_at(run_dir, folder, descriptor):  # removed, and perhaps made anew
+        os.close(descriptor)
+        return False
     _locks[folder] = descriptor
     return True
+
+
+def _is_at(run_dir: str, folder: Hashable, descriptor: int) -> bool:
+    """Whether the folder is the one that was opened, and still at its path."""
+    opened = os.fstat(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        return (opened.st_dev, opened.st_ino) == folder == _identity(run_dir)
+    return False
 
 
 def _unlock(folder: Hashable) -> None:

@@ -76,7 +76,8 @@ class EventWriter:
         with file_errors("write event files to", self._run_dir):
             gfile.makedirs(self._run_dir)
             # Once, at `close`, or when a writer that nobody closed is collected.
-            self._give_back = weakref.finalize(self, take(self._run_dir))
+            self._taken = take(self._run_dir)
+            self._give_back = weakref.finalize(self, self._taken.give_back)
         try:
             self._open()
             self._append(b"")  # what cannot append has to fail now
@@ -238,6 +239,7 @@ class EventWriter:
         """
         if not self.closed:
             with file_errors("write event files to", self._run_dir):
+                self._taken.check()
                 self._file.flush()
                 full = self._length > _LARGEST and not self._file.fs_supports_append
                 if full:
@@ -293,6 +295,8 @@ class EventWriter:
         if not isinstance(records, bytes):
             records = event_record(records)
         with file_errors("write event files to", self._run_dir):
+            # What is written by its name would make the file anew, in another's run.
+            self._taken.check(self.path if self._length else None)
             try:
                 self._file.write(records)
                 self._length += len(records)
