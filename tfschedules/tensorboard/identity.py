@@ -46,6 +46,8 @@ class Found(NamedTuple):
             it now, if the training has a new one for that reason.
         passed_over: Why the training has a new run though there is one in which it
             may be expected to go on; a sentence, or nothing.
+        gap: How many steps the training has made that nobody has recorded, if it goes
+            on in its own run for no other reason than that this process knows it.
     """
 
     journal: Journal
@@ -53,6 +55,7 @@ class Found(NamedTuple):
     stranger: bool = False
     undone_in: str = ""
     passed_over: str = ""
+    gap: int = 0
 
     @property
     def back(self) -> bool:
@@ -153,7 +156,7 @@ def find_run(
     for journal in reversed(mine):
         if step > 0 and journal.reached <= step:
             if isinstance(found := _taken(journal, fit), Found):
-                return found
+                return found._replace(gap=step - journal.reached)
             refusals.append(found)
     stranger = step > 0 and bool(there) and not (known or mine or undone_in)
     undone_in = "" if known or mine else undone_in

@@ -108,6 +108,15 @@ class RunFiles:
                 f"led to this state are hidden in {found.undone_in!r}, where a fit has "
                 "gone on from an earlier state since."
             )
+        if found.gap:
+            return (
+                f"goes on in {run_dir!r} with step {step}. The last step there is "
+                f"{step - found.gap - 1}, and no run in {self._log_dir!r} has recorded "
+                "how the training came to the state that it is in. (It was trained "
+                "without the logger, or in another log_dir. If the weights that were "
+                "loaded, and the optimizer's state, are another training's, give the "
+                "fit another log_dir.)"
+            )
         if self._found.back and not restored:
             return (
                 f"goes on in {run_dir!r}, whose last fit was broken off: its steps "
