@@ -203,6 +203,14 @@ class Journal(abc.ABC):
         return dict(self._rows)
 
 
+def state_line(step: int, state: str) -> bytes:
+    """The line that a journal has of a state, if it knows that.
+
+    To look for it takes far less time than to read all the others.
+    """
+    return f"state {step} {state}\n".encode()
+
+
 def mark_of(path: Path) -> Hashable:
     """What tells what is in a file of this machine from what else was or will be.
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support import checks
-from tfschedules.tensorboard.journal import NAME, Journal
+from tfschedules.tensorboard.journal import NAME, Journal, journal_with
 from tfschedules.tensorboard.runs import (
     absolute_path,
     file_errors,
@@ -143,8 +143,9 @@ def find_run(
     there = runs_of(log_dir, name)
     known, undone_in = False, ""
     if step > 0 and state is not None:
-        for journal in filter(None, map(_journal_of, there)):
-            if journal.strange:
+        for run_dir in there:
+            journal = journal_with(run_dir, step, state)
+            if journal is None or journal.strange:
                 continue
             if journal.passed(step, state):
                 known = True
@@ -225,14 +226,6 @@ def _reused(run_dir: str) -> Journal | None:
         pass
     let_go(run_dir)
     return None
-
-
-def _journal_of(run_dir: str) -> Journal | None:
-    """The journal of a run; None where it cannot be read."""
-    try:
-        return Journal(run_dir)
-    except OSError:
-        return None
 
 
 def _made(run_dir: str) -> Journal:

@@ -13,6 +13,22 @@ from tfschedules.tensorboard.runs import file_errors, is_local
 NAME = "tfschedules.run"  # of the file
 
 
+def journal_with(run_dir: str, step: int, state: str) -> Journal | None:
+    """The journal of a run that was in a state; `None` where it was not, or is unread.
+
+    Args:
+        run_dir: The run's folder.
+        step: After how many steps it was in it.
+        state: The state's fingerprint.
+    """
+    try:
+        with gfile.GFile(f"{run_dir}/{NAME}", "rb") as file:
+            known = journal.state_line(step, state) in file.read()
+        return Journal(run_dir) if known else None
+    except Exception:  # there is none, or it cannot be read: S3 has classes of its own
+        return None
+
+
 class Journal(journal.Journal):
     """The journal of one run; see `_support/journal.py`.
 
