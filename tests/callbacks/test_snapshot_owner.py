@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -301,21 +302,26 @@ def test_half_a_line_is_taken_back(
 
     class Full:
         def __init__(self, file: Any) -> None:
-            self.file = file
+            self.file, self.written = file, False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.file, name)
 
         def __enter__(self) -> Any:
             return self
 
         def write(self, data: bytes) -> int:
+            if self.written:
+                raise OSError(28, "No space left on device")
+            self.written = True
             return int(self.file.write(data[: len(data) // 2]))
 
         def __exit__(self, *_: Any) -> None:
             self.file.close()
-            raise OSError(28, "No space left on device")
 
-    opened = Path.open
+    opened = os.fdopen
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", lambda *a, **k: Full(opened(*a, **k)))
+        patch.setattr(os, "fdopen", lambda *a, **k: Full(opened(*a, **k)))
         with pytest.raises(OSError, match="No space left"):
             journal.note_state(3, "5ca1ab1e")
     assert (tmp_path / "j").read_bytes() == whole

@@ -6,6 +6,8 @@ import contextlib
 import gc
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -13,17 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
-from helpers import Interrupt
+from helpers import BACKEND, Interrupt
 from resumed_runs import fit, model_at, rates, saved, steps
 
 import tfschedules as tfs
-from tfschedules.tensorboard import Journal, find_run, run_files
+from tfschedules.drive import Loan
+from tfschedules.tensorboard import EventWriter, Journal, find_run, run_files
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The schedule of"),
     pytest.mark.filterwarnings("ignore:The restored rate"),
 ]
+
+
+OTHERS = r"new run with .*schedules_1'.*/schedules' was broken off.* other schedules"
 
 
 def cosine(start: float) -> Any:
@@ -96,11 +103,13 @@ def test_a_backup_is_resumed_in_the_run_if_the_fit_is_given_the_same(
         return keras.callbacks.BackupAndRestore(tmp_path / "backup")
 
     broken_off(model_at(0.1), logs, 15, cosine(0.1), backup())
-    fit(model_at(0.1), logs, cosine(0.1 if same else 0.2), backup(), epochs=4)
-    found = counts(logs)
     if same:
-        assert found == {"schedules": steps(24)}
+        fit(model_at(0.1), logs, cosine(0.1), backup(), epochs=4)
+        assert counts(logs) == {"schedules": steps(24)}
     else:
+        with pytest.warns(UserWarning, match=OTHERS):
+            fit(model_at(0.1), logs, cosine(0.2), backup(), epochs=4)
+        found = counts(logs)
         assert found["schedules"][:12] == steps(12)
         assert found["schedules_1"] == steps(12, 24)
 
@@ -121,10 +130,96 @@ def test_a_killed_fit_is_resumed_only_by_one_that_is_given_the_same(
             fit(model, logs, cosine(0.1), **arguments)
         assert counts(logs) == {"schedules": steps(12)}
     else:
-        fit(model, logs, cosine(0.2), **arguments)
+        with pytest.warns(UserWarning, match=OTHERS):
+            fit(model, logs, cosine(0.2), **arguments)
         found = counts(logs)
         assert found["schedules"][:12] == steps(12)
         assert found["schedules_1"] == steps(6, 12)
+
+
+class Momentum(keras.callbacks.Callback):
+    """Sets the momentum by the epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.model.optimizer.momentum = (0.9, 0.8, 0.7, 0.6)[epoch]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+@pytest.mark.parametrize("what", ["momentum", "steps_per_execution", "numbers"])
+def test_a_script_that_is_started_again_goes_on_in_its_run(
+    tmp_path: Path, what: str, killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a callback sets, and how fast it trains, is none of the schedules."""
+    if what == "steps_per_execution" and BACKEND == "torch":
+        pytest.skip("refused there")
+    if killed:
+        monkeypatch.setattr(Journal, "leave", lambda *_: None)
+    logs, again = tmp_path / "logs", False
+
+    def script() -> tuple[keras.Model, list[Any]]:
+        model, rate = model_at(0.1), np.float32(0.1) if again else 0.1
+        if what == "steps_per_execution" and again:
+            model.compile(model.optimizer, model.loss, steps_per_execution=3)
+        if what == "numbers":
+            model.optimizer.momentum = np.float32(0.9) if again else 0.9
+            schedule = tfs.Linear(np.float64(0.1), np.float32(0), np.int64(60))
+            plain = tfs.Linear(0.1, 0.0, 60)
+            both = [tfs.HyperparameterScheduler(schedule if again else plain)]
+        else:
+            both = [Momentum()] if what == "momentum" else []
+        model.optimizer.learning_rate = rate
+        return model, [*both, keras.callbacks.BackupAndRestore(tmp_path / "backup")]
+
+    model, callbacks = script()
+    broken_off(model, logs, 15, *callbacks)
+    del model
+    gc.collect()
+    again = True
+    model, callbacks = script()
+    fit(model, logs, *callbacks, epochs=4)
+    assert counts(logs) == {"schedules": steps(24)}
+
+
+HOLDS = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+@pytest.mark.parametrize("here", [True, False])
+def test_a_run_that_somebody_keeps_is_named_where_a_fit_would_go_on_in_it(
+    tmp_path: Path, here: bool
+) -> None:
+    """As a fit does that has failed in a notebook, while another process resumes it."""
+    logs, run = tmp_path / "logs", tmp_path / "logs" / "schedules"
+
+    def backup() -> Any:
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    model = model_at(0.1)
+    broken_off(model, logs, 15, cosine(0.1), backup())
+    Loan.end_if_over(model)
+    with contextlib.ExitStack() as kept:
+        if here:
+            kept.enter_context(EventWriter(run))
+        else:
+            holds = subprocess.Popen(
+                [sys.executable, "-c", HOLDS, run],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            kept.enter_context(holds)
+            assert holds.stdout is not None
+            holds.stdout.readline()
+        who = "another fit of this process" if here else "another process"
+        message = rf"new run with step 12, .*schedules_1'.*schedules', is kept by {who}"
+        with pytest.warns(UserWarning, match=message):
+            fit(model_at(0.1), logs, cosine(0.1), backup(), epochs=4)
+    found = counts(logs)
+    assert found == {"schedules": steps(15), "schedules_1": steps(12, 24)}
 
 
 class Goes(keras.callbacks.Callback):
@@ -203,6 +298,8 @@ def test_runs_of_somebody_else_are_passed_over(mode: int) -> None:
         with another_user():
             for step in (0, 5):
                 found = find_run(folder, "schedules", step, state if step else None)
+                readable = mode == 0o555 and step > 0
+                assert ("cannot be written to" in found.passed_over) == readable
                 assert Path(found.journal.run_dir).name == "schedules_1"
                 run_files.let_go(found.journal.run_dir)
     finally:
@@ -224,7 +321,8 @@ def test_a_run_that_cannot_be_written_to_after_all_is_left_for_a_new_one(
         return writer(run_dir)
 
     monkeypatch.setattr(run_files, "EventWriter", refusing)
-    fit(model, logs)
+    with pytest.warns(UserWarning, match="cannot be written to: .*Permission denied"):
+        fit(model, logs)
     assert counts(logs) == {"schedules": steps(6), "schedules_1": steps(6, 12)}
 
 

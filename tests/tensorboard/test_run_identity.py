@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -80,8 +81,35 @@ def test_a_run_goes_on_where_training_without_a_logger_came_in_between(
     fit(model, tmp_path)
     fit(model_at(0.2), tmp_path)
     model.fit(X, Y, batch_size=8, verbose=0)
-    fit(model, tmp_path)
+    gap = r"goes on in '.*/schedules' with step 12\. The last step there is 5, and no"
+    with pytest.warns(UserWarning, match=gap):
+        fit(model, tmp_path)
     assert rates(tmp_path)["schedules"] == {0.1: [*steps(6), *steps(12, 18)]}
+
+
+def test_weights_of_another_training_go_on_in_the_run_of_the_model_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    """With the optimizer's state; known by another run they go on in that."""
+    logs, paths = tmp_path / "logs", []
+    for folder, rate in (("elsewhere", 0.2), ("logs", 0.3)):
+        other = model_at(rate)
+        fit(other, tmp_path / folder, epochs=3)
+        paths.append(tmp_path / f"{folder}.weights.h5")
+        other.save_weights(paths[-1])
+    model = model_at(0.1)
+    fit(model, logs)
+    model.load_weights(paths[0])
+    model.optimizer.learning_rate = 0.1
+    with pytest.warns(UserWarning, match="another training's, .* another log_dir"):
+        fit(model, logs)
+    model.load_weights(paths[1])
+    model.optimizer.learning_rate = 0.1
+    fit(model, logs)
+    assert rates(logs) == {
+        "schedules": {0.3: steps(18), 0.1: steps(18, 24)},
+        "schedules_1": {0.1: [*steps(6), *steps(18, 24)]},
+    }
 
 
 def test_a_copy_of_a_model_goes_on_in_the_run_once(tmp_path: Path) -> None:
@@ -103,8 +131,6 @@ def test_a_copy_of_a_model_goes_on_in_the_run_once(tmp_path: Path) -> None:
 
 
 def test_logs_that_are_removed_begin_anew(tmp_path: Path) -> None:
-    import shutil
-
     model, logs = model_at(0.1), tmp_path / "logs"
     fit(model, logs)
     shutil.rmtree(logs)
@@ -114,6 +140,24 @@ def test_logs_that_are_removed_begin_anew(tmp_path: Path) -> None:
         shutil.rmtree(logs)
         fit(model, logs)
     assert rates(logs) == {"schedules": {0.1: steps(6, 12)}}
+
+
+def test_logs_that_are_removed_and_begun_by_another_model(tmp_path: Path) -> None:
+    """Whose run has the same name, and a journal of the same length."""
+    first, second, logs = model_at(0.1), model_at(0.3), tmp_path / "logs"
+    journal = logs / "schedules" / "tfschedules.run"
+    fit(first, logs)
+    size = journal.stat().st_size
+    shutil.rmtree(logs)
+    fit(second, logs)
+    assert journal.stat().st_size == size
+    with pytest.warns(UserWarning, match="new run with step 6, .*schedules_1'"):
+        fit(first, logs)
+    fit(second, logs)
+    assert rates(logs) == {
+        "schedules": {0.3: steps(12)},
+        "schedules_1": {0.1: steps(6, 12)},
+    }
 
 
 def test_a_fit_that_is_interrupted_and_begun_by_another_model(tmp_path: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from tfschedules._support import journal
 from tfschedules.drive import fingerprint
-from tfschedules.tensorboard import Journal
+from tfschedules.tensorboard import Journal, begin_run, find_run, let_go
 
 SGD = keras.optimizers.SGD
 
@@ -56,6 +58,35 @@ def test_a_journal_that_somebody_else_has_written_to_is_read_anew(
     assert (one.reached, one.open_from) == (10, 0)
     with pytest.raises(OSError, match="Cannot write the journal of the run"):
         Journal(str(tmp_path / "nowhere")).make()
+
+
+def test_a_start_from_an_unknown_state_reads_only_the_journals_that_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many runs there are, of however many states."""
+    for number in range(30):
+        one = begin_run(tmp_path, "schedules")
+        one.begin(0)
+        let_go(one.run_dir)
+        states = (f"state {step} {number:08x}{step:08x}" for step in range(1, 2000))
+        with (Path(one.run_dir) / "tfschedules.run").open("a") as file:
+            file.write("\n".join([*states, "end 1999", ""]))
+    read, lines = [], journal._lines
+
+    def reading(data: bytes) -> Any:
+        read.append(len(data))
+        return lines(data)
+
+    monkeypatch.setattr(journal, "_lines", reading)
+    found = find_run(tmp_path, "schedules", 1999, OTHER)
+    assert found.stranger
+    assert len([size for size in read if size > 100]) == 1  # is the last one unused?
+    let_go(found.journal.run_dir)
+    read.clear()
+    found = find_run(tmp_path, "schedules", 1999, f"{20:08x}{1999:08x}")
+    assert Path(found.journal.run_dir).name == "schedules_20"
+    assert len([size for size in read if size > 100]) == 1
+    let_go(found.journal.run_dir)
 
 
 @pytest.mark.parametrize("shape", [(3,), (1 << 20,), (3, 1 << 19), (2000, 3000)])

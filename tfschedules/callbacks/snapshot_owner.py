@@ -8,9 +8,8 @@ has to begin in one of them.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import weakref
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,8 @@ class SnapshotOwner:
     def is_this(self) -> bool:
         """Whether it is the training that goes on now."""
         known, step, state = self._journal, self._step, self._state
+        if known.strange:
+            return False
         if state is not None and known.passed(step, state):
             return True
         of_here = _own.get(innermost(self._model.optimizer), {})
@@ -58,6 +59,11 @@ class SnapshotOwner:
         step, state = self._step, self._state
         if not self._journal.id:
             return f"There is no journal in it ({NAME}) that tells whose they are."
+        if self._journal.strange:
+            return (
+                f"The journal in it ({NAME}), which tells whose they are, is damaged, "
+                "or of a later version of tfschedules."
+            )
         if state is not None and self._journal.has_undone(step, state):
             return (
                 "This training was in its state once, but a fit has gone on from an "
@@ -101,20 +107,14 @@ class _Journal(journal.Journal):
         self._path = path
         super().__init__()
 
-    def _stored(self) -> int | None:
-        return self._path.stat().st_size if self._path.exists() else None
+    def _mark(self) -> Hashable:
+        return journal.mark_of(self._path)
 
     def _read(self) -> bytes:
-        return self._path.read_bytes()
+        return self._path.read_bytes() if self._path.exists() else b""
 
     def _append(self, line: bytes) -> None:
-        try:
-            with self._path.open("ab") as file:
-                file.write(line)
-        except BaseException:  # half a line would spoil the next one
-            with contextlib.suppress(OSError):
-                os.truncate(self._path, self._size)
-            raise
+        journal.append_line(self._path, line, self._head)
 
     def remove(self) -> None:
         """Begin anew."""

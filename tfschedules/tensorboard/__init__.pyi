@@ -13,7 +13,11 @@ from .runs import (
     make_log_dir as make_log_dir,
     new_run as new_run,
 )
-from .sessions import Setting as Setting, row_key as row_key
+from .sessions import (
+    Setting as Setting,
+    row_key as row_key,
+    schedules_key as schedules_key,
+)
 from .writer import EventWriter as EventWriter
 
 __all__: list[str]

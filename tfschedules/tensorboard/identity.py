@@ -16,17 +16,19 @@ from typing import NamedTuple
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support import checks
-from tfschedules.tensorboard.journal import NAME, Journal
+from tfschedules.tensorboard.journal import NAME, Journal, journal_with
 from tfschedules.tensorboard.runs import (
     absolute_path,
     file_errors,
     hold,
     is_local,
     is_writable,
+    is_written_here,
     let_go,
     new_run,
     runs_of,
     shown_before,
+    shows_nothing,
 )
 from tfschedules.tensorboard.writer import EventWriter
 
@@ -42,12 +44,18 @@ class Found(NamedTuple):
             them knows its state: it has a new one.
         undone_in: The folder of a run that has passed through the state and hides
             it now, if the training has a new one for that reason.
+        passed_over: Why the training has a new run though there is one in which it
+            may be expected to go on; a sentence, or nothing.
+        gap: How many steps the training has made that nobody has recorded, if it goes
+            on in its own run for no other reason than that this process knows it.
     """
 
     journal: Journal
     undone: int = 0
     stranger: bool = False
     undone_in: str = ""
+    passed_over: str = ""
+    gap: int = 0
 
     @property
     def back(self) -> bool:
@@ -80,7 +88,7 @@ def find_run(
     state: str | None = None,
     own: Sequence[Journal] = (),
     *,
-    row: str | None = None,
+    given: str | None = None,
     restored: bool = False,
 ) -> Found:
     """The run in which a training is recorded from `step` on.
@@ -105,7 +113,8 @@ def find_run(
         step: The first step that will be written.
         state: The fingerprint of the training's state; `None` if it has none.
         own: The runs that the same training has written in this process.
-        row: The key of what the fit is given (`row_key`), if it has a row.
+        given: The key of the schedules that the fit is given (`schedules_key`), if they
+            are known.
         restored: Whether the fit itself was put back, as by `BackupAndRestore`.
 
     Raises:
@@ -124,30 +133,37 @@ def find_run(
     """
     step = checks.whole("step", step, at_least=0)
     log_dir = absolute_path("log_dir", log_dir)
-    fit = _Fit(step, row, restored)
+    fit, refusals = _Fit(step, given, restored), list[str]()
     mine = [each for each in own if _is_still_there(each, log_dir, name)]
     for journal in mine:
         if state is not None and journal.latest == (step, state):
-            if (found := _taken(journal, fit)) is not None:
+            if isinstance(found := _taken(journal, fit), Found):
                 return found
+            refusals.append(found)
     there = runs_of(log_dir, name)
     known, undone_in = False, ""
     if step > 0 and state is not None:
-        for journal in filter(None, map(_journal_of, there)):
+        for run_dir in there:
+            journal = journal_with(run_dir, step, state)
+            if journal is None or journal.strange:
+                continue
             if journal.passed(step, state):
                 known = True
-                if (found := _taken(journal, fit)) is not None:
+                if isinstance(found := _taken(journal, fit), Found):
                     return found
+                refusals.append(found)
             elif journal.has_undone(step, state):
                 undone_in = undone_in or journal.run_dir
     for journal in reversed(mine):
         if step > 0 and journal.reached <= step:
-            if (found := _taken(journal, fit)) is not None:
-                return found
+            if isinstance(found := _taken(journal, fit), Found):
+                return found._replace(gap=step - journal.reached)
+            refusals.append(found)
     stranger = step > 0 and bool(there) and not (known or mine or undone_in)
     undone_in = "" if known or mine else undone_in
     made = begin_run(log_dir, name)
-    return Found(made, stranger=stranger, undone_in=undone_in)
+    passed_over = next(filter(None, refusals), "")
+    return Found(made, 0, stranger, undone_in, passed_over)
 
 
 def begin_run(log_dir: str | os.PathLike[str], name: str) -> Journal:
@@ -166,18 +182,28 @@ def begin_run(log_dir: str | os.PathLike[str], name: str) -> Journal:
             return _made(run_dir)
 
 
-def discard(journal: Journal) -> None:
-    """Remove a run in which nothing was recorded, and nobody writes.
+def discard(journal: Journal, event_file: str) -> None:
+    """Remove a run that this process has made, in which nothing was recorded.
 
-    A remote one stays, and is taken by the next fit. What cannot be removed stays, too.
+    It stays if there is anything else than these two files. A remote one stays, too,
+    and is taken by the next fit. So does what cannot be removed.
+
+    Args:
+        journal: The run's journal.
+        event_file: The path of the file that this process has written to.
     """
     run_dir = journal.run_dir
+    files = {Path(event_file), Path(run_dir, NAME)}
+    if journal.maker != os.getpid() or not is_local(run_dir):
+        return
     with contextlib.suppress(OSError):
-        if not is_local(run_dir) or not _is_unused(run_dir) or not hold(run_dir):
+        others = {*Path(run_dir).iterdir()} - files
+        if others or not _is_unused(run_dir) or not hold(run_dir):
             return
-        for each in Path(run_dir).iterdir():
-            each.unlink()
-        Path(run_dir).rmdir()
+        if Journal(run_dir).id == journal.id:
+            for each in files:
+                each.unlink(missing_ok=True)
+            Path(run_dir).rmdir()
     let_go(run_dir)
 
 
@@ -185,7 +211,7 @@ class _Fit(NamedTuple):
     """What is asked of a fit that begins; see `find_run`."""
 
     step: int
-    row: str | None
+    given: str | None
     restored: bool
 
 
@@ -200,14 +226,6 @@ def _reused(run_dir: str) -> Journal | None:
         pass
     let_go(run_dir)
     return None
-
-
-def _journal_of(run_dir: str) -> Journal | None:
-    """The journal of a run; None where it cannot be read."""
-    try:
-        return Journal(run_dir)
-    except OSError:
-        return None
 
 
 def _made(run_dir: str) -> Journal:
@@ -226,25 +244,50 @@ def _is_still_there(journal: Journal, log_dir: str, name: str) -> bool:
         journal.refresh()
     except OSError:
         return False
-    return bool(before) and journal.id == before
+    return bool(before) and journal.id == before and not journal.strange
 
 
-def _taken(journal: Journal, fit: _Fit) -> Found | None:
-    """The run, if the fit can go on in it, and nobody writes there."""
+def _taken(journal: Journal, fit: _Fit) -> Found | str:
+    """The run, if the fit can go on in it, and nobody writes there.
+
+    Else the reason, if it is not the plain one that the fit is a branch.
+    """
+    found: Found | str = ""
     try:
-        if not journal.begun or not hold(journal.run_dir):
-            return None
+        if not journal.begun:
+            return ""
+        if not hold(journal.run_dir):
+            return _kept_by_another(journal, fit)
         journal.refresh()  # nobody else writes there any more
-        if is_writable(journal.run_dir, NAME):
-            if (found := _gone_on(journal, fit)) is not None:
-                return found
-    except OSError:  # somebody else's, or damaged
-        pass
-    let_go(journal.run_dir)
-    return None
+        if not journal.strange:
+            found = _gone_on(journal, fit)
+        if isinstance(found, Found) and not is_writable(journal.run_dir, NAME):
+            found = f"{_led_here(journal)}, cannot be written to by this process."
+    except OSError as error:
+        found = f"{_led_here(journal)}, cannot be used: {error}"
+    if not isinstance(found, Found):
+        let_go(journal.run_dir)
+    return found
 
 
-def _gone_on(journal: Journal, fit: _Fit) -> Found | None:
+def _kept_by_another(journal: Journal, fit: _Fit) -> str:
+    """That somebody else writes to the run, if the fit would go on in it otherwise."""
+    here = is_written_here(journal.run_dir)
+    journal.refresh()
+    if journal.strange or not isinstance(_gone_on(journal, fit), Found):
+        return ""  # a branch
+    who = "another fit of this process" if here else "another process"
+    return (
+        f"{_led_here(journal)}, is kept by {who}. (A fit that an exception has ended "
+        "keeps its run until its model is used again or has gone, or its process ends.)"
+    )
+
+
+def _led_here(journal: Journal) -> str:
+    return f"the run that has led to its state, {journal.run_dir!r}"
+
+
+def _gone_on(journal: Journal, fit: _Fit) -> Found | str:
     """The run, if it has no steps beyond, or these are the fit's own to undo."""
     if journal.open_from is not None:  # killed: it may have more than it has noted
         resumes = journal.open_from <= fit.step
@@ -255,9 +298,15 @@ def _gone_on(journal: Journal, fit: _Fit) -> Found | None:
         reached = journal.reached
     if reached <= fit.step:
         return Found(journal)
-    if resumes and fit.row == journal.row:
+    if not resumes:
+        return ""
+    if fit.given == journal.given:
         return Found(journal, undone=reached)
-    return None
+    return (
+        f"the last fit in {journal.run_dir!r} was broken off at step {reached}, and it "
+        "was given other schedules than this fit, so its steps are not made anew. (To "
+        "go on there, give the fit the same schedules, of the same length.)"
+    )
 
 
 def _is_unused(run_dir: str) -> bool:
@@ -266,7 +315,10 @@ def _is_unused(run_dir: str) -> bool:
         if not gfile.isdir(run_dir):
             return False
         names = gfile.listdir(run_dir)
-    journal = Journal(run_dir)
-    return not journal.begun and all(
-        each == NAME or (journal.id and "tfevents" in each) for each in names
+    journal, events = Journal(run_dir), [n for n in names if "tfevents" in n]
+    return (
+        journal.blank
+        and {*names} <= {NAME, *events}
+        and (not events or journal.id != "")
+        and all(shows_nothing(f"{run_dir}/{name}") for name in events)
     )

@@ -31,6 +31,7 @@ from tfschedules.tensorboard import (
     find_run,
     let_go,
     row_key,
+    schedules_key,
 )
 from tfschedules.tensorboard.fit_settings import settings_of
 from tfschedules.tensorboard.runs import file_errors
@@ -64,36 +65,57 @@ class RunFiles:
         self._state = known_state(model) if step > 0 else None  # before the first step
         self._seen_at, self._seen = -1, self._state
         restored = is_restored(model)
-        row = row_key(settings_of(model)) if step > 0 else None
+        given = schedules_key(settings_of(model)) if step > 0 else None
         with _opening:
             found = find_run(
-                log_dir, _NAME, step, self._state, self._own, row=row, restored=restored
+                log_dir,
+                _NAME,
+                step,
+                self._state,
+                self._own,
+                given=given,
+                restored=restored,
             )
             try:
                 self._take(found, step)
-            except OSError:
+            except OSError as error:
                 if not found.journal.begun:
                     raise
-                self._take(Found(begin_run(log_dir, _NAME)), step)
+                why = f"the run that has led to its state cannot be written to: {error}"
+                found = Found(begin_run(log_dir, _NAME), passed_over=why)
+                self._take(found, step)
         if (text := self._surprise(found, restored)) is not None:
             tell(f"TensorBoardLogger {text}", stacklevel=6)
 
     def _surprise(self, found: Found, restored: bool) -> str | None:
         """What somebody may not expect of the run that was found, if there is."""
         run_dir, step = self._journal.run_dir, self._first
+        if found.passed_over:
+            return (
+                f"begins a new run with step {step}, {run_dir!r}: {found.passed_over}"
+            )
         if found.stranger:
             return (
                 f"begins a new run with step {step}, {run_dir!r}: no run in "
                 f"{self._log_dir!r} has recorded how the training came to the state "
                 "that it is in. (It was trained without the logger, in another log_dir "
-                "or by an earlier version of tfschedules, or somebody has changed its "
-                "weights.)"
+                "or by another version of tfschedules, its run's journal is damaged, "
+                "or somebody has changed its weights.)"
             )
         if found.undone_in:
             return (
                 f"begins a new run with step {step}, {run_dir!r}: the steps that have "
                 f"led to this state are hidden in {found.undone_in!r}, where a fit has "
                 "gone on from an earlier state since."
+            )
+        if found.gap:
+            return (
+                f"goes on in {run_dir!r} with step {step}. The last step there is "
+                f"{step - found.gap - 1}, and no run in {self._log_dir!r} has recorded "
+                "how the training came to the state that it is in. (It was trained "
+                "without the logger, or in another log_dir. If the weights that were "
+                "loaded, and the optimizer's state, are another training's, give the "
+                "fit another log_dir.)"
             )
         if self._found.back and not restored:
             return (
@@ -143,6 +165,7 @@ class RunFiles:
         self._found.begin(self._writer, self._first, self._state)
         self.begun = True
         settings = settings_of(self._model)
+        self._journal.note_given(schedules_key(settings))
         key, rows = row_key(settings), self._journal.rows
         folder = rows.get(key) or ("." if first else self._new_folder(len(rows)))
         undone = [*rows.values()] if self._found.back else []
@@ -225,7 +248,7 @@ class RunFiles:
         finally:
             self._row.close()
             if not self.begun:
-                discard(self._journal)
+                discard(self._journal, self._writer.path)
 
 
 def _leave_lost(journal: Journal, process: int) -> None:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from tensorboard.compat.proto import event_pb2
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support.paths import log_path
-from tfschedules.tensorboard.wire import whole_events, whole_events_from_the_end
+from tfschedules.tensorboard.wire import (
+    VERSION_SIZE,
+    is_bare,
+    whole_events,
+    whole_events_from_the_end,
+)
 
 try:
     import fcntl
@@ -128,6 +133,16 @@ def last_step(run_dir: str | os.PathLike[str]) -> int | None:
     return max(steps, default=None)
 
 
+def shows_nothing(path: str) -> bool:
+    """Whether an event file has no more than its version.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with file_errors("read the event file", path), gfile.GFile(path, "rb") as file:
+        return is_bare(file.read(VERSION_SIZE + 1))
+
+
 def shown_before(run_dir: str) -> int:
     """One more than the last step that a run shows, 0 where there is none.
 
@@ -192,6 +207,8 @@ def file_errors(doing: str, path: str) -> Iterator[None]:
     except Exception as error:  # S3 and fsspec have exception classes of their own
         if isinstance(error, BlockingIOError):
             cure = "Close it, or take another folder, as `find_run` does."
+        elif isinstance(error, GoneError):
+            cure = "Remove logs between two fits."
         elif is_local(path):
             cure = "Give a `log_dir` that can be read and written, with space left."
         else:
@@ -207,8 +224,39 @@ _locks: dict[Hashable, int] = {}  # from folders to the descriptors that lock th
 _written: set[Hashable] = set()  # folders with an open writer of this process
 
 
-def take(run_dir: str) -> Callable[[], None]:
-    """Keep a folder that exists to one writer, until what is returned is called.
+class Taken(NamedTuple):
+    """A folder that is kept to one writer."""
+
+    run_dir: str
+    folder: Hashable
+
+    def give_back(self) -> None:
+        """Keep it no longer; a second time does nothing."""
+        _written.discard(self.folder)
+        _unlock(self.folder)
+
+    def check(self, path: str | None = None) -> None:
+        """See that it is still there, and at its path, and a file in it.
+
+        Raises:
+            FileNotFoundError: If it was removed; what is there now is not ours.
+        """
+        if not is_local(self.run_dir):
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if _identity(self.run_dir) == self.folder and (
+                path is None or Path(path).exists()
+            ):
+                return
+        raise GoneError(errno.ENOENT, "somebody has removed it since")
+
+
+class GoneError(FileNotFoundError):
+    """A folder was removed that is being written to."""
+
+
+def take(run_dir: str) -> Taken:
+    """Keep a folder that exists to one writer, until it is given back.
 
     Raises:
         BlockingIOError: If another writer has it, here or in another process.
@@ -220,7 +268,7 @@ def take(run_dir: str) -> Callable[[], None]:
     if not _lock(run_dir, folder):
         raise BlockingIOError(errno.EAGAIN, "another process writes there")
     _written.add(folder)
-    return functools.partial(_give_back, folder)
+    return Taken(run_dir, folder)
 
 
 def hold(run_dir: str) -> bool:
@@ -242,17 +290,17 @@ def hold(run_dir: str) -> bool:
             return False
 
 
+def is_written_here(run_dir: str) -> bool:
+    """Whether a writer of this process has a folder, which is there."""
+    return _identity(run_dir) in _written
+
+
 def let_go(run_dir: str) -> None:
     """Keep a folder no longer that has no writer; a second time does nothing."""
     with contextlib.suppress(OSError):
         folder = _identity(run_dir)
         if folder not in _written:
             _unlock(folder)
-
-
-def _give_back(folder: Hashable) -> None:
-    _written.discard(folder)
-    _unlock(folder)
 
 
 def _identity(run_dir: str) -> Hashable:
@@ -279,8 +327,19 @@ def _lock(run_dir: str, folder: Hashable) -> bool:
     except OSError:  # a file system without locks: go on without
         os.close(descriptor)
         return True
+    if not _is_at(run_dir, folder, descriptor):  # removed, and perhaps made anew
+        os.close(descriptor)
+        return False
     _locks[folder] = descriptor
     return True
+
+
+def _is_at(run_dir: str, folder: Hashable, descriptor: int) -> bool:
+    """Whether the folder is the one that was opened, and still at its path."""
+    opened = os.fstat(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        return (opened.st_dev, opened.st_ino) == folder == _identity(run_dir)
+    return False
 
 
 def _unlock(folder: Hashable) -> None:

@@ -23,6 +23,14 @@ Setting = bool | int | float | str
 START, END = metadata.SESSION_START_INFO_TAG, metadata.SESSION_END_INFO_TAG
 NOTHING = metadata.NULL_TENSOR
 _SETS = ("learning_rate",)  # what other callbacks change makes no other schedule
+_CONSTANTS = (
+    *_SETS,
+    "optimizer",
+    "momentum",
+    "weight_decay",
+    "gradient_accumulation_steps",
+    "steps_per_execution",
+)
 
 
 def start_metadata(settings: Mapping[str, Setting]) -> summary_pb2.SummaryMetadata:
@@ -70,10 +78,32 @@ def row_key(settings: Mapping[str, Setting]) -> str:
         >>> row_key({"max_lr": 0.1}) == row_key({"max_lr": 0.2})
         False
     """
-    shown = {
-        name: value
-        for name, value in settings.items()
-        if name not in _SETS and not (isinstance(value, float) and not isfinite(value))
-    }
-    text = json.dumps(shown, sort_keys=True)
+    return _key_of(
+        {
+            name: value
+            for name, value in settings.items()
+            if name not in _SETS
+            and not (isinstance(value, float) and not isfinite(value))
+        }
+    )
+
+
+def schedules_key(settings: Mapping[str, Setting]) -> str:
+    """What tells the schedules among these settings from others.
+
+    What a callback may set anew at each epoch is no schedule, nor is what decides only
+    how fast steps are made: the same script that is started again may differ there.
+
+    Example:
+        >>> settings = {"schedule": "Cosine", "start": 0.1, "momentum": 0.9}
+        >>> schedules_key(settings) == schedules_key({**settings, "momentum": 0.8})
+        True
+        >>> schedules_key(settings) == schedules_key({**settings, "start": 0.2})
+        False
+    """
+    return _key_of({n: value for n, value in settings.items() if n not in _CONSTANTS})
+
+
+def _key_of(settings: Mapping[str, Setting]) -> str:
+    text = json.dumps(settings, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -201,6 +201,21 @@ def checked_series(
     return steps.astype(np.int64), wall_times, columns
 
 
+def version_record(now: float) -> bytes:
+    """What every file begins with."""
+    return event_record(event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
+
+
+VERSION_SIZE = len(version_record(1.0))  # the same at every time
+
+
+def is_bare(data: bytes) -> bool:
+    """Whether a file has no more than its version, which may be cut off."""
+    return len(data) <= VERSION_SIZE and all(
+        event.file_version for event in whole_events(data)
+    )
+
+
 def whole_events(data: bytes) -> Iterator[event_pb2.Event]:
     """The whole events of a file, up to the first that is cut or garbled.
 

@@ -28,6 +28,7 @@ from tfschedules.tensorboard.wire import (
     numbers_tensor,
     scalar_records,
     strings_tensor,
+    version_record,
 )
 
 # A file system without append gets the whole file anew at every flush: then files are
@@ -75,7 +76,8 @@ class EventWriter:
         with file_errors("write event files to", self._run_dir):
             gfile.makedirs(self._run_dir)
             # Once, at `close`, or when a writer that nobody closed is collected.
-            self._give_back = weakref.finalize(self, take(self._run_dir))
+            self._taken = take(self._run_dir)
+            self._give_back = weakref.finalize(self, self._taken.give_back)
         try:
             self._open()
             self._append(b"")  # what cannot append has to fail now
@@ -92,8 +94,7 @@ class EventWriter:
             name = _file_name(gfile.listdir(self._run_dir))
             self.path = f"{self._run_dir}/{name}"
             self._file, self._length = gfile.GFile(self.path, "wb"), 0
-        version = event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2")
-        self._append(version)
+        self._append(version_record(time.time()))
 
     def scalars(
         self,
@@ -238,6 +239,7 @@ class EventWriter:
         """
         if not self.closed:
             with file_errors("write event files to", self._run_dir):
+                self._taken.check()
                 self._file.flush()
                 full = self._length > _LARGEST and not self._file.fs_supports_append
                 if full:
@@ -293,6 +295,8 @@ class EventWriter:
         if not isinstance(records, bytes):
             records = event_record(records)
         with file_errors("write event files to", self._run_dir):
+            # What is written by its name would make the file anew, in another's run.
+            self._taken.check(self.path if self._length else None)
             try:
                 self._file.write(records)
                 self._length += len(records)
