@@ -15,7 +15,7 @@ from helpers import BACKEND
 from registry import compiled, exact
 
 import tfschedules as tfs
-from tfschedules.schedules import Join, PerCycle, Repeat, ScaleFunction
+from tfschedules.schedules import Join, PerCycle, Repeat, ScaleFunction, Stretch
 
 LAST = 2**31 - 1  # of JAX's steps
 SAW = tfs.Linear(1.0, 0.25, 6)
@@ -37,6 +37,11 @@ PARTS = {
     "cycles in cycles": Repeat(Join([SAW, Repeat(SAW, 4)], [6]), 18),
     "a later part": Join([tfs.Constant(7.0), Repeat(SAW, 6)], [2**30 + 10]),
     "an earlier part": Join([tfs.Constant(7.0), Repeat(SAW, 6)], [-11]),
+    "noise": tfs.Noise(0.67, 3, seed=7),
+    "noise in each step": tfs.Noise(0.5),
+    "noise of a fraction": tfs.Noise(0.5, 2.5),
+    "cycles that grow with all in them": Repeat(Join([SAW, Repeat(SAW, 4)], [6]), 9, 2),
+    "stretched": Stretch(Repeat(SAW, 6) * PerCycle(0.5, 2**28), 2.5),
     "many": Join([tfs.Linear(i / 9, 1.0, 3) for i in range(10)], [*range(-9, 9, 2)]),
 }
 MOMENTS = [-0.25, -17.5, -(2**24) - 1, -(2**30) - 0.5, -(2**31), -3e9]
