@@ -109,7 +109,10 @@ def test_a_failure_of_any_kind_is_one_warning(
         np.testing.assert_array_equal(one, other)
     assert patches(model) == []
     monkeypatch.undo()
-    fit(model, tfs.TensorBoardLogger(tmp_path))  # the run is locked no more
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        fit(model, tfs.TensorBoardLogger(tmp_path))  # the run is locked no more
+    assert all("or its recording had failed" in text for text in said(warned))
     assert sum(len(read(tmp_path / r)["schedule/loss"][0]) for r in runs(tmp_path)) > 0
 
 

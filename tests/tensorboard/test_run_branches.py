@@ -51,6 +51,36 @@ def broken_off(model: keras.Model, logs: Path, after: int, *others: Any) -> None
         fit(model, logs, *others, Interrupt(after), epochs=4)
 
 
+@pytest.mark.parametrize("caught", ["in the third epoch", "in the first epoch"])
+def test_a_trial_that_is_lost_with_its_model_has_all_its_steps(
+    tmp_path: Path, caught: str
+) -> None:
+    """As Optuna prunes it: an exception leaves the function that has made the model.
+
+    The run of one that has made no step is removed.
+    """
+    after = 4 if caught == "in the first epoch" else 15
+
+    def trial(*others: Any) -> None:
+        with contextlib.suppress(KeyboardInterrupt, ValueError):
+            fit(model_at(0.1), tmp_path, *others, Interrupt(after), epochs=4)
+
+    class Refuses(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            raise ValueError("by the test")
+
+    trial()
+    gc.collect()
+    assert counts(tmp_path) == {"schedules": steps(after)}
+    journal = Journal(str(tmp_path / "schedules"))
+    assert (journal.open_from, journal.left_from, journal.reached) == (None, 0, after)
+    trial(Refuses())
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["schedules"]
+    with EventWriter(tmp_path / "schedules"):  # nobody keeps it
+        pass
+
+
 @pytest.mark.parametrize("lost", [False, True])
 def test_trials_from_one_file_that_an_exception_ends_have_a_run_each(
     tmp_path: Path, lost: bool

@@ -144,9 +144,10 @@ def find_run(
     known, undone_in = False, ""
     if step > 0 and state is not None:
         for run_dir in there:
-            journal = journal_with(run_dir, step, state)
-            if journal is None or journal.strange:
+            noted = journal_with(run_dir, step, state)
+            if noted is None or noted.strange:
                 continue
+            journal = noted
             if journal.passed(step, state):
                 known = True
                 if isinstance(found := _taken(journal, fit), Found):

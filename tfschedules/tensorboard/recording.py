@@ -8,6 +8,9 @@ go by too early only the last, when the device was done, is believed.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
 
 import keras
@@ -63,6 +66,7 @@ class Recorder:
         self.active = False
         self._idle: Idle | None = Idle(model)  # until something is recorded, or said
         self._ahead = False  # of the ticks: a save came between two of them
+        self._process, self._ends_with_it = os.getpid(), False
         self._was_put_back = False  # and what the state is then is to be seen
         self._note_drives()
         self._files = RunFiles(model, log_dir, step)
@@ -130,6 +134,7 @@ class Recorder:
 
     def at_exit(self) -> None:
         """The process ends with the fit: write what that has left."""
+        self._ends_with_it = True
         self._write_rest()
         self._files.flush()
 
@@ -263,6 +268,19 @@ class Recorder:
                 self._files.leave()
             finally:
                 self._files.close()
+
+    def __del__(self) -> None:
+        """An exception has ended the fit, and its model is lost: close the files.
+
+        They are of one cycle, and Python calls this before it takes any of it apart. It
+        may do so at any moment: where TensorFlow traces a function just then, what can
+        be read is written no more.
+        """
+        with contextlib.suppress(Exception):  # as in the logger
+            if self._process == os.getpid() and not (
+                self._files.closed or self._ends_with_it or sys.is_finalizing()
+            ):
+                self.close()
 
     def _write_rest(self) -> None:
         if self.active:  # when they were made is known up to the last tick

@@ -7,9 +7,7 @@ saved: when something saves it, and when an epoch, or the fit, is over.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 import threading
 import time
 import weakref
@@ -113,9 +111,9 @@ class RunFiles:
                 f"goes on in {run_dir!r} with step {step}. The last step there is "
                 f"{step - found.gap - 1}, and no run in {self._log_dir!r} has recorded "
                 "how the training came to the state that it is in. (It was trained "
-                "without the logger, or in another log_dir. If the weights that were "
-                "loaded, and the optimizer's state, are another training's, give the "
-                "fit another log_dir.)"
+                "without the logger or in another log_dir, or its recording had "
+                "failed. If the weights that were loaded, and the optimizer's state, "
+                "are another training's, give the fit another log_dir.)"
             )
         if self._found.back and not restored:
             return (
@@ -151,11 +149,6 @@ class RunFiles:
             self._own[:] = [*self._own[1 - _MOST_RUNS :], self._journal]
         _recorded.add(self._model)
         self._closed = False
-        # A fit that an exception has ended may be lost with its model, and unclosed.
-        self._at_loss = weakref.finalize(
-            self._model, _leave_lost, self._journal, os.getpid()
-        )
-        self._at_loss.atexit = False
         self.begun, self._row = False, self._writer
         self.flushed_at = time.monotonic()
 
@@ -227,6 +220,11 @@ class RunFiles:
             self.note_state()
             self._journal.end(self._journal.reached)
 
+    @property
+    def closed(self) -> bool:
+        """Whether the files were closed."""
+        return self._closed
+
     def leave(self) -> None:
         """Note that the fit is over without having come to its end."""
         if self._closed or not self.begun:
@@ -241,7 +239,6 @@ class RunFiles:
         if self._closed:
             return
         self._closed = True
-        self._at_loss.detach()
         _recorded.discard(self._model)
         try:
             self._writer.close()
@@ -249,10 +246,3 @@ class RunFiles:
             self._row.close()
             if not self.begun:
                 discard(self._journal, self._writer.path)
-
-
-def _leave_lost(journal: Journal, process: int) -> None:
-    """Note that a fit is over whose model has gone: the process lives on."""
-    if os.getpid() == process:
-        with contextlib.suppress(Exception):
-            journal.leave(journal.reached)
