@@ -89,7 +89,8 @@ class Join(Schedule):
         last = self.schedules[-1].length
         if last is None:
             return None
-        end = max(Fraction(_number(self.boundaries[-1])) + Fraction(last), Fraction(0))
+        end = Fraction(_number(self.boundaries[-1])) + Fraction(last)
+        end = max(end, Fraction(0))  # or over before it begins
         return int(end) if end.denominator == 1 else float(end)
 
     def equation(self, time: Time) -> Any:
@@ -246,8 +247,9 @@ class Repeat(Schedule):
         steps: Any = self.steps
         now = int(time.whole)
         if self.growth == 1:
-            index = sum(map(int, time.cycle_index(steps)))
-            end = (index + 1) * fraction_of(time.scaled(steps)) - fraction_of(time.part)
+            length = fraction_of(time.scaled(steps))
+            index = int(time.cycle_index(steps))
+            end = (index + 1) * length - fraction_of(time.part)
             return Cycles(index, math.ceil(end))
         ends = cycles.ends_of(time, steps, self.growth)
         index = int(np.searchsorted(ends, now, side="right"))

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfschedules.schedules import spans
 from tfschedules.schedules.spans import Rows, Spans, fraction_of
-from tfschedules.schedules.steps import Time
+from tfschedules.schedules.steps import Count, Time
 
 
 def in_cycle(time: Time, steps: float, growth: float = 1.0) -> Time:
@@ -37,12 +37,12 @@ def cycle(time: Time, steps: float, growth: float = 1.0) -> Any:
     """Which of such cycles it is, from 0; as a float."""
     if growth == 1:
         return time.cycle(steps)
-    return time.as_float(_cycle_index(time, steps, growth)[0])
+    return time.as_float(_cycle(time, steps, growth))
 
 
-def _cycle_index(time: Time, steps: float, growth: float) -> tuple[Any, int]:
+def _cycle(time: Time, steps: float, growth: float) -> Any:
     rows, index = _found(time, steps, growth)
-    return time.looked_up(time.whole_constants(rows.turns), index), 0
+    return time.looked_up(time.whole_constants(rows.turns), index)
 
 
 def ends_of(time: Time, steps: float, growth: float) -> np.ndarray:
@@ -100,8 +100,8 @@ class StretchedTime(Time):
     def first_after(self, moment: float) -> int:
         return math.ceil(moment)  # in some cycle it may be any step
 
-    def cycle_index(self, steps: float) -> tuple[Any, int]:
-        return _cycle_index(self, steps, 1.0)
+    def cycle_index(self, steps: float) -> Count:
+        return Count(_cycle(self, steps, 1.0), 0)
 
     def in_cycle(self, steps: float) -> Time:
         return _in_cycle(self, steps, 1.0)
@@ -135,11 +135,11 @@ class StretchedTime(Time):
 
 
 def _rows(time: Time, steps: float, growth: float) -> Rows:
-    exact, until = fraction_of(steps), time.limit + time.before
+    exact, limit = fraction_of(steps), time.limit + time.before
     if isinstance(time, StretchedTime):
-        return spans.cycles_in(time.rows, time.begun, exact, growth, until)
+        return spans.cycles_in(time.rows, time.begun, exact, growth, limit)
     whole = spans.whole_of(time.scale)
-    return spans.cycles_in(whole, Fraction(0), exact, growth, until)
+    return spans.cycles_in(whole, Fraction(0), exact, growth, limit)
 
 
 def _found(time: Time, steps: float, growth: float) -> tuple[Rows, Any]:

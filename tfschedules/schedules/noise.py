@@ -12,12 +12,13 @@ import numpy as np
 from tfschedules._support import checks
 from tfschedules.schedules import units
 from tfschedules.schedules.base import Schedule, register, set_checked
-from tfschedules.schedules.steps import Time
+from tfschedules.schedules.steps import Count, Time
 from tfschedules.schedules.units import FitLength
 
 # Twice its square, and some more, is an int32, which is all that JAX has.
 _PRIME = 32_749
 _ROUNDS = 3
+_DIGITS = 4
 _PIECES = 256  # of the distribution's inverse, each a line
 _DISTRIBUTIONS = ["uniform", "normal"]
 
@@ -86,21 +87,10 @@ class Noise(Schedule):
         return 1.0 + self.amount
 
 
-def _mixed(cycle: tuple[Any, int], seed: int, time: Time) -> tuple[Any, Any]:
-    """Two remainders in which every digit of an integer has a say, and the seed."""
+def _mixed(count: Count, seed: int, time: Time) -> tuple[Any, Any]:
+    """Two remainders in which every digit of a number has a say, and the seed."""
     ops, prime = time.ops, time.integer(_PRIME)
-    index, before = cycle
-    digits: list[Any] = []
-    carried: Any = None  # from one digit to the next
-    for _ in range(4):  # up to 10^18
-        digit = ops.mod(index, prime)
-        if before or carried is not None:  # the sum may be beyond the integers
-            digit = digit + time.integer(before % _PRIME)
-            digit = digit if carried is None else digit + carried
-            carried, digit = ops.floor_divide(digit, prime), ops.mod(digit, prime)
-        digits.append(digit)
-        index, before = ops.floor_divide(index, prime), before // _PRIME
-    first, second, third, fourth = digits
+    first, second, third, fourth = _digits(count, time)
     for i, (key, other) in enumerate(_keys(seed)):  # a Feistel network
         if i == 1:
             first, second = first + third, second + fourth
@@ -108,6 +98,33 @@ def _mixed(cycle: tuple[Any, int], seed: int, time: Time) -> tuple[Any, Any]:
         second = ops.mod(second + first * (first + time.integer(key)), prime)
         first = ops.mod(first + second * (second + time.integer(other)), prime)
     return first, second
+
+
+def _digits(count: Count, time: Time) -> list[Any]:
+    """The last digits of a number, up to 10^18.
+
+    It may be greater than the backend's integers: it is multiplied and added digit by
+    digit.
+    """
+    ops, prime = time.ops, time.integer(_PRIME)
+    few, before, many, times = count
+    digits, factors, some = [], [], []
+    carried = time.integer(0)
+    for _ in range(_DIGITS):
+        total = carried + ops.mod(few, prime) + time.integer(before % _PRIME)
+        carried = time.integer(0)
+        few, before = ops.floor_divide(few, prime), before // _PRIME
+        if count.times:
+            some.append(ops.mod(many, prime))
+            factors.append(times % _PRIME)
+            many, times = ops.floor_divide(many, prime), times // _PRIME
+        for digit, factor in zip(some, reversed(factors), strict=True):
+            product = digit * time.integer(factor)
+            total = total + ops.mod(product, prime)
+            carried = carried + ops.floor_divide(product, prime)
+        digits.append(ops.mod(total, prime))
+        carried = carried + ops.floor_divide(total, prime)
+    return digits
 
 
 @functools.lru_cache(maxsize=64)

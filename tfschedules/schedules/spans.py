@@ -79,7 +79,7 @@ def cycles_in(
         begun: When the first begins, in the own steps of a row.
         steps: The length of the first.
         growth: How much longer each is than the one before.
-        limit: Up to which step they are tabulated.
+        limit: Up to which step they are tabulated, from the beginning of time.
 
     Raises:
         ValueError: If there are too many cycles to tabulate.
@@ -135,32 +135,32 @@ def _too_many(rows: Rows, steps: Fraction, growth: float) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def first_seen(rows: Rows, begin: float, limit: int) -> np.ndarray:
-    """The first whole step of each row, as seen from time `begin`."""
-    return _whole(_floats(rows.shown), begin, limit)
+def first_seen(rows: Rows, offset: float, limit: int) -> np.ndarray:
+    """The first step of each row, where step 0 is at time `offset`."""
+    return _whole(_floats(rows.shown), offset, limit)
 
 
 @functools.lru_cache(maxsize=256)
-def last_before(rows: Rows, begun: Fraction, begin: float, limit: int) -> np.ndarray:
-    """The last whole step before `begun` own steps of each row; -1 if there is none."""
-    return _whole(_moments(rows, begun), begin, limit, -1)
+def last_before(rows: Rows, begun: Fraction, offset: float, limit: int) -> np.ndarray:
+    """The last whole step before `begun` own steps of each row; -1 if none is."""
+    return _whole(_moments(rows, begun), offset, limit, -1)
 
 
 @functools.lru_cache(maxsize=256)
 def spans_in(
-    rows: Rows, begun: Fraction, length: Fraction, begin: float, limit: int
+    rows: Rows, begun: Fraction, length: Fraction, offset: float, limit: int
 ) -> Spans:
-    """The span of `length` own steps from `begun` on in each row, from time `begin`."""
-    begins, ends = _moments(rows, begun) - begin, _moments(rows, begun + length) - begin
-    last = _whole(ends, 0.0, limit)
+    """The span of `length` own steps from `begun` on in each row."""
+    begins, ends = _moments(rows, begun), _moments(rows, begun + length)
+    last = _whole(ends, offset, limit)
     with decimal.localcontext() as context:
         context.prec = _DIGITS
         lengths = _floats([_decimal(length) * scale for scale in rows.scales])
     return Spans(
-        first=_whole(begins, 0.0, limit),
-        offset=np.maximum(np.ceil(begins), 0.0) - begins,
+        first=_whole(begins, offset, limit),
+        offset=np.maximum(np.ceil(begins - offset), 0.0) - begins + offset,
         last=last,
-        rest=ends - last,
+        rest=ends - offset - last,
         length=lengths,
     )
 
@@ -173,11 +173,10 @@ def _moments(rows: Rows, begun: Fraction) -> np.ndarray:
         return _floats([begin + own * scale for begin, scale in both])
 
 
-def _whole(moments: np.ndarray, begin: float, limit: int, more: int = 0) -> np.ndarray:
+def _whole(moments: np.ndarray, offset: float, limit: int, more: int = 0) -> np.ndarray:
     dtype = np.int64 if limit > np.iinfo(np.int32).max else np.int32
     most = float(min(limit, _FARTHEST))
-    first = np.maximum(np.ceil(moments - begin), 0.0)
-    return np.minimum(first + more, most).astype(dtype)
+    return np.clip(np.ceil(moments - offset) + more, more, most).astype(dtype)
 
 
 def _floats(moments: Sequence[decimal.Decimal]) -> np.ndarray:

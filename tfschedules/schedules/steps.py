@@ -20,9 +20,9 @@ from tfschedules.schedules.spans import Spans, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
 _LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
-_ENDLESS = 10**300  # steps; some more could not be a float
 _INT64 = int(np.iinfo(np.int64).max)
 _ONE = Fraction(1)
+_GREATEST = 10**300  # steps; some more could not be a float
 
 
 class Cycles(NamedTuple):
@@ -36,6 +36,26 @@ class Cycles(NamedTuple):
 
     ended: int
     next_end: int | None
+
+
+class Count(NamedTuple):
+    """How many cycles have passed: few + many·times + before.
+
+    Attributes:
+        few: Integers of the backend.
+        before: An integer of Python's, which has no end.
+        many: Integers of the backend; 0 if there are not more cycles than steps.
+        times: What multiplies them, an integer of Python's: the product may lead
+            beyond the backend's.
+    """
+
+    few: Any
+    before: int
+    many: Any = 0
+    times: int = 0
+
+    def __int__(self) -> int:
+        return int(self.few) + self.before + int(self.many) * self.times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,13 +94,18 @@ class Time:
     @property
     def step(self) -> Any:
         """The time as a floating-point number of steps."""
-        step = self.as_float(self.whole) + self.number(self.offset)
-        return step if self.scale == 1 else step / self.number(float(self.scale))
+        passed = self._passed_steps
+        return passed if self.scale == 1 else passed / self.number(float(self.scale))
+
+    @property
+    def _passed_steps(self) -> Any:
+        """The time in the steps of `whole`, as a float."""
+        return self.as_float(self.whole) + self.number(self.offset)
 
     @property
     def offset(self) -> float:
-        """The time where `whole` is 0, in steps of `whole`."""
-        return float(min(self.before, _ENDLESS)) + self.part
+        """The time where `whole` is 0, in the steps of `whole`."""
+        return float(min(self.before, _GREATEST)) + self.part
 
     @property
     def greatest(self) -> float:
@@ -181,8 +206,7 @@ class Time:
             where, one, none = self.ops.where, self.as_float(1.0), self.as_float(0.0)
             return where(begun, one, done), where(begun, none, left)
         if length > _LONGEST and self.ops is not np:  # 1 over it may be 0
-            step = self.as_float(self.whole) + self.number(self.offset)
-            done = step / _LONGEST * float(_LONGEST / length)
+            done = self._passed_steps / _LONGEST * float(_LONGEST / length)
             return self.ops.minimum(done, 1.0), self.ops.maximum(1.0 - done, 0.0)
         last = min(end, self.limit)
         now = self.ops.minimum(self.whole, self.integer(last))
@@ -206,16 +230,18 @@ class Time:
 
     def cycle(self, steps: float) -> Any:
         """Which cycle of `steps`, a real number, this is, from 0; as a float."""
-        index, before = self.cycle_index(steps)
-        now = self.as_float(index)
-        return now + self.number(before) if before else now
+        count = self.cycle_index(steps)
+        now = self.as_float(count.few)
+        if count.times:
+            now = now + self.as_float(count.many) * self.number(count.times)
+        return now + self.number(count.before) if count.before else now
 
-    def cycle_index(self, steps: float) -> tuple[Any, int]:
-        """The same as integers, which are to be added: a tensor's and one of Python."""
+    def cycle_index(self, steps: float) -> Count:
+        """The same as integers."""
         steps = self.scaled(steps)
         if steps != int(steps):
             return self._real_cycle(steps)[0]
-        return self._passed(int(steps))
+        return Count(*self._passed(int(steps)))
 
     def in_cycle(self, steps: float) -> Time:
         """The time since the cycle of `steps`, a real number, began."""
@@ -227,6 +253,7 @@ class Time:
         return dataclasses.replace(self, whole=units, part=rest, before=0, scale=scale)
 
     def _in_whole_cycle(self, steps: int) -> Time:
+        """The time since a cycle of so many steps of `whole` began."""
         before = self.before % steps
         if steps <= self.limit:
             return dataclasses.replace(self, whole=self._left(steps), before=0)
@@ -239,7 +266,7 @@ class Time:
         return dataclasses.replace(self, before=before)
 
     def _passed(self, by: int) -> tuple[Any, int]:
-        """How often so many whole steps have passed, as in `cycle_index`."""
+        """How often so many whole steps have passed: a tensor's part, and Python's."""
         ops, now, index = self.ops, self.whole, self.whole * 0
         times, before = divmod(self.before, by)
         if by <= self.limit:
@@ -260,7 +287,7 @@ class Time:
         more = ops.where(now >= to_go, self.integer(0), self.integer(by))
         return now - to_go + more
 
-    def _real_cycle(self, steps: float) -> tuple[tuple[Any, int], Any, float]:
+    def _real_cycle(self, steps: float) -> tuple[Count, Any, float]:
         """Which cycle of a real number of `steps` this is, and the time since it began.
 
         A step has d units and a cycle n, for the fraction n/d that `steps` stands for,
@@ -276,14 +303,13 @@ class Time:
         rest = max(d * self.part - shift, 0.0)
         ops = self.ops
         if n <= self.limit:
-            index, times = self._passed(n)
-            index = d * index  # d cycles are n steps
+            many, times = self._passed(n)  # n steps are d cycles
             time, most = self._in_whole_cycle(n), n - 1
         else:
-            index, (times, before) = self.whole * 0, divmod(self.before, n)
+            many, (times, before) = self.whole * 0, divmod(self.before, n)
             time, most = dataclasses.replace(self, before=before), self.limit + before
         if d * most + shift <= self.limit:
-            unit = d * time.whole + shift
+            few, unit = self.whole * 0, d * time.whole + shift
         else:  # so many steps are a cycle and some units more: take them out first
             steps_up = math.ceil(exact)
             more = d * steps_up - n
@@ -294,13 +320,14 @@ class Time:
                     f"decimals, or a whole number of steps, as {round(steps)}."
                 )
             taken, earlier = time._passed(steps_up)
-            taken = taken + earlier
-            index = index + taken
+            few = taken = taken + earlier
             unit = more * taken + d * time._left(steps_up) + shift
         if n <= self.limit:
-            index = index + ops.floor_divide(unit, self.integer(n))
+            few = few + ops.floor_divide(unit, self.integer(n))
             unit = ops.mod(unit, self.integer(n))
-        return (index, d * times), unit, rest
+        if d < n:  # fewer cycles than steps
+            return Count(few + d * many, d * times), unit, rest
+        return Count(few, d * times, many, d), unit, rest
 
     def row_at(self, first: np.ndarray) -> Any:
         """Which of the spans that begin at the steps `first`, increasing, it is."""
@@ -344,8 +371,8 @@ class Time:
 def product(length: float, factor: Fraction) -> float:
     """A length times a factor: an integer where it is whole."""
     exact = fraction_of(length) * factor
-    if abs(exact) > _ENDLESS:
-        return math.copysign(_ENDLESS, length)
+    if abs(exact) > _GREATEST:
+        return math.copysign(_GREATEST, length)
     return int(exact) if exact.denominator == 1 else float(exact)
 
 
