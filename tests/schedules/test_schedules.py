@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import inspect
 import json
 import operator
 import pickle
@@ -281,6 +282,19 @@ def test_registry_has_every_kind():
     assert final == {
         kind for case in SCHEDULES.values() for kind in kinds(case.schedule)
     }
+
+
+def test_every_kind_and_recipe_is_public():
+    """But for those that operators, methods and recipes make."""
+    made = {"Sum", "Difference", "Product", "Quotient", "Clip", "Stretch", "Waiting"}
+    inner = {"Ramp", "InverseCycle", "as_schedule", "schedule_given"}
+    own = {
+        name
+        for name, value in vars(namespace).items()
+        if inspect.isfunction(value)
+        or (inspect.isclass(value) and issubclass(value, Schedule))
+    }
+    assert own - {*tfs.__all__} == made | inner | {"low_and_high_momentum"}
 
 
 # What each kind says ----------------------------------------------------------
