@@ -284,17 +284,19 @@ def report(case: Any, tried: list[Injector], record_property: Any, count: int) -
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_second_interruption(name, tmp_path, record_property) -> None:
+def test_a_second_interruption(name, tmp_path, record_property, told) -> None:
     case, counted = CASES[name](tmp_path), Injector()
     assert case(counted) == []
     assert counted.seen > 100
     numbers = chosen(counted, FILES.get(name, ()))
     tried = [Injector(n, how=how) for n, how in numbers]
     report(case, tried, record_property, counted.seen)
+    # Interrupted while it sees that the count is put back, a logger misses some steps.
+    told[:] = [message for message in told if "has not recorded the last" not in message]
 
 
 @pytest.mark.parametrize("name", ["find", "find, a group", "fit", "train end"])
-def test_a_second_and_a_third(name, tmp_path, record_property) -> None:
+def test_a_second_and_a_third(name, tmp_path, record_property, told) -> None:
     case, counted = CASES[name](tmp_path), Injector()
     assert case(counted) == []
     later = np.random.default_rng(0).permutation(counted.seen) // 4 + 1
@@ -304,6 +306,7 @@ def test_a_second_and_a_third(name, tmp_path, record_property) -> None:
         begins = counted.lines.index(counted.lines_in("tidying.py")[0]) + 1
         tried += [Injector(begins, later) for later in (1, 2, 3)]
     report(case, tried, record_property, counted.seen)
+    told[:] = [message for message in told if "has not recorded the last" not in message]
 
 
 def test_ctrl_c_held_down_while_a_model_is_put_back(tmp_path) -> None:

@@ -122,7 +122,7 @@ class RangeTestResult:
             sign * sweeps[:, seen],
             rule=rule,
             name=metric,
-            higher_is_better=higher_is_better,
+            higher_is_better=bool(higher_is_better),
             diverged=stop_reason in ("diverged", "non-finite loss"),
         )
         read = _mean(sweeps)
