@@ -292,7 +292,7 @@ def test_a_second_interruption(name, tmp_path, record_property, told) -> None:
     tried = [Injector(n, how=how) for n, how in numbers]
     report(case, tried, record_property, counted.seen)
     # Interrupted while it sees that the count is put back, a logger misses some steps.
-    told[:] = [message for message in told if "has not recorded the last" not in message]
+    told[:] = [said for said in told if "has not recorded the last" not in said]
 
 
 @pytest.mark.parametrize("name", ["find", "find, a group", "fit", "train end"])
@@ -306,7 +306,7 @@ def test_a_second_and_a_third(name, tmp_path, record_property, told) -> None:
         begins = counted.lines.index(counted.lines_in("tidying.py")[0]) + 1
         tried += [Injector(begins, later) for later in (1, 2, 3)]
     report(case, tried, record_property, counted.seen)
-    told[:] = [message for message in told if "has not recorded the last" not in message]
+    told[:] = [said for said in told if "has not recorded the last" not in said]
 
 
 def test_ctrl_c_held_down_while_a_model_is_put_back(tmp_path) -> None:
