@@ -46,3 +46,15 @@ def test_short_cycles(name: str) -> None:
 def test_cycles_are_counted_past_64_bits() -> None:
     short = Repeat(tfs.Linear(1.0, 0.25, 1), 1).stretch(1e-6)
     assert short.cycles(2**62) == (2**62 * 10**6, 2**62 + 1)
+
+
+@pytest.mark.parametrize("steps", [5e-324, 1e-320, 1e-30, 1e-9, 0.5])
+def test_a_ramp_in_growing_cycles_ends_after_the_step_it_begins_at(steps: float) -> None:
+    """Also one that is shorter than the digits of the time at which it begins."""
+    schedule = Repeat(tfs.Linear(1.0, 0.5, steps), 1, 1.1)
+    at = np.arange(12)
+    expected = [float(exact(schedule, int(step))) for step in at]
+    assert expected[:2] == [1.0, 1.0]
+    np.testing.assert_allclose(schedule.values(at), expected, rtol=1e-12)
+    found = keras.ops.convert_to_numpy(schedule(at))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

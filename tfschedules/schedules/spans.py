@@ -152,7 +152,9 @@ def spans_in(
 ) -> Spans:
     """The span of `length` own steps from `begun` on in each row."""
     begins, ends = _moments(rows, begun), _moments(rows, begun + length)
-    last = _whole(ends, offset, limit)
+    # What is shorter than the digits of its beginning ends after it, not with it.
+    later = np.floor(begins - offset) + 1
+    last = np.maximum(_whole(ends, offset, limit), _whole(later, 0.0, limit))
     with decimal.localcontext() as context:
         context.prec = _DIGITS
         lengths = _floats([_decimal(length) * scale for scale in rows.scales])
