@@ -49,7 +49,9 @@ def test_cycles_are_counted_past_64_bits() -> None:
 
 
 @pytest.mark.parametrize("steps", [5e-324, 1e-320, 1e-30, 1e-9, 0.5])
-def test_a_ramp_in_growing_cycles_ends_after_the_step_it_begins_at(steps: float) -> None:
+def test_a_ramp_in_growing_cycles_ends_after_the_step_it_begins_at(
+    steps: float,
+) -> None:
     """Also one that is shorter than the digits of the time at which it begins."""
     schedule = Repeat(tfs.Linear(1.0, 0.5, steps), 1, 1.1)
     at = np.arange(12)
