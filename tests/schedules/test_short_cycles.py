@@ -60,3 +60,13 @@ def test_a_ramp_in_growing_cycles_ends_after_the_step_it_begins_at(
     np.testing.assert_allclose(schedule.values(at), expected, rtol=1e-12)
     found = keras.ops.convert_to_numpy(schedule(at))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [0.5, 1, 2, 5])
+def test_a_cycle_that_begins_just_before_the_integers_end(steps: float) -> None:
+    """Of JAX: what is clipped there is not over."""
+    schedule = Repeat(tfs.Linear(1.0, 0.5, steps), 2.0, 2)
+    at = np.array([2**31 - 4, 2**31 - 3, 2**31 - 2, 2**31 - 1])
+    expected = [float(exact(schedule, int(step))) for step in at]
+    found = keras.ops.convert_to_numpy(schedule(at))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -110,7 +110,8 @@ class StretchedTime(Time):
         ops, table = self.ops, self._spans(length)
         first, last = self._of_row(table.first), self._of_row(table.last)
         now = ops.minimum(ops.maximum(self.whole, first), last)
-        short = table.last.astype(np.int64) - table.first <= 1
+        # A last step that is not the end is where the integers end.
+        short = (table.last.astype(np.int64) - table.first <= 1) & (table.rest <= 0)
         lengths = np.where(short, 1.0, table.length)
         whole = dataclasses.replace(table, length=lengths)
         done, left = self.over_row(whole, self.index, now)
@@ -145,4 +146,4 @@ def _rows(time: Time, steps: float, growth: float) -> Rows:
 def _found(time: Time, steps: float, growth: float) -> tuple[Rows, Any]:
     rows = _rows(time, steps, growth)
     index = time.row_at(spans.first_seen(rows, time.offset, time.limit))
-    return rows, time.ops.maximum(index, 0)
+    return rows, time.ops.maximum(index, time.integer(0))
