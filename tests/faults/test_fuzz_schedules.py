@@ -355,6 +355,8 @@ def check_exact(schedule, steps, values, bound):
             for error in around
             for sign in (-1, 1)
         ] + [expected]
+        # And between the nearest of them, where it jumps: as far as it goes on a side.
+        allowed += max(abs(near[0] - near[2]), abs(near[1] - near[3]))
         assert min(near) - allowed <= value <= max(near) + allowed, (step, value, near)
 
 

@@ -443,7 +443,7 @@ def exact(schedule: Schedule, t: Fraction | float) -> float:
             return peak * float(rise if rise <= 1 else _root(1 / rise))
         case Repeat(part, steps, growth):
             _, since, length = cycle_of(t, steps, growth)
-            _, _, own = cycle_of(Fraction(0), steps, growth)  # the fraction that is meant
+            own = cycle_of(Fraction(0), steps, growth)[2]  # the fraction that is meant
             return exact(part, since * own / length)
         case PerCycle(factor, steps, growth):
             return factor ** cycle_of(t, steps, growth)[0]

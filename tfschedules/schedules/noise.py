@@ -73,10 +73,13 @@ class Noise(Schedule):
         first, second = _mixed(time.cycle_index(steps), self.seed, time)
         # (first + second/prime)/prime is the share of the numbers below it: the first
         # says which piece of the inverse it is in, and both how far.
-        whole = first * time.integer(_PIECES)
-        piece = time.ops.floor_divide(whole, time.integer(_PRIME))
-        rest = time.as_float(whole - piece * time.integer(_PRIME))
-        within = (rest + time.as_float(second) * (_PIECES / _PRIME)) / _PRIME
+        prime, pieces = time.integer(_PRIME), time.integer(_PIECES)
+        more = time.ops.floor_divide(second * pieces, prime)
+        whole = first * pieces + more
+        piece = time.ops.floor_divide(whole, prime)
+        rest = time.as_float(whole - piece * prime)
+        part = time.as_float(second * pieces - more * prime) / _PRIME
+        within = (rest + part) / _PRIME
         edges = _inverse(self.amount, self.distribution)
         low = time.looked_up(time.constants(edges[:-1]), piece)
         width = time.looked_up(time.constants(np.diff(edges)), piece)
