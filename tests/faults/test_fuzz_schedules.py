@@ -350,6 +350,7 @@ def check_exact(schedule, steps, values, bound):
             continue
         ulp = Fraction(math.ulp(max(step, *edges, 1.0)))
         around = [k * ulp for k in (1, 2, 4, 8, 16, 32)] + [Fraction(1, 10**8)]
+        around += [Fraction(edge) for edge in edges if 0 < edge < ulp]  # rounded away
         near = [
             exactly(schedule, step + sign * error)
             for error in around
