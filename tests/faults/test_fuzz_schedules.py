@@ -446,6 +446,8 @@ def _ramp(ramp, done, left):
         numbers |= {"exponent": ramp.exponent, "k_decay": ramp.k_decay}
     numbers["has_table"] = ramp.has_table
     found = type(ramp).blend(types.SimpleNamespace(**numbers), done, left, np)
+    if isinstance(ramp, (Polynomial, Cosine)):  # a power may be 0, its product not
+        found = found + FLOOR / RTOL * max(abs(ramp.start), abs(ramp.end))
     if isinstance(ramp, (Polynomial, Cosine)):  # 1 - (1 - t)^p of a small p
         found = found + 2.0**-23 / RTOL * abs(ramp.end)
     # A share that is 0 in float32 has a giant multiple, and a root; or its square has.
