@@ -113,3 +113,17 @@ def test_a_finished_sweep_is_returned(
     (text,) = told
     assert f"has no {what}" in text or "is missing or not whole" in text
     told.clear()
+
+
+def test_a_sweep_whose_data_ended_early_is_returned(told: list[str]) -> None:
+    """`tfs.sweep` of a parabola: 8 of 20 batches."""
+
+    def step(weight: Any, _: Any, rate: Any) -> Any:
+        return weight - rate * weight, float(weight * weight / 2)
+
+    result = tfs.sweep(step, np.float64(1.0), range(8), max_lr=0.5, steps=20)
+    assert len(result.losses) == 8
+    assert result.stop_reason == "out of data"
+    (text,) = told
+    assert "these data ended after 8" in text
+    told.clear()

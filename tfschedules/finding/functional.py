@@ -6,7 +6,6 @@ import contextlib
 import copy
 import itertools
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from tfschedules._support import checks
 from tfschedules._support.arguments import checked_names
 from tfschedules._support.paths import log_path
+from tfschedules._support.telling import tell
 from tfschedules.drive import Generators, is_first_process
 from tfschedules.finding.loop_losses import no_loss, number_of
 from tfschedules.finding.reports import log_range_test, new_range_test_run
@@ -266,7 +266,7 @@ def _check_course(plan: SweepPlan, notes: SweepNotes, before: Any, after: Any) -
             f"Return the new one. {_STATEFUL}"
         )
     if notes.stop_reason == RUNNING:
-        warnings.warn(
+        tell(
             f"The range test is {plan.steps} steps long and these data ended after "
             f"{done}, at a rate of {plan.schedule.values([done - 1])[0]:.2g}. Give "
             "more of them (itertools.cycle(batches), dataset.repeat()), or "
