@@ -47,7 +47,7 @@ from tfschedules.schedules import (
     SquareRoot,
     Stretch,
     cycles as cycles_of,
-    steps as moments,
+    moments,
 )
 from tfschedules.schedules.arithmetic import Pair
 from tfschedules.schedules.spans import fraction_of

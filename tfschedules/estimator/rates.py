@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfschedules.estimator import graph as graphs
-from tfschedules.schedules import Schedule, as_schedule, steps as moments
+from tfschedules.schedules import Schedule, as_schedule, moments
 
 _V1 = tf.compat.v1
 _TAG = "schedule/learning_rate"

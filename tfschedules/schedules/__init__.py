@@ -3,9 +3,9 @@
 Each class is one equation. It stands once and is evaluated twice: by `values` in
 float64 NumPy and by a call in `keras.ops`, inside a compiled training step. `shapes`
 has the curves, `noise` one without a shape, `combine` and `arithmetic` what is made of
-others, `steps` and `cycles` the moments, and `units` and `waiting` lengths of the fit;
-`picture` draws. What papers call a schedule is a composition of these; see `recipes`
-and `restarts`.
+others, `steps`, `moments` and `cycles` the time, and `units` and `waiting` lengths of
+the fit; `picture` draws. What papers call a schedule is a composition of these; see
+`recipes` and `restarts`.
 
 May import `_support`. All of it is loaded at once: then Keras knows what may be saved.
 """

@@ -14,7 +14,7 @@ import numpy as np
 
 from tfschedules._support import checks
 from tfschedules._support.arguments import Named
-from tfschedules.schedules import evaluation, steps as moments
+from tfschedules.schedules import evaluation, moments
 from tfschedules.schedules.configs import deserialized, serialized
 from tfschedules.schedules.steps import Cycles, Time
 from tfschedules.schedules.units import FitLength

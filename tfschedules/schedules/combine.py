@@ -15,7 +15,7 @@ import numpy as np
 
 from tfschedules._support import checks
 from tfschedules._support.arguments import checked_names
-from tfschedules.schedules import cycles, many, steps as moments, units
+from tfschedules.schedules import cycles, many, moments, units
 from tfschedules.schedules.base import (
     Constant,
     Schedule,

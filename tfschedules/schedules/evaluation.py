@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from tfschedules._support import checks
-from tfschedules.schedules import steps as moments
+from tfschedules.schedules import moments
 from tfschedules.schedules.steps import Time
 
 _BLOCK = 2**14  # steps that are evaluated at a time

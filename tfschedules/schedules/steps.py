@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ from tfschedules.schedules.spans import Spans, fraction_of
 
 _EXACT = 2**53  # up to here every integer is a float64
 _LONGEST = 2.0**100  # steps: a float32 could not hold a longer length, or 1 over it
-_INT64 = int(np.iinfo(np.int64).max)
+INT64 = int(np.iinfo(np.int64).max)
 _ONE = Fraction(1)
 _GREATEST = 10**300  # steps; some more could not be a float
 
@@ -137,7 +136,7 @@ class Time:
     def whole_constants(self, values: Any) -> np.ndarray:
         """Turn a table of integers into what `whole` is compared with."""
         clipped = [self._within(value) for value in values]
-        return np.array(clipped, np.int64 if self.limit == _INT64 else np.int32)
+        return np.array(clipped, np.int64 if self.limit == INT64 else np.int32)
 
     def scaled(self, length: float) -> float:
         """A length or a moment of the schedule, in the steps of `whole`."""
@@ -374,67 +373,3 @@ def product(length: float, factor: Fraction) -> float:
     if abs(exact) > _GREATEST:
         return math.copysign(_GREATEST, length)
     return int(exact) if exact.denominator == 1 else float(exact)
-
-
-def in_numpy(steps: np.ndarray) -> Time:
-    """Begin at integer `steps` of any shape, in NumPy."""
-    if steps.dtype == np.uint64:  # would turn negative
-        steps = np.minimum(steps, np.uint64(_INT64))
-    whole = np.maximum(steps.astype(np.int64), 0)
-    return Time(whole, 0.0, np, _INT64, "float64")
-
-
-def in_graph(step: Any, floats: str = "float32") -> Time:
-    """Begin at an integer tensor or variable `step`, in `keras.ops`.
-
-    Args:
-        step: The step, of any shape.
-        floats: "float64" gives what NumPy gives, where the backend has such floats;
-            on devices for networks that is slow, or missing.
-    """
-    import keras
-
-    dtype = _counted_in()
-    zero = keras.ops.convert_to_tensor(0, dtype=dtype)
-    whole = keras.ops.maximum(keras.ops.cast(step, dtype), zero)
-    return Time(whole, 0.0, keras.ops, int(np.iinfo(dtype).max), floats)
-
-
-def beyond_backend(step: Any) -> np.ndarray | None:
-    """Steps that Python or NumPy holds, if the backend's integers cannot; else None.
-
-    Of an integer that is too great a cast would make another one, or an error.
-    """
-    if not isinstance(step, (int, np.generic, np.ndarray)):
-        return None
-    array, ends = as_integers(step), np.iinfo(_counted_in())
-    if array is None or not array.size:
-        return None
-    fits = np.max(array) <= ends.max and np.min(array) >= ends.min
-    if fits and np.asarray(step).dtype != object:
-        return None
-    return np.asarray(np.minimum(array, _INT64), np.int64)
-
-
-def as_integers(steps: Any) -> np.ndarray | None:
-    """An array of integers of NumPy's; `None` if there is something else in it.
-
-    Python's, which have no end, are moved to the last of 64 bits.
-    """
-    array = np.asarray(steps)
-    if np.issubdtype(array.dtype, np.integer) or not array.size:
-        return array
-    if array.dtype != object and (array is steps or array.dtype != np.float64):
-        return None
-    given = np.asarray(steps, object)  # 2**63 and -1 are floats in NumPy
-    for each in given.flat:
-        if not isinstance(each, numbers.Integral) or isinstance(each, bool):
-            return None
-    return np.asarray(np.clip(given, -_INT64, _INT64), np.int64)
-
-
-def _counted_in() -> str:
-    """The integers of the backend: int64 on TensorFlow, int32 on JAX and torch."""
-    import keras
-
-    return str(keras.backend.standardize_dtype("int"))
