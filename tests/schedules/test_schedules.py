@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import inspect
 import json
-import operator
 import pickle
 import re
 
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 from registry import SCHEDULES, compiled, exact, harmonic, moments_of
 
 import tfschedules as tfs
 from tfschedules import schedules as namespace
 from tfschedules.schedules import (
-    Clip,
     Constant,
     Cosine,
     Exponential,
     Join,
     Linear,
-    PerCycle,
-    Product,
     Repeat,
     ScaleFunction,
     Schedule,
-    Sum,
     Waiting,
 )
 
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
 BILLION = 10**9
 LEAST = 1e-37  # float32 has no smaller numbers at full precision
-every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 
 # The shared laws --------------------------------------------------------------
@@ -403,344 +397,3 @@ def test_precision_is_not_the_layers(name, floatx):
         keras.config.set_floatx(standard)
     assert keras.backend.standardize_dtype(value.dtype) == "float32"
     assert float(value) == pytest.approx(schedule.values([6])[0], rel=2e-6)
-
-
-# Algebra ----------------------------------------------------------------------
-
-STEPS = [*range(-1, 40), 10**6, BILLION, 10**12]
-values = st.floats(0.0625, 16.0)
-lengths = st.integers(1, 20)
-# Quarters add up without rounding, so that two ways to one moment are one moment.
-edges = st.integers(1, 60).map(lambda quarters: quarters / 4)
-ramps = st.builds(
-    lambda kind, start, end, steps: kind(start, end, steps),
-    st.sampled_from([Linear, Cosine, Exponential]),
-    values,
-    values,
-    lengths | edges,
-)
-leaves = st.one_of(
-    st.builds(Constant, values),
-    ramps,
-    st.builds(
-        PerCycle, st.sampled_from([0.5, 0.9, 1.0]), lengths, st.sampled_from([1, 2])
-    ),
-    st.builds(
-        lambda ramp, steps, growth: Repeat(
-            dataclasses.replace(ramp, steps=steps), steps, growth
-        ),
-        ramps,
-        lengths,
-        st.sampled_from([1, 1.1, 1.5, 2, 3]),
-    ),
-)
-
-
-def grown(parts):
-    return st.one_of(
-        st.builds(Sum, parts, parts),
-        st.builds(Product, parts, parts),
-        st.builds(Repeat, parts, lengths),
-        st.builds(
-            lambda part, low, more: part.clip(low, low + more), parts, values, values
-        ),
-        st.builds(lambda a, b, edge: Join([a, b], [edge]), parts, parts, edges),
-    )
-
-
-schedules = st.recursive(leaves, grown, max_leaves=5)
-law = functools.partial(settings, deadline=None)
-
-
-def same(one, other, rtol=0.0):
-    np.testing.assert_allclose(
-        one.values(STEPS), other.values(STEPS), rtol=rtol, atol=1e-300
-    )
-
-
-@given(schedules)
-@law(max_examples=150)
-def test_any_composition_is_its_equation(schedule):
-    expected = [exact(schedule, t) for t in STEPS]
-    np.testing.assert_allclose(
-        schedule.values(STEPS), expected, rtol=1e-10, atol=1e-300
-    )
-
-
-@given(schedules)
-@law(max_examples=25)
-def test_any_composition_in_the_graph_is_its_values(schedule):
-    steps = [t for t in STEPS if t < 2**31]
-    value = keras.ops.convert_to_numpy(schedule(np.array(steps)))
-    np.testing.assert_allclose(value, schedule.values(steps), rtol=1e-5, atol=LEAST)
-
-
-@given(schedules)
-@law(max_examples=40)
-def test_any_composition_goes_around(schedule):
-    serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(schedule)))
-    assert keras.saving.deserialize_keras_object(serialized) == schedule
-    assert eval(repr(schedule), dict(vars(namespace))) == schedule
-
-
-@given(schedules)
-@law(max_examples=50)
-def test_join_of_one_is_that_one(schedule):
-    same(Join([schedule], []), schedule)
-
-
-@given(schedules, schedules, schedules, edges, edges)
-@law(max_examples=100)
-def test_joining_associates(a, b, c, first, second):
-    flat = Join([a, b, c], [first, first + second])
-    same(Join([a, Join([b, c], [second])], [first]), flat, rtol=1e-12)
-    same(Join([Join([a, b], [first]), c], [first + second]), flat, rtol=1e-12)
-
-
-@given(schedules, schedules, schedules)
-@law(max_examples=50)
-def test_multiplication_distributes(a, b, c):
-    same(a * (b + c), a * b + a * c, rtol=1e-12)
-
-
-@given(schedules, schedules, schedules)
-@law(max_examples=50)
-def test_addition_and_multiplication_commute_and_associate(a, b, c):
-    same(a + b, b + a)
-    same(a * b, b * a)
-    same(a + (b + c), (a + b) + c, rtol=1e-12)
-    same(a * (b * c), (a * b) * c, rtol=1e-12)
-
-
-@given(schedules, values)
-@law(max_examples=50)
-def test_numbers_are_constants(schedule, number):
-    assert schedule * number == schedule * Constant(number) == number * schedule
-    assert schedule + number == schedule + Constant(number) == number + schedule
-    assert np.float64(number) * schedule == schedule * number
-    np.testing.assert_array_equal(
-        (schedule * number).values(STEPS), schedule.values(STEPS) * number
-    )
-    np.testing.assert_array_equal(
-        (schedule + number).values(STEPS), schedule.values(STEPS) + number
-    )
-    same(schedule * 1, schedule)
-    same(schedule + 0, schedule)
-
-
-@given(schedules, values, values)
-@law(max_examples=50)
-def test_clip_is_idempotent_and_holds_its_bounds(schedule, one, other):
-    lower, upper = sorted([one, other])
-    clipped = schedule.clip(lower, upper)
-    same(clipped.clip(lower, upper), clipped)
-    expected = np.clip(schedule.values(STEPS), lower, upper)
-    np.testing.assert_array_equal(clipped.values(STEPS), expected)
-
-
-# Bad input --------------------------------------------------------------------
-
-LINE = Linear(0.1, 0.9, 10)
-VALID = {
-    Constant: {"value": 0.1},
-    Linear: {"start": 0.1, "end": 0.9, "steps": 10},
-    Cosine: {"start": 0.1, "end": 0.9, "steps": 10},
-    Exponential: {"start": 0.1, "end": 0.9, "steps": 10},
-    Repeat: {"schedule": LINE, "steps": 10, "growth": 2.0},
-    PerCycle: {"factor": 0.5, "steps": 10, "growth": 2.0},
-    ScaleFunction: {"function": harmonic, "steps": 10},
-    Clip: {"schedule": LINE, "lower": 0.2, "upper": 0.5},
-    Sum: {"first": LINE, "second": LINE},
-    Product: {"first": LINE, "second": LINE},
-}
-NAN, INF = float("nan"), float("inf")
-OUT_OF_RANGE = {  # beside those that are not finite
-    ("Linear", "steps"): [0, -1, -0.5],
-    ("Cosine", "steps"): [0, -1],
-    ("Exponential", "start"): [0, -0.1],
-    ("Exponential", "end"): [0, -0.1],
-    ("Exponential", "steps"): [0, -1],
-    ("Repeat", "steps"): [0, -1, 0.5],
-    ("Repeat", "growth"): [0, -2, 0.5, 0.999, 1.0000001],
-    ("PerCycle", "factor"): [0, -0.5],
-    ("PerCycle", "steps"): [0, -1, 0.5],
-    ("PerCycle", "growth"): [0, -2, 0.5, 1.0000001],
-    ("ScaleFunction", "steps"): [0, -1, 2.5],
-    ("Clip", "lower"): [0.6],
-    ("Clip", "upper"): [0.1],
-}
-TEXTS = ["0.1", True, [0.1], 1j, None]
-
-
-def naming(argument, received):
-    """A pattern for "… `argument` … Received: … received"."""
-    return f"(?s)`{argument}`.*Received: .*{re.escape(repr(received))}"
-
-
-def bad_arguments():
-    for kind, valid in VALID.items():
-        for name, good in valid.items():
-            if isinstance(good, Schedule):
-                cases = {TypeError: [0.1, "linear", None, Linear]}
-            elif callable(good):
-                cases = {TypeError: [0.1, "harmonic", None]}
-            else:
-                out = OUT_OF_RANGE.get((kind.__name__, name), [])
-                cases = {TypeError: TEXTS, ValueError: [NAN, INF, -INF, *out]}
-            if kind is ScaleFunction and name == "steps":
-                cases[TypeError] = [bad for bad in TEXTS if bad is not None]
-            for error, bad_values in cases.items():
-                for bad in bad_values:
-                    title = f"{kind.__name__}-{name}-{bad}"
-                    yield pytest.param(kind, name, bad, error, id=title)
-
-
-@pytest.mark.parametrize(("kind", "argument", "value", "error"), [*bad_arguments()])
-def test_bad_argument_is_refused(kind, argument, value, error):
-    kind(**VALID[kind])  # it is the one argument that is wrong
-    with pytest.raises(error, match=naming(argument, value)):
-        kind(**{**VALID[kind], argument: value})
-
-
-def test_geometric_sweep_to_nothing_says_what_to_use():
-    with pytest.raises(ValueError, match=r"(?s)`end` must be > 0.*Linear or Cosine"):
-        Exponential(0.1, 0.0, 10)
-
-
-@pytest.mark.parametrize(
-    ("parts", "boundaries", "error", "message"),
-    [
-        ([], [], ValueError, "`boundaries`.*Received: 0 schedules and 0 boundaries"),
-        ([LINE], [3], ValueError, r"Received: 1 schedules and 1 .*\[3(\.0)?\]"),
-        ([LINE] * 2, [], ValueError, "Received: 2 schedules and 0 boundaries"),
-        (
-            [LINE] * 2,
-            [3, 4],
-            ValueError,
-            r"2 schedules and 2 .*\[3(\.0)?, 4(\.0)?\]",
-        ),
-        ([LINE] * 3, [4, 3], ValueError, r"increase.*boundaries=\[4(\.0)?, 3(\.0)?\]"),
-        ([LINE] * 3, [3, 3], ValueError, r"increase.*boundaries=\[3(\.0)?, 3(\.0)?\]"),
-        ([LINE] * 2, [NAN], ValueError, "`boundaries` must be finite.*=nan"),
-        ([LINE] * 2, [INF], ValueError, "`boundaries` must be finite.*=inf"),
-        ([LINE] * 2, ["3"], TypeError, "`boundaries` must be a number.*='3'"),
-        ([LINE] * 2, [True], TypeError, "`boundaries` must be a number.*=True"),
-        ([LINE] * 2, [None], TypeError, "`boundaries` must be a number.*=None"),
-        ([LINE] * 2, 3, TypeError, "`boundaries` must be a list.*=3"),
-        ([LINE] * 2, "3", TypeError, "`boundaries` must be a list.*='3'"),
-        ([LINE] * 2, None, TypeError, "`boundaries` must be a list.*=None"),
-        ([LINE] * 2, {3: 4}, TypeError, "`boundaries` must be a list.*={3: 4}"),
-        (LINE, [], TypeError, "`schedules` must be a list.*=Linear"),
-        ({"a": LINE}, [], TypeError, "`schedules` must be a list.*={'a': Linear"),
-        ([LINE, 0.1], [3], TypeError, r"(?s)`schedules`.*=0.1\..*tfs.Constant"),
-        ([LINE, "b"], [3], TypeError, "`schedules` must be a tfschedules.Sch.*='b'"),
-    ],
-)
-def test_bad_join_is_refused(parts, boundaries, error, message):
-    with pytest.raises(error, match=message):
-        Join(parts, boundaries)
-
-
-@pytest.mark.parametrize("boundaries", [3, "3", None, {3: 4}])
-def test_bad_boundaries_of_piecewise_are_refused(boundaries):
-    rule = f"`boundaries` must be a list.*boundaries={boundaries!r}"
-    with pytest.raises(TypeError, match=rule):
-        tfs.Piecewise(boundaries, [1.0, 0.1])
-
-
-@dataclasses.dataclass(frozen=True)
-class Broken(Schedule):
-    """Where a property looks for something that is not there."""
-
-    def equation(self, time):
-        return time.step
-
-    @property
-    def start(self):
-        return self.beginning
-
-
-def test_missing_attributes_are_told_as_python_tells_them():
-    """Though a schedule has words of its own for what makes a callback."""
-    assert not hasattr(LINE, "set_model")
-    with pytest.raises(AttributeError, match="'Linear' object has no attribute 'len'"):
-        LINE.len  # noqa: B018
-    with pytest.raises(AttributeError, match=r"'Broken' .* no attribute 'beginning'"):
-        Broken().start  # noqa: B018
-
-
-@pytest.mark.parametrize(
-    ("steps", "error", "rule"),
-    [
-        (2.0, TypeError, "a count or an array of integers"),
-        (NAN, TypeError, "a count or an array of integers"),
-        (True, TypeError, "a count or an array of integers"),
-        (np.True_, TypeError, "a count or an array of integers"),
-        (None, TypeError, "a count or an array of integers"),
-        ("3", TypeError, "a count or an array of integers"),
-        ([0.0, 1.0], TypeError, "a count or an array of integers"),
-        ([True, False], TypeError, "a count or an array of integers"),
-        (["3"], TypeError, "a count or an array of integers"),
-        ([None], TypeError, "a count or an array of integers"),
-        (np.array(2.5), TypeError, "a count or an array of integers"),
-        (-1, ValueError, ">= 0"),
-        (np.int64(-7), ValueError, ">= 0"),
-    ],
-)
-def test_values_at_what_are_no_steps(steps, error, rule):
-    pattern = f"`steps` must be {rule}.*steps={re.escape(repr(steps))}"
-    with pytest.raises(error, match=pattern):
-        LINE.values(steps)
-
-
-@pytest.mark.parametrize("other", ["2", None, True, [2.0], 1j, {}])
-def test_no_arithmetic_with_what_is_no_number(other):
-    for operate in (operator.add, operator.sub, operator.mul, operator.truediv):
-        for pair in ((LINE, other), (other, LINE)):
-            with pytest.raises(TypeError, match=r"Linear|concatenate|unsupported"):
-                operate(*pair)
-
-
-@pytest.mark.parametrize("number", [NAN, INF, -INF])
-def test_no_arithmetic_with_what_is_not_finite(number):
-    with pytest.raises(ValueError, match=f"`value` must be finite.*value={number}"):
-        LINE * number
-    with pytest.raises(ValueError, match=f"`value` must be finite.*value={number}"):
-        number + LINE
-
-
-class _Callable:
-    def __call__(self, x):
-        return x
-
-
-@pytest.mark.parametrize(
-    ("function", "named"),
-    [
-        (lambda x: x, "<lambda>"),
-        (functools.partial(pow, 2.0), "functools.partial"),
-        (_Callable(), "_Callable"),
-    ],
-    ids=["lambda", "partial", "object"],
-)
-def test_unregistered_function_works_but_is_not_saved(function, named, tmp_path):
-    schedule = ScaleFunction(function, 10)
-    assert schedule.values([25])[0] == function(3.0)
-    message = f"(?s){re.escape(named)}.*not registered.*register_keras_serializable"
-    nested = Join([LINE, 0.1 * schedule], [10])
-    for part in (schedule, nested):
-        with pytest.raises(ValueError, match=message):
-            part.get_config()
-        with pytest.raises(ValueError, match=message):
-            keras.saving.serialize_keras_object(part)
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile(keras.optimizers.SGD(nested), loss="mse")
-    with pytest.raises(ValueError, match=message):
-        model.save(tmp_path / "model.keras")
-
-
-def test_schedule_without_an_equation_is_not_made():
-    with pytest.raises(TypeError, match="equation"):
-        tfs.Schedule()
-    with pytest.raises(TypeError, match="blend"):
-        namespace.Ramp()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,8 @@ class Interrupt(keras.callbacks.Callback):
         self.left -= 1
         if self.left == 0:
             raise KeyboardInterrupt("by the test")
+
+
+def naming(argument: str, received: object) -> str:
+    """A pattern for "… `argument` … Received: … received"."""
+    return f"(?s)`{argument}`.*Received: .*{re.escape(repr(received))}"
