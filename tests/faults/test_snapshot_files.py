@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import errno
 import gc
-import os
-import pickle
 import random
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,30 +14,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from copied_models import At, Broken, files, function, nothing, small, variables, wrong
 from faulty_files import OPERATIONS, Fault, every_fault
 from helpers import BACKEND
 from injector import EVERY, Injector
-from interrupted import X, Y, differences, find, network, state
+from interrupted import X, Y, find, network, state
 from small_disks import PAGE
 
 import tfschedules as tfs
 from tfschedules.drive import Loan
-
-
-class At(keras.callbacks.Callback):
-    """Does something in the middle of a sweep."""
-
-    def __init__(self, action: Callable[[], Any]) -> None:
-        super().__init__()
-        self.action = action
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if batch == 1:
-            self.action()
-
-
-def nothing() -> None:
-    pass
 
 
 def fit(model: keras.Model, folder: Any, action: Callable[[], Any] = nothing) -> Any:
@@ -56,10 +36,6 @@ def fit(model: keras.Model, folder: Any, action: Callable[[], Any] = nothing) ->
     return test.result
 
 
-def function(model: keras.Model, folder: Any, action: Any = nothing) -> Any:
-    return find(model, snapshot_dir=folder, callbacks=[At(action)])
-
-
 def comparison(model: keras.Model, folder: Any, action: Any = nothing) -> Any:
     return tfs.compare_range_tests(
         model, X, Y, momentum=[0.5, 0.9], max_lr=1.0, steps=4, batch_size=8, verbose=0,
@@ -70,42 +46,11 @@ def comparison(model: keras.Model, folder: Any, action: Any = nothing) -> Any:
 FORMS = {"find": function, "compare": comparison, "callback": fit}
 
 
-def wrong(before: dict[str, Any], model: keras.Model) -> list[str]:
-    """What is not as it was."""
-    after = state(model)
-    # Keras makes a history before it asks callbacks.
-    before = {**before, "functions": [before["functions"][0]]}
-    after["functions"] = after["functions"][:1]
-    return [*differences(before, after), *map(str, Loan.borrowers(model))]
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*/*"), key=lambda path: int(path.name))
-
-
-def variables(model: keras.Model) -> list[Any]:
-    return [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-
-
 def paths_in(file: Path, model: keras.Model) -> set[str]:
     """Of which variables a file may be, by what is in it."""
     data = file.read_bytes()
     values = ((v.path, keras.ops.convert_to_numpy(v)) for v in variables(model))
     return {path for path, value in values if value.ndim and value.tobytes() == data}
-
-
-# ------------------------------------------------------------------------- writing
-
-
-def small() -> keras.Model:
-    """Few variables, so that every operation can be tried."""
-    keras.utils.set_random_seed(1)
-    layers = [keras.Input((6,)), keras.layers.Dense(1), keras.layers.Dropout(0.1)]
-    model = keras.Sequential(layers)
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse", run_eagerly=True)
-    model.fit(X, Y, batch_size=8, verbose=0)
-    model.evaluate(X[:8], Y[:8], verbose=0)  # notes something with the model
-    return model
 
 
 @pytest.mark.parametrize("form", ["find", "callback"])
@@ -380,13 +325,6 @@ def test_an_error_of_the_sweep_is_told_beside_it(tmp_path) -> None:
     assert "of the sweep" in told
 
 
-# ------------------------------------------------------ other things that go wrong
-
-
-class Broken(Exception):
-    pass
-
-
 def fails(*arguments: Any, **keywords: Any) -> None:
     raise Broken("cannot")
 
@@ -490,153 +428,3 @@ def test_ctrl_c_at_the_statements_of(tmp_path, of_which, record_property) -> Non
         run(Injector(number))
     record_property("tried", len(tried))
     print(f"\ninterruptions survived: {len(tried)} of {len(numbers)}")  # noqa: T201
-
-
-# --------------------------------------------------------- copies, processes, signals
-
-
-def test_a_copy_of_the_callback_has_nothing_of_the_copy_on_disk(tmp_path) -> None:
-    model = small()
-    values = [np.array(v) for v in variables(model)]
-    test = tfs.RangeTest(max_lr=1.0, steps=4, snapshot_dir=tmp_path)
-
-    def stop() -> None:
-        raise Broken("of the sweep")
-
-    with pytest.raises(Broken, match="of the sweep"):
-        model.fit(X, Y, batch_size=8, verbose=0, callbacks=[test, At(stop)])
-    for made in (
-        copy.copy(test),
-        copy.deepcopy(test),
-        pickle.loads(pickle.dumps(test)),
-    ):
-        made.restore()
-        del made
-    gc.collect()
-    assert len(files(tmp_path)) > 2
-    test.restore()
-    assert all(map(np.array_equal, values, map(np.array, variables(model))))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_callback_that_is_thrown_away_takes_the_copy_with_it(tmp_path) -> None:
-    model = small()
-    test = tfs.RangeTest(max_lr=1.0, steps=4, snapshot_dir=tmp_path)
-    callbacks = keras.callbacks.CallbackList([test], model=model, epochs=1, steps=4)
-    callbacks.on_train_begin()
-    assert len(files(tmp_path)) > 2
-    model.compile(model.optimizer, "mse")
-    del test, callbacks
-    gc.collect()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_two_sweeps_at_once_in_one_place(tmp_path) -> None:
-    one, other = small(), small()
-    before = state(one), state(other)
-    inner: list[Any] = []
-    generators = np.random.get_state()
-
-    def sweep() -> None:
-        if not inner:
-            inner.append(function(other, tmp_path, lambda: counts.append(count())))
-
-    def count() -> int:
-        return len(list(tmp_path.iterdir()))
-
-    counts: list[int] = []
-    np.random.set_state(generators)
-    function(one, tmp_path, sweep)
-    assert counts == [2]
-    assert wrong(before[0], one) == []
-    assert wrong(before[1], other) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_folder_of_the_process_changes_meanwhile(tmp_path, monkeypatch) -> None:
-    model = small()
-    before = state(model)
-    monkeypatch.chdir(tmp_path)
-    function(model, ".", lambda: monkeypatch.chdir("/"))
-    assert wrong(before, model) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_sigterm_with_a_handler_that_raises(tmp_path) -> None:
-    """As Ctrl-C: all is put back, and the exception goes on."""
-    model = small()
-    before = state(model)
-
-    def ends(*of_the_signal: Any) -> None:
-        raise SystemExit(143)
-
-    signal.signal(signal.SIGTERM, ends)
-    try:
-        with pytest.raises(SystemExit, match="143"):
-            function(model, tmp_path, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        assert signal.getsignal(signal.SIGTERM) is ends
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    assert wrong(before, model) == []
-    assert list(tmp_path.iterdir()) == []
-
-
-SCRIPT = """
-import atexit, os, signal, sys, time, warnings
-import keras, numpy as np
-import tfschedules as tfs
-warnings.simplefilter("ignore")  # of JAX, about forks
-x = np.random.default_rng(0).normal(size=(64, 8)).astype("float32")
-model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1)])
-model.compile(keras.optimizers.SGD(0.01), "mse", run_eagerly=True)
-before = model.get_weights()
-folder = sys.argv[1]
-
-class At(keras.callbacks.Callback):
-    def on_train_batch_end(self, batch, logs=None):
-        if batch != 3:
-            return
-        if len(sys.argv) > 2:
-            print("waits", flush=True)
-            time.sleep(60)
-        files = sorted(os.listdir(folder + "/" + os.listdir(folder)[0]))
-        child = os.fork()
-        if child == 0:
-            sys.exit(5)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        print(sorted(os.listdir(folder + "/" + os.listdir(folder)[0])) == files)
-
-def sweep():
-    tfs.find_learning_rate(
-        model, x, x.sum(1), steps=8, batch_size=8, verbose=0, callbacks=[At()],
-        snapshot_dir=folder,
-    )
-
-try:
-    sweep()
-except SystemExit as error:  # in the forked process, which has put its model back
-    atexit._run_exitfuncs()
-    os._exit(error.code)  # TensorFlow's own end would wait for threads that it lacks
-print(all(map(np.array_equal, before, model.get_weights())), os.listdir(folder))
-sys.argv.append("wait")
-sweep()
-"""
-
-
-def test_a_fork_and_then_sigterm_in_the_middle_of_a_sweep(tmp_path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(tmp_path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line.strip())
-        if line == "waits\n":
-            assert len(files(tmp_path)) > 1
-            process.terminate()
-    _, errors = process.communicate(timeout=60)
-    # The child's status; the files are there; the model is as it was.
-    assert lines == ["5", "True", "True []", "waits"], errors[-2000:]
-    assert process.returncode == -signal.SIGTERM
-    assert list(tmp_path.iterdir()) == []
