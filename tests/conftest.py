@@ -22,12 +22,17 @@ import pytest
 collect_ignore = ["support"]
 collect_ignore_glob = ["*/conftest.py"]  # no doctests, and one module's name for all
 
+_ON_TENSORFLOW = (
+    os.environ["KERAS_BACKEND"] == "tensorflow"
+    and importlib.util.find_spec("tensorflow") is not None
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip TensorFlow's own tests where another backend is used or it is missing."""
-    backend = os.environ["KERAS_BACKEND"]
-    if backend == "tensorflow" and importlib.util.find_spec("tensorflow") is not None:
+    if _ON_TENSORFLOW:
         return
+    backend = os.environ["KERAS_BACKEND"]
     skip = pytest.mark.skip(reason=f"needs TensorFlow; KERAS_BACKEND={backend}")
     for item in items:
         if item.get_closest_marker("tensorflow"):
@@ -93,6 +98,28 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     compilation_cache.reset_cache()  # what is imported may have compiled already
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _data_are_not_tuned() -> Iterator[None]:
+    """Leave out the thread with which tf.data tunes each pipeline.
+
+    It sleeps, and an iterator that is thrown away waits for it: a tenth of a second to
+    a third for each fit, in which the garbage collector stands still.
+    """
+    if not _ON_TENSORFLOW:
+        yield
+        return
+    import tensorflow as tf
+
+    plain = tf.data.Dataset.__iter__
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tf.data.Dataset, "__iter__", lambda data: plain(data.with_options(options))
+        )
+        yield
 
 
 @pytest.fixture(scope="session")
