@@ -115,10 +115,9 @@ def test_the_plan_has_reductions() -> None:
     assert reductions(LOSSES, 2, cooldown=5) == [3, 9]
 
 
-@pytest.mark.parametrize("first", [True, False])
-@pytest.mark.parametrize("block", [1] if BACKEND == "torch" else [1, 2, 4])
+@pytest.mark.parametrize(("first", "block"), [(True, 1), (False, 4)])
 def test_it_multiplies_a_schedule(first: bool, block: int) -> None:
-    model = unit_model(steps_per_execution=block)
+    model = unit_model(steps_per_execution=1 if BACKEND == "torch" else block)
     both = [rule(), tfs.HyperparameterScheduler(FALLING)]
     history = fit(model, *(both if first else both[::-1]))
     expected = RATES * factors(TWICE, 0.5)
@@ -135,39 +134,38 @@ def test_it_multiplies_the_optimizers_own_rate() -> None:
     expected = 0.1 * factors(TWICE, 0.5)
     same(rates_written(model), expected)
     same(history["learning_rate"], expected[PER_EPOCH - 1 :: PER_EPOCH])
-    same(
-        float(model.optimizer.learning_rate), 0.025
-    )  # stays, as stock callbacks have it
+    # It stays, as stock callbacks have it.
+    same(float(model.optimizer.learning_rate), 0.025)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         {"patience": 0},
-        {"patience": 1},
-        {"patience": 2},
         {"patience": 3, "min_delta": 0.2},
-        {"patience": 1, "cooldown": 1},
         {"patience": 1, "cooldown": 3},
-        {"patience": 1, "min_lr": 0.02},
-        {"patience": 1, "min_lr": 0.02, "cooldown": 2, "mode": "max"},
+        {"patience": 1, "min_lr": 0.02, "cooldown": 1, "mode": "max"},
     ],
     ids=str,
 )
 def test_alone_it_does_as_kerass_own(arguments: dict[str, Any]) -> None:
-    ours, theirs = unit_model(rate=0.1), unit_model(rate=0.1)
+    model, other = unit_model(rate=0.1), unit_model(rate=0.1)
     arguments = {"factor": 0.5, "mode": "min", **arguments}
-    fit(ours, tfs.ReduceOnPlateau("plan", **arguments))
-    fit(theirs, keras.callbacks.ReduceLROnPlateau("plan", **arguments))
-    assert len(set(rates_written(theirs))) > 1
-    same(rates_written(ours), rates_written(theirs))
+    theirs = keras.callbacks.ReduceLROnPlateau("plan", **arguments)
+    theirs.set_model(other)
+    theirs.on_train_begin()
+    expected = []
+    for epoch, value in enumerate(LOSSES):
+        expected += [float(other.optimizer.learning_rate)] * PER_EPOCH
+        theirs.on_epoch_end(epoch, {"plan": value})
+    assert len(set(expected)) > 1
+    fit(model, tfs.ReduceOnPlateau("plan", **arguments))
+    same(rates_written(model), expected)
 
 
 @pytest.mark.parametrize(
     ("arguments", "oracle"),
     [
-        ({"cooldown": 2}, {"cooldown": 2}),
-        ({"min_delta": 1e-3}, {"least": 1e-3}),
         ({"threshold": 0.15}, {"least": 0.15, "relative": True}),
         ({"threshold": 0.15, "threshold_mode": "abs"}, {"least": 0.15}),
         (
@@ -264,8 +262,9 @@ def undisturbed(alone: bool) -> np.ndarray:
     return (0.1 if alone else RATES) * factors(reductions(LOSSES, 2, 1), 0.5)
 
 
-@pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("epoch", [1, 3, 4, 5, 9])
+@pytest.mark.parametrize(
+    ("alone", "epoch"), [(True, 4), (True, 9), (False, 3), (False, 4)]
+)
 def test_a_backup_has_it(alone: bool, epoch: int, tmp_path: Path) -> None:
     def callbacks(*more: Any) -> list[Any]:
         backup = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
@@ -279,8 +278,7 @@ def test_a_backup_has_it(alone: bool, epoch: int, tmp_path: Path) -> None:
     same(rates_written(model), undisturbed(alone))
 
 
-@pytest.mark.parametrize("alone", [True, False])
-@pytest.mark.parametrize("epoch", [3, 4, 9])
+@pytest.mark.parametrize(("alone", "epoch"), [(True, 4), (False, 3), (False, 9)])
 def test_a_loaded_model_goes_on_with_its_file(
     alone: bool, epoch: int, tmp_path: Path
 ) -> None:
@@ -305,6 +303,39 @@ def test_a_second_fit_goes_on_or_begins_anew(alone: bool) -> None:
     other = unit_model()  # a training of its own
     fit(other, plateau, *schedules(alone))
     same(rates_written(other), undisturbed(alone))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_new_optimizer_goes_on_with_the_file(alone: bool, tmp_path: Path) -> None:
+    """Its count begins at 0, and what was taken off stays taken off."""
+
+    def callbacks() -> list[Any]:
+        return [rule(cooldown=1, state_file=tmp_path / "p.json"), *schedules(alone)]
+
+    model, other = unit_model(), unit_model()
+    fit(model, *callbacks(), epochs=6)
+    other.set_weights(model.get_weights())
+    fit(other, *callbacks(), initial_epoch=6)
+    same(rates_written(other), undisturbed(alone))
+
+
+def test_a_schedule_that_begins_anew_keeps_the_factor() -> None:
+    model, plateau = unit_model(), rule(cooldown=1)
+    fit(model, plateau, *schedules(False), epochs=6)
+    anew = tfs.HyperparameterScheduler(tfs.Linear(0.24, 0.0, 24), start_step=0)
+    fit(model, plateau, anew, initial_epoch=6)  # of steps that lie behind its own
+    same(rates_written(model), undisturbed(False))
+
+
+def test_a_rate_that_was_set_between_two_fits() -> None:
+    model, plateau = unit_model(), rule(cooldown=1)
+    fit(model, plateau, epochs=6)
+    model.optimizer.learning_rate = 0.02
+    with pytest.warns(UserWarning, match=r"has been set to 0\.02 .* it was 0\.05"):
+        fit(model, plateau, initial_epoch=6)
+    expected = undisturbed(True)
+    expected[24:] *= 0.02 / 0.05
+    same(rates_written(model), expected)
 
 
 def test_without_a_file_the_rate_tells_the_factor(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from tfschedules._support.paths import local_path
 from tfschedules._support.telling import tell
 from tfschedules.callbacks.plateau_files import PlateauFile, backup_files
 from tfschedules.callbacks.plateau_rule import Rule, State
+from tfschedules.callbacks.position import resumed_position, updates_in_epoch
 from tfschedules.callbacks.scheduler import HyperparameterScheduler
 from tfschedules.drive import (
     Borrower,
@@ -47,7 +49,7 @@ class ReduceOnPlateau(Borrower):
     value, the epochs waited, the cooldown and the reductions. These are kept in the
     callback, in the folder of a `BackupAndRestore` beside it, and in `state_file`. A
     model that is loaded in another process needs the `state_file`: a model file cannot
-    hold them.
+    hold them. Alone it goes on from a rate that was set in between, with a warning.
 
     Args:
         monitor: The metric, as it is called in `logs`.
@@ -177,6 +179,7 @@ class ReduceOnPlateau(Borrower):
                 rate = _rate_now(self.model)
                 given = {"learning_rate": Constant(1.0 if rate is None else rate)}
                 (drive,) = Drive.attach(self.model, loan, given)
+                drive.start = updates(self.model)  # till the first epoch tells
                 self._own = drive
                 self._prove(lambda: drive.entered, _NOT_DRIVEN)
 
@@ -189,18 +192,35 @@ class ReduceOnPlateau(Borrower):
             self._begin_alone(epoch)
 
     def _begin_alone(self, epoch: int) -> None:
-        drive = self._own
+        drive, rate = self._own, _rate_now(self.model)
         assert drive is not None  # attached as the fit began
-        drive.begins = updates(self.model)  # its steps are the optimizer's updates
-        rate = _rate_now(self.model)
         assert rate is not None  # or nothing could drive it
+        made = updates(self.model)
+        position = resumed_position(self, epoch, made, updates_in_epoch(self))
+        drive.start, drive.begins = made - position, position
         drive.given = Constant(rate)
         self.rate_begins(drive, epoch)
-        if self._state.own is None:
-            self._state = dataclasses.replace(self._state, own=rate)
-        drive.given = Constant(self._state.own)
-        self._apply()
+        drive.given = Constant(self._own_rate(drive, rate))
         drive.show()
+
+    def _own_rate(self, drive: Drive, rate: float) -> float:
+        """What is reduced: the rate of the first epoch, or what has been set since."""
+        own = self._state.own
+        if own is None:
+            own = rate
+        else:
+            drive.given = Constant(own)
+            set_since = drive.factor_from_outside() is not None
+            if set_since and not math.isclose(rate, own, rel_tol=1e-4):
+                tell(
+                    f"The optimizer's rate has been set to {rate:.6g} since the epochs "
+                    f"before this fit, where it was {drive.latest(drive.made):.6g}. "
+                    "ReduceOnPlateau goes on from what has been set.",
+                    stacklevel=5,
+                )
+                own = rate / self._state.factor
+        self._state = dataclasses.replace(self._state, own=own)
+        return own
 
     def rate_begins(self, drive: Drive, epoch: int) -> None:
         """Begin anew, or go on where a fit was left."""
@@ -211,7 +231,7 @@ class ReduceOnPlateau(Borrower):
         self._state = State()
         if self._states:
             done = max(self._states)
-            self._state = self._states[done]
+            self._state = self._states[done].moved_before(drive.begins)
             if done != epoch:
                 tell(
                     f"ReduceOnPlateau knows its state after epoch {done}, and the fit "

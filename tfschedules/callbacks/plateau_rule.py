@@ -44,6 +44,16 @@ class State:
         steps, factors = zip(*before, (step, factor), strict=True)
         return dataclasses.replace(self, steps=steps, factors=factors)
 
+    def moved_before(self, step: int) -> State:
+        """The state where the schedule goes on at `step`, with nothing left to come.
+
+        The schedule may have another position than before: of `start_step`, or of an
+        optimizer that is new.
+        """
+        if not self.steps or self.steps[-1] <= step:
+            return self
+        return self.reduced(step, self.factor)
+
     @property
     def pairs(self) -> list[tuple[int, float]]:
         """The steps and the factors."""

@@ -205,10 +205,8 @@ class HyperparameterScheduler(Borrower):
                 for each in Loan.borrowers(self.model):
                     each.rate_begins(drive, epoch)
             resumed = position > 0 and self._start_step is None and drive.start == 0
-            resumed = (
-                resumed and not drive.is_reduced
-            )  # a plateau rule speaks for itself
-            if resumed and (f := drive.factor_from_outside()):
+            # A plateau rule of ours speaks for itself.
+            if resumed and not drive.is_reduced and (f := drive.factor_from_outside()):
                 warnings.warn(
                     f"The restored rate is {f:.4g} times what the schedule has at step "
                     f"{position}; the schedule goes on at its own height. (What "
