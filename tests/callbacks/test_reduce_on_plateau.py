@@ -19,6 +19,7 @@ from helpers import BACKEND, line
 from unit_steps import STEPS, loop, rates_written, unit_model, units
 
 import tfschedules as tfs
+from tfschedules.drive import innermost, parts_of
 
 EPOCHS, PER_EPOCH = 12, 4
 # Falls, rests, falls by a little, rests, rises.
@@ -216,17 +217,89 @@ def test_gradient_accumulation() -> None:
     same(rates_written(model), np.repeat(updates, 2) / 2 * factors(TWICE, 0.5))
 
 
-def test_layer_groups_keep_their_shares(tmp_path: Path) -> None:
-    if BACKEND == "torch":
-        pytest.skip("LayerwiseOptimizer is refused on torch")
-    groups = [tfs.LayerGroup("low", ["body"], 0.1), tfs.LayerGroup("high", ["head"])]
+needs_groups = pytest.mark.skipif(
+    BACKEND == "torch", reason="LayerwiseOptimizer is refused on torch"
+)
+
+
+def grouped(low: Any = 0.1) -> keras.Model:
+    groups = [tfs.LayerGroup("low", ["body"], low), tfs.LayerGroup("high", ["head"])]
     model = unit_model()
     model.compile(tfs.LayerwiseOptimizer(keras.optimizers.SGD(0.1), groups), model.loss)
+    return model
+
+
+@needs_groups
+def test_layer_groups_keep_their_shares() -> None:
+    model = grouped()
     history = fit(model, rule())
     expected = 0.1 * factors(TWICE, 0.5)
     same(rates_written(model), expected)
     same(rates_written(model, "body"), 0.1 * expected)
     same(history["learning_rate/low"], 0.1 * expected[PER_EPOCH - 1 :: PER_EPOCH])
+
+
+@needs_groups
+@pytest.mark.parametrize("alone", [True, False])
+def test_min_lr_of_groups(alone: bool, tmp_path: Path) -> None:
+    """By hand: max(m·F·s, min(m·s, least)) of each, also of a fit that goes on."""
+    multiple = tfs.Linear(0.2, 0.8, STEPS - 1)  # of the optimizer's updates
+    least = {"low": 0.02, "high": 0.003}
+
+    def callbacks() -> list[Any]:
+        made = [rule(1, 0.1, min_lr=least, state_file=tmp_path / "p.json")]
+        return [*made, tfs.TensorBoardLogger(tmp_path / "run"), *schedules(alone)]
+
+    model = grouped(multiple)
+    history = fit(model, *callbacks(), epochs=7)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    history_2 = fit(loaded, *callbacks(), initial_epoch=7)
+
+    rates = np.full(STEPS, 0.1) if alone else RATES
+    shares = {"low": line(0.2, 0.8, STEPS - 1, STEPS), "high": 1.0}
+    after, low, best = [], None, np.inf
+    for epoch, value in enumerate(LOSSES):  # patience 1, and no more than all can take
+        better, best = value < best - 1e-4, min(value, best)
+        steps = slice((epoch + 1) * PER_EPOCH - 1, (epoch + 1) * PER_EPOCH + 1)
+        own = (rates * factors(after, 0.1))[steps]
+        low = all(
+            ((np.ones(STEPS) * shares[n])[steps] * own <= least[n] * (1 + 1e-6)).all()
+            for n in least
+        )
+        if not better and not low:
+            after.append(epoch)
+    assert low
+    assert len(after) > 1
+    for name, layer in (("low", "body"), ("high", "head")):
+        height = rates * shares[name]
+        floor = np.minimum(height, least[name])
+        expected = np.maximum(height * factors(after, 0.1), floor)
+        assert (expected == least[name]).any()
+        same(rates_written(loaded, layer), expected)
+        tag = f"learning_rate/{name}"
+        ends = np.arange(1, EPOCHS + 1) * PER_EPOCH - 1
+        seen = history[tag] + history_2[tag]
+        np.testing.assert_allclose(seen, expected[ends], rtol=1e-7)
+        steps, values = scalars(tmp_path / "run" / "schedules", f"schedule/{tag}")
+        assert list(steps) == list(range(STEPS))
+        same(values, expected)
+    assert all(part.floor is None for part in parts_of(innermost(loaded.optimizer)))
+
+
+@needs_groups
+def test_min_lr_of_groups_that_are_not_there() -> None:
+    with pytest.raises(ValueError, match=r"There are: 'low', 'high'.* with 'head'"):
+        fit(grouped(), rule(min_lr={"low": 0.1, "head": 0.1}))
+    with pytest.raises(ValueError, match="It has SGD without groups: compile it"):
+        fit(unit_model(), rule(min_lr={"low": 0.1}))
+    nobody = tfs.LayerGroup("low", ".*")
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(tfs.LayerwiseOptimizer(keras.optimizers.SGD(0.1), [nobody]), "mse")
+    plateau = rule(min_lr={"low": 0.1})
+    plateau.set_model(model)
+    with pytest.raises(ValueError, match=r"is not built, and `min_lr` of groups"):
+        plateau.on_train_begin()
 
 
 def test_every_step_is_recorded(tmp_path: Path) -> None:
@@ -456,6 +529,8 @@ def test_another_callback_that_sets_the_rate_is_told_of() -> None:
         ({"threshold_mode": "relative"}, "`threshold_mode` must be one of 'rel'"),
         ({"patience": -1}, "`patience` must be >= 0"),
         ({"min_lr": -0.1}, "`min_lr` must be >= 0"),
+        ({"min_lr": {}}, "a dict that has a group"),
+        ({"min_lr": {"low": -1}}, '`min_lr["low"]` must be >= 0'),
     ],
     ids=str,
 )

@@ -14,6 +14,13 @@ from tfschedules._support import checks
 from tfschedules._support.paths import local_path
 from tfschedules._support.telling import tell
 from tfschedules.callbacks.plateau_files import PlateauFile, backup_files
+from tfschedules.callbacks.plateau_groups import (
+    check_groups,
+    hold_up,
+    least_rates,
+    multiples,
+)
+from tfschedules.callbacks.plateau_metric import Metric
 from tfschedules.callbacks.plateau_rule import Rule, State
 from tfschedules.callbacks.position import resumed_position, updates_in_epoch
 from tfschedules.callbacks.scheduler import HyperparameterScheduler
@@ -21,15 +28,12 @@ from tfschedules.drive import (
     Borrower,
     Drive,
     callbacks_around,
-    grows,
     is_first_process,
     rate_of,
     read,
     updates,
 )
-from tfschedules.schedules import Constant
-
-_MODES = {"auto": None, "min": False, "max": True}
+from tfschedules.schedules import Constant, Schedule
 
 
 class ReduceOnPlateau(Borrower):
@@ -62,7 +66,8 @@ class ReduceOnPlateau(Borrower):
         threshold_mode: "rel", a share of the best value's size, or "abs".
         cooldown: Epochs after a reduction that are not counted.
         min_lr: A reduction does not take the rate below this. A schedule that is lower
-            by itself stays.
+            by itself stays. With a `LayerwiseOptimizer` it may be a dictionary, of
+            the rates of groups by their names; one that is left out has none.
         warmup_steps: Updates after a reduction in which the rate climbs again, on a
             line from 0.
         state_file: A file to keep the state in, of a few hundred bytes an epoch. The
@@ -101,20 +106,19 @@ class ReduceOnPlateau(Borrower):
         threshold: float | None = None,
         threshold_mode: str = "rel",
         cooldown: int = 0,
-        min_lr: float = 0.0,
+        min_lr: float | Mapping[str, float] = 0.0,
         warmup_steps: int = 0,
         state_file: str | os.PathLike[str] | None = None,
     ) -> None:
         """Check the arguments."""
         super().__init__()
-        self._monitor = checks.text("monitor", monitor, "the name of a metric")
+        self._metric = Metric(monitor, mode)
         factor = checks.single("factor", factor, above=0)
         if factor >= 1:
             raise ValueError(
                 f"Argument `factor` must be < 1. Received: factor={factor}. "
                 "For half the rate give factor=0.5."
             )
-        self._grows = _MODES[checks.choice("mode", mode, list(_MODES))]
         if min_delta is not None and threshold is not None:
             raise ValueError(
                 "Arguments `min_delta` and `threshold` are the same thing: give one. "
@@ -134,7 +138,7 @@ class ReduceOnPlateau(Borrower):
             threshold=least,
             relative=threshold is not None and kind == "rel",
             cooldown=checks.whole("cooldown", cooldown, at_least=0),
-            min_lr=checks.single("min_lr", min_lr, at_least=0),
+            min_lr=least_rates(min_lr),
             warmup_steps=checks.whole(
                 "warmup_steps", warmup_steps, at_least=0, at_most=2**53
             ),
@@ -172,7 +176,7 @@ class ReduceOnPlateau(Borrower):
             for each in others
         )
         with loan.closed_on_error():
-            settings = {"monitor": self._monitor, **dataclasses.asdict(self._rule)}
+            settings = {"monitor": self._metric.name, **dataclasses.asdict(self._rule)}
             own = [] if self._state_file is None else [self._state_file]
             self._files = [PlateauFile(path, settings) for path in [*own, *backups]]
             if self._alone:
@@ -182,6 +186,8 @@ class ReduceOnPlateau(Borrower):
                 drive.start = updates(self.model)  # till the first epoch tells
                 self._own = drive
                 self._prove(lambda: drive.entered, _NOT_DRIVEN)
+            if isinstance(self._rule.min_lr, Mapping):
+                check_groups(self.model, loan, self._rule.min_lr)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Take the rate over before the first step: a resumed state is loaded."""
@@ -270,8 +276,14 @@ class ReduceOnPlateau(Borrower):
     def _apply(self) -> None:
         """Let the drive follow the state."""
         assert self._drive is not None
-        rule, state = self._rule, self._state
-        self._drive.reduce_by(lambda schedule: rule.applied(schedule, state))
+        rule, state, drive = self._rule, self._state, self._drive
+
+        def reduce(schedule: Schedule) -> Schedule:
+            if isinstance(rule.min_lr, Mapping):
+                hold_up(drive, rule.floors(schedule, state, drive))
+            return rule.applied(schedule, state)
+
+        drive.reduce_by(reduce)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Look, once an epoch, whether another callback has set the rate."""
@@ -310,58 +322,21 @@ class ReduceOnPlateau(Borrower):
                 "ReduceOnPlateau found a callback that drives the rate, and it does "
                 "not drive it in this fit."
             )
-        value = self._value(logs or {})
+        value = self._metric.value(logs or {}, known=self._state.best is not None)
         if value is not None:
             self._state = self._rule.after_epoch(
-                self._state, value, self._is_growing(), drive.given, drive.step
+                self._state,
+                value,
+                self._metric.is_growing(self.model),
+                drive.given,
+                drive.step,
+                multiples(drive),
             )
             self._apply()
         self._states[epoch + 1] = self._state
         if is_first_process():
             for file in self._files:
                 file.write(self._states)
-
-    def _value(self, logs: Mapping[str, Any]) -> float | None:
-        """The metric; `None` where there was no validation.
-
-        Raises:
-            ValueError: If there is no such metric, or it is no number.
-        """
-        if self._monitor in logs:
-            number = checks.as_real(logs[self._monitor])
-            if number is None:
-                raise ValueError(
-                    f"The metric {self._monitor!r} must be a number for "
-                    f"ReduceOnPlateau. Received: {checks.shown(logs[self._monitor])}"
-                )
-            return float(number)
-        names = ", ".join(map(repr, logs)) or "none"
-        validated = any(name.startswith("val_") for name in logs)
-        if not self._monitor.startswith("val_") or validated:
-            raise ValueError(
-                f"ReduceOnPlateau finds no metric {self._monitor!r} in the logs of the "
-                f"epoch. There are: {names}. Give monitor= one of these."
-            )
-        if self._state.best is None:
-            tell(
-                f"ReduceOnPlateau finds no {self._monitor!r}: this epoch had no "
-                f"validation, and is left out. There are: {names}. Give "
-                "validation_data= to fit, or monitor= one of these.",
-                stacklevel=4,
-            )
-        return None
-
-    def _is_growing(self) -> bool:
-        if self._grows is not None:
-            return self._grows
-        try:
-            return grows(self.model, self._monitor)
-        except ValueError:
-            raise ValueError(
-                f"The metric {self._monitor!r} does not say whether it grows or falls "
-                'where training goes well. Give mode="max" or mode="min". '
-                'Received: mode="auto"'
-            ) from None
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the rate back, at its last value."""

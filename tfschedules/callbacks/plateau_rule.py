@@ -1,6 +1,6 @@
 """The plateau rule: when a rate is reduced, and what its schedule is then.
 
-It knows no Keras: `plateau` is the callback.
+`plateau` is the callback.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from tfschedules.drive import Clock, Floor
 from tfschedules.schedules import Constant, Join, Linear, Piecewise, Schedule
 
 
@@ -88,7 +91,8 @@ class Rule:
         threshold: What an improvement has to be more than.
         relative: Whether `threshold` is a share of the best value's size.
         cooldown: Epochs after a reduction that are not counted.
-        min_lr: A reduction does not take the rate below it.
+        min_lr: A reduction does not take the rate below it; by group, for groups of
+            layers, where those that are left out have none.
         warmup_steps: Steps in which the rate climbs from 0 after a reduction.
     """
 
@@ -97,7 +101,7 @@ class Rule:
     threshold: float
     relative: bool
     cooldown: int
-    min_lr: float
+    min_lr: float | Mapping[str, float]
     warmup_steps: int
 
     def is_better(self, value: float, best: float | None, grows: bool) -> bool:
@@ -108,7 +112,13 @@ class Rule:
         return value - least > best if grows else value + least < best
 
     def after_epoch(
-        self, state: State, value: float, grows: bool, schedule: Schedule, step: int
+        self,
+        state: State,
+        value: float,
+        grows: bool,
+        schedule: Schedule,
+        step: int,
+        multiples: Mapping[str, np.ndarray],
     ) -> State:
         """The state after an epoch, as Keras's `ReduceLROnPlateau` goes about it.
 
@@ -118,6 +128,8 @@ class Rule:
             grows: Whether the metric grows where training goes well.
             schedule: The schedule that is multiplied.
             step: The schedule's step in the next update.
+            multiples: Of groups of layers: what the rate is multiplied by for each, in
+                the last update and in the next.
         """
         cooling, waited = max(state.cooling - 1, 0), state.waited
         if state.cooling:
@@ -128,18 +140,44 @@ class Rule:
         elif not cooling:
             waited += 1
         state = dataclasses.replace(state, best=best, waited=waited, cooling=cooling)
-        if waited < max(self.patience, 1) or self._is_low(state, schedule, step):
+        if waited < max(self.patience, 1):
+            return state
+        if self._is_low(state, schedule, step, multiples):
             return state
         state = state.reduced(step, state.factor * self.factor)
         return dataclasses.replace(state, waited=0, cooling=self.cooldown)
 
-    def _is_low(self, state: State, schedule: Schedule, step: int) -> bool:
+    def _is_low(
+        self,
+        state: State,
+        schedule: Schedule,
+        step: int,
+        multiples: Mapping[str, np.ndarray],
+    ) -> bool:
         """Whether there is nothing to take off: the rate, without a warm-up's share."""
         if self.min_lr == 0:
             return False
         height = dataclasses.replace(self, warmup_steps=0).applied(schedule, state)
         rates = height.values([max(step - 1, 0), step])
+        if isinstance(self.min_lr, Mapping):
+            return state.factor * self.factor < _LEAST_FACTOR or all(
+                bool((rates * times <= self.min_lr.get(name, 0.0) * (1 + 1e-6)).all())
+                for name, times in multiples.items()
+            )
         return bool((rates <= self.min_lr * (1 + 1e-6)).all())
+
+    def floors(
+        self, schedule: Schedule, state: State, clock: Clock
+    ) -> dict[str, Floor]:
+        """What holds up the rate of groups of layers, by name."""
+        if not isinstance(self.min_lr, Mapping) or not state.steps:
+            return {}
+        factor = Piecewise(state.steps, [1.0, *state.factors])
+        return {
+            name: Floor(least, factor, schedule * factor, clock)
+            for name, least in self.min_lr.items()
+            if least > 0
+        }
 
     def applied(self, schedule: Schedule, state: State) -> Schedule:
         """What is left of a schedule: W(t) max(F(t) s(t), min(s(t), min_lr)).
@@ -149,7 +187,7 @@ class Rule:
         if not state.steps:
             return schedule
         reduced = schedule * Piecewise(state.steps, [1.0, *state.factors])
-        if self.min_lr > 0:
+        if not isinstance(self.min_lr, Mapping) and self.min_lr > 0:
             floor = schedule.clip(0.0, self.min_lr)
             reduced = (reduced - floor).clip(0.0, _HIGHEST) + floor
         if self.warmup_steps:
@@ -159,3 +197,4 @@ class Rule:
 
 
 _HIGHEST = 1e38  # of a rate, in float32
+_LEAST_FACTOR = 1e-30  # of the optimizer's rate, which groups are held above

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from tfschedules.drive.attributes import set_behind
+from tfschedules.drive.floors import Floor
 from tfschedules.drive.state import value_of
 from tfschedules.drive.tidying import AtTheEnd
 from tfschedules.drive.turns import forget
@@ -51,6 +52,7 @@ class Part:
         members: Positions of the weights among those the optimizer was built on.
         decays: What the decay of each is multiplied by besides, in the same order.
         clock: What the factor's step 0 is told by, if it is not the first update.
+        floor: What holds the part's rate up, if anything does.
     """
 
     name: str
@@ -58,20 +60,27 @@ class Part:
     members: Sequence[int]
     decays: Sequence[float]
     clock: Clock | None = None
+    floor: Floor | None = None
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """The factor at each of `steps`, in float64."""
         if isinstance(self.factor, Schedule):
             start = 0 if self.clock is None else self.clock.start
-            return self.factor.values(np.maximum(steps - start, 0))
-        return np.full(len(steps), self.factor, np.float64)
+            factors = self.factor.values(np.maximum(steps - start, 0))
+        else:
+            factors = np.full(len(steps), self.factor, np.float64)
+        return factors if self.floor is None else self.floor.values(factors, steps)
 
     def now(self, made: Any) -> Any:
         """The factor in the update that is being made: a number, or a tensor."""
-        if not isinstance(self.factor, Schedule):
-            return self.factor
+        factor: Any = self.factor
         made = keras.ops.convert_to_tensor(made)
-        return self.factor(made if self.clock is None else self.clock.position(made))
+        if isinstance(factor, Schedule):
+            at = made if self.clock is None else self.clock.position(made)
+            factor = factor(at)
+        if self.floor is None or _is(factor, 0.0):
+            return factor
+        return self.floor.raised(factor, made)
 
 
 class Split:
@@ -131,6 +140,13 @@ class Split:
             for part in parts
             for position, decay in zip(part.members, part.decays, strict=True)
         }
+
+    def hold_up(self, floors: Mapping[str, Floor]) -> None:
+        """Give parts floors by their names, and take the others' away."""
+        self.parts = [
+            dataclasses.replace(part, floor=floors.get(part.name))
+            for part in self.parts
+        ]
 
     def update_all(self, grads: Any, variables: Any, learning_rate: Any) -> None:
         """Evaluate the factors that are schedules, once a step, and update."""
