@@ -33,6 +33,7 @@ from tfschedules.drive.loop import Loop, check_variables
 from tfschedules.drive.loop_drive import DrivenLoop, hyperparameters_checked
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
+from tfschedules.drive.part_momentum import momentum_now, own_momentum
 from tfschedules.drive.proof import Proof
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.put_back import around_put_back
@@ -114,7 +115,9 @@ __all__ = [
     "known_state",
     "layers_with_statistics",
     "mark_earlier",
+    "momentum_now",
     "name_of",
+    "own_momentum",
     "parts_of",
     "place_of",
     "rate_of",

@@ -53,6 +53,7 @@ class Part:
         decays: What the decay of each is multiplied by besides, in the same order.
         clock: What the factor's step 0 is told by, if it is not the first update.
         floor: What holds the part's rate up, if anything does.
+        own: Hyperparameters of its own, by the optimizer's names: its momentum.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Part:
     decays: Sequence[float]
     clock: Clock | None = None
     floor: Floor | None = None
+    own: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """The factor at each of `steps`, in float64."""
@@ -157,29 +159,36 @@ class Split:
             self._values = {}
 
     def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one weight with its part's rate and its own count of updates."""
+        """Update one weight with what its part has, and its own count of updates."""
         position = self._optimizer._get_variable_index(variable)
+        own: dict[str, Any] = {}
         if position in self._part_of:
             values = self._values or self._factors()  # called by itself
             factor = values[self._part_of[position][0].name]
             if _is(factor, 0.0):  # Ftrl would divide by it
                 return
             learning_rate = _times(learning_rate, factor)
-        missed = self.missed.get(position, 0)
-        if not missed:
+            own.update(self._part_of[position][0].own)
+        if missed := self.missed.get(position, 0):
+            now = keras.ops.convert_to_tensor(self._optimizer._iterations)
+            late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
+            # Something may have set the count back; a negative one would give NaN.
+            own["_iterations"] = keras.ops.maximum(
+                now - late, keras.ops.zeros_like(now)
+            )
+        if not own:
             self._update_one(gradient, variable, learning_rate)
             return
-        count = self._optimizer._iterations
-        now = keras.ops.convert_to_tensor(count)
-        late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
-        # Something may have set the count back; a negative one would give NaN.
-        own = keras.ops.maximum(now - late, keras.ops.zeros_like(now))
+        # What is driven holds a tensor now, and that is put back.
+        before = {name: getattr(self._optimizer, name) for name in own}
 
         def give_back() -> None:
-            set_behind(self._optimizer, "_iterations", count)
+            for name, value in before.items():
+                set_behind(self._optimizer, name, value)
 
         with AtTheEnd(give_back), AtTheEnd(give_back):
-            set_behind(self._optimizer, "_iterations", own)
+            for name, value in own.items():
+                set_behind(self._optimizer, name, value)
             self._update_one(gradient, variable, learning_rate)
 
     def decay(self, variables: Any) -> None:

@@ -70,6 +70,8 @@ def settings_of(model: Any) -> dict[str, Setting]:
             settings[f"multiplier_schedule/{part.name}"] = _formula(part.factor)
         else:
             settings[f"multiplier/{part.name}"] = float(part.factor)
+        for value in part.own.values():
+            settings[f"momentum/{part.name}"] = value
     return settings
 
 
