@@ -3,6 +3,7 @@ from .callbacks import (
     CyclicalLearningRate as CyclicalLearningRate,
     HyperparameterScheduler as HyperparameterScheduler,
     OneCycle as OneCycle,
+    ReduceOnPlateau as ReduceOnPlateau,
     SnapshotEnsemble as SnapshotEnsemble,
     WarmRestarts as WarmRestarts,
     driven as driven,

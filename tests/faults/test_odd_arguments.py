@@ -244,7 +244,7 @@ def test_the_table_tells_numbers_and_paths(valid: dict[str, Any]) -> None:
     assert {"max_lr", "total_steps", "low", "div_factor", "repeats"} <= numbers
     assert not {"learning_rate", "groups", "name", "mode"} & numbers
     paths = {each.name for each in known if takes_paths(each)}
-    assert paths == {"log_dir", "snapshot_dir", "directory"}
+    assert paths == {"log_dir", "snapshot_dir", "directory", "state_file"}
     for name in NAMES:  # every good value is one
         if BACKEND != "torch" or name != "LayerwiseOptimizer":
             call(name, needed_by(name, valid))

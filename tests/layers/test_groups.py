@@ -494,15 +494,15 @@ def test_a_table_as_text_and_for_notebooks():
     long = [f"layer_{i}" for i in range(12)]
     table = GroupTable(
         (
-            GroupRow("<b>", ["x&y"], 12345, "0.1", 1e-4, None, 0, "no"),
-            GroupRow("long", long, 7, "1", 1e-3, 0.01, 3, "yes"),
+            GroupRow("<b>", ["x&y"], 12345, "0.1", 1e-4, None, None, 0, "no"),
+            GroupRow("long", long, 7, "1", 1e-3, 0.85, 0.01, 3, "yes"),
         )
     )
     text = str(table).splitlines()
     assert len({len(text[1]), *(len(line.ljust(len(text[1]))) for line in text)}) == 1
     assert "12,345" in text[2]
     assert "layer_0 … layer_11 (12)" in text[3]
-    assert "0.01 (3 exempt)" in text[3]
+    assert "0.85  0.01 (3 exempt)" in text[3]
     assert "&lt;b&gt;" in table._repr_html_()
     assert "x&amp;y" in table._repr_html_()
     assert repr(table) == "<GroupTable: 2 groups, 12,352 parameters>"

@@ -1,4 +1,5 @@
 from .loop import driven as driven
+from .plateau import ReduceOnPlateau as ReduceOnPlateau
 from .position import (
     epochs_of as epochs_of,
     resumed_position as resumed_position,

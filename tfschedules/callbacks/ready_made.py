@@ -170,6 +170,11 @@ class OneCycle(HyperparameterScheduler):
             start_step=start_step, **({} if total_steps is None else schedules)
         )
 
+    @property
+    def driven_names(self) -> list[str]:
+        """The rate, and momentum where there is one, also before the fit is known."""
+        return ["learning_rate", "momentum"]
+
     def schedules_for_fit(self) -> dict[str, Schedule]:
         """The cycle over the fit's length, with momentum where there is one."""
         schedules = self._schedules

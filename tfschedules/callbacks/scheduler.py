@@ -19,6 +19,7 @@ from tfschedules.callbacks.position import (
 from tfschedules.drive import (
     Borrower,
     Drive,
+    Loan,
     batches_made,
     callbacks_around,
     innermost,
@@ -141,6 +142,11 @@ class HyperparameterScheduler(Borrower):
         """The schedules by hyperparameter, as far as they are known before the fit."""
         return dict(self._schedules)
 
+    @property
+    def driven_names(self) -> list[str]:
+        """The hyperparameters that it drives, by the names that were given."""
+        return list(self._schedules)
+
     def schedules_for_fit(self) -> dict[str, Schedule]:
         """The schedules of the fit that begins; may look at `self.params`."""
         return self._schedules
@@ -195,8 +201,12 @@ class HyperparameterScheduler(Borrower):
             self._resolve(made / epoch)
         for drive in self.drives:
             drive.start, drive.begins = made - position, position
+            if drive.attribute == "learning_rate":
+                for each in Loan.borrowers(self.model):
+                    each.rate_begins(drive, epoch)
             resumed = position > 0 and self._start_step is None and drive.start == 0
-            if resumed and (f := drive.factor_from_outside()):
+            # A plateau rule of ours speaks for itself.
+            if resumed and not drive.is_reduced and (f := drive.factor_from_outside()):
                 warnings.warn(
                     f"The restored rate is {f:.4g} times what the schedule has at step "
                     f"{position}; the schedule goes on at its own height. (What "
@@ -218,7 +228,7 @@ class HyperparameterScheduler(Borrower):
             if drive.attribute == "learning_rate":
                 warn_of_early_stops(
                     type(self).__name__,
-                    drive.schedule,
+                    drive.given,
                     callbacks_around(),
                     epoch=epoch,
                     epochs=epochs,
@@ -263,7 +273,7 @@ class HyperparameterScheduler(Borrower):
             if factor is None:
                 continue
             if 0 < factor < 1 and not put_back:
-                drive.schedule = drive.schedule * factor
+                drive.given = drive.given * factor
                 what = f"the schedule goes on at {factor:.6g} times its height"
             else:
                 drive.show()
@@ -305,7 +315,7 @@ class HyperparameterScheduler(Borrower):
         }
         self._to_resolve = {}
         for drive, name in zip(self.drives, self._names, strict=True):
-            drive.schedule = resolved.get(name, drive.schedule)
+            drive.given = resolved.get(name, drive.given)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Give the hyperparameters back."""
@@ -332,7 +342,7 @@ class HyperparameterScheduler(Borrower):
         fit = first + updates_left
         names: dict[float, list[str]] = {}
         for name, drive in zip(self._names, self.drives, strict=True):
-            length = drive.schedule.length
+            length = drive.given.length
             # One that is made for the fit reaches its end with the last step, or would
             # with one more; a sum of two ramps may miss that by rounding.
             least = fit - self._names[name]

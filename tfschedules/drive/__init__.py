@@ -1,18 +1,18 @@
 """The one room that touches the insides of Keras's optimizers and trainers.
 
 `drive` wraps an optimizer's update so that its hyperparameters follow schedules inside
-the compiled step; `split` gives each part of the weights a rate of its own, and `proxy`
-stands for an optimizer; `freezing` leaves some out; `losses` keeps every batch's own
-loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
-`generators`, by `copies` in a `store` in memory or on disk; `unsaved` is what a
-copy of one lacks; `between` shows it right after an update; `loan` gives back what was
-borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
-others; `epoch_logs` puts the rate into an epoch's logs; `insides` has what of Keras all
-this leans on. In a loop of the user's own a `hold` is taken on the optimizer alone;
-`loop` sets its rate between two updates, and `loop_drive` drives them, with a look at
-the `calls` of functions that were compiled before. `fingerprint` tells states of a
-training apart, `restored` whether a fit was put back, and `put_back` sees it happen
-within one.
+the compiled step; `split` gives each part of the weights a rate of its own, with
+`floors` under it, and `proxy` stands for an optimizer; `freezing` leaves some out;
+`losses` keeps every batch's own loss, of all `replicas`; `snapshot` puts a model back
+to the bit, with its `generators`, by `copies` in a `store` in memory or on disk;
+`unsaved` is what a copy of one lacks; `between` shows it right after an update; `loan`
+gives back what was borrowed, also after an interrupted fit; `turns` tells the steps of
+a fit from those of others; `epoch_logs` puts the rate into an epoch's logs; `insides`
+has what of Keras all this leans on. In a loop of the user's own a `hold` is taken on
+the optimizer alone; `loop` sets its rate between two updates, and `loop_drive` drives
+them, with a look at the `calls` of functions that were compiled before. `fingerprint`
+tells states of a training apart, `restored` whether a fit was put back, and `put_back`
+sees it happen within one.
 
 May import `schedules` and `_support`.
 """
@@ -23,6 +23,7 @@ from tfschedules.drive.borrower import Borrower
 from tfschedules.drive.copies import NotRestoredError
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
+from tfschedules.drive.floors import Floor
 from tfschedules.drive.frames import Taken, callbacks_around, fits_running
 from tfschedules.drive.freezing import Freezer, layers_with_statistics
 from tfschedules.drive.generators import Generators
@@ -32,13 +33,14 @@ from tfschedules.drive.loop import Loop, check_variables
 from tfschedules.drive.loop_drive import DrivenLoop, hyperparameters_checked
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
 from tfschedules.drive.part_drive import sweep
+from tfschedules.drive.part_momentum import momentum_now, own_momentum
 from tfschedules.drive.proof import Proof
 from tfschedules.drive.proxy import Proxy
 from tfschedules.drive.put_back import around_put_back
 from tfschedules.drive.replicas import is_first_process
 from tfschedules.drive.restored import is_restored, mark_earlier
 from tfschedules.drive.snapshot import Snapshot, Unbuilt
-from tfschedules.drive.split import Part, Split, parts_of
+from tfschedules.drive.split import Clock, Part, Split, parts_of
 from tfschedules.drive.state import (
     batches_made,
     check_compiled,
@@ -63,8 +65,10 @@ from tfschedules.drive.weights import (
 __all__ = [
     "AtTheEnd",
     "Borrower",
+    "Clock",
     "Drive",
     "DrivenLoop",
+    "Floor",
     "Freezer",
     "Functions",
     "Generators",
@@ -111,7 +115,9 @@ __all__ = [
     "known_state",
     "layers_with_statistics",
     "mark_earlier",
+    "momentum_now",
     "name_of",
+    "own_momentum",
     "parts_of",
     "place_of",
     "rate_of",

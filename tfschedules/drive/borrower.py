@@ -6,7 +6,7 @@ import copy
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
@@ -20,6 +20,9 @@ from tfschedules.drive.restored import (
     is_restored,
     mark_earlier,
 )
+
+if TYPE_CHECKING:
+    from tfschedules.drive.drive import Drive
 
 # Two threads may give one callback to two fits at the same time.
 _taking = threading.RLock()
@@ -87,6 +90,16 @@ class Borrower(Recalled, keras.callbacks.Callback):
         if self._taken is None or not is_restored(self.model):
             return False
         return backs_up_whole_epochs(self._taken.callbacks)
+
+    def rate_begins(self, drive: Drive, epoch: int) -> None:
+        """The drive of the rate has found its position, before the first step.
+
+        A plateau rule takes it up; others have nothing to do.
+
+        Args:
+            drive: The drive.
+            epoch: The first epoch of the fit.
+        """
 
     def _borrow(self) -> Loan:
         """Begin a loan, and end the one of an earlier fit."""

@@ -10,6 +10,7 @@ no Python at all. Variables, config and Python attributes stay as they were.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -144,7 +145,9 @@ class Drive:
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.name, self.attribute, self.begins = name, attribute, 0
-        self._loan, self._schedule, self._first = loan, schedule, 0
+        self._loan, self._given, self._first = loan, schedule, 0
+        self._reduce: Callable[[Schedule], Schedule] | None = None
+        self._schedule = schedule
         self.entered = False  # whether an update, or its trace, has come here
         self.alive: Any = None  # a variable, for a trace that outlives the drive
 
@@ -205,14 +208,36 @@ class Drive:
 
     @property
     def schedule(self) -> Schedule:
-        """The value as a function of the updates since `start`; it may be set."""
+        """The value as a function of the updates since `start`, reductions and all."""
         return self._schedule
 
-    @schedule.setter
-    def schedule(self, schedule: Schedule) -> None:
-        self._refuse_to_change("another schedule")
-        self._schedule = schedule
-        self._loan.retrace()
+    @property
+    def given(self) -> Schedule:
+        """The same without what a plateau rule takes off it; it may be set."""
+        return self._given
+
+    @given.setter
+    def given(self, schedule: Schedule) -> None:
+        self._change(schedule, self._reduce)
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether a plateau rule has a say in the schedule."""
+        return self._reduce is not None
+
+    def reduce_by(self, reduce: Callable[[Schedule], Schedule]) -> None:
+        """Let a plateau rule make the schedule of the one that was given."""
+        self._change(self._given, reduce)
+
+    def _change(
+        self, given: Schedule, reduce: Callable[[Schedule], Schedule] | None
+    ) -> None:
+        schedule = given if reduce is None else reduce(given)
+        if schedule is not self._schedule:
+            self._refuse_to_change("another schedule")
+            self._schedule = schedule
+            self._loan.retrace()
+        self._given, self._reduce = given, reduce
 
     @property
     def start(self) -> int:
@@ -349,6 +374,11 @@ class Drive:
         step = max(made - self._first - 1, self.begins)
         return float(self.schedule.values([step])[0])
 
+    @property
+    def step(self) -> int:
+        """The schedule's step in the next update, between two epochs."""
+        return self.made - self._first
+
     def factor_from_outside(self) -> float | None:
         """What the rate is now over what the drive has left; `None` if it is that.
 
@@ -370,7 +400,7 @@ class Drive:
     def show(self) -> None:
         """Let readers of the live rate see what the next update will use."""
         if self.attribute == "learning_rate":
-            value = self.schedule.values([self.made - self._first])[0]
+            value = self.schedule.values([self.step])[0]
             self.optimizer.learning_rate = float(value)
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from tfschedules.drive.attributes import set_behind
+from tfschedules.drive.floors import Floor
 from tfschedules.drive.state import value_of
 from tfschedules.drive.tidying import AtTheEnd
 from tfschedules.drive.turns import forget
@@ -51,6 +52,8 @@ class Part:
         members: Positions of the weights among those the optimizer was built on.
         decays: What the decay of each is multiplied by besides, in the same order.
         clock: What the factor's step 0 is told by, if it is not the first update.
+        floor: What holds the part's rate up, if anything does.
+        own: Hyperparameters of its own, by the optimizer's names: its momentum.
     """
 
     name: str
@@ -58,20 +61,28 @@ class Part:
     members: Sequence[int]
     decays: Sequence[float]
     clock: Clock | None = None
+    floor: Floor | None = None
+    own: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def values(self, steps: np.ndarray) -> np.ndarray:
         """The factor at each of `steps`, in float64."""
         if isinstance(self.factor, Schedule):
             start = 0 if self.clock is None else self.clock.start
-            return self.factor.values(np.maximum(steps - start, 0))
-        return np.full(len(steps), self.factor, np.float64)
+            factors = self.factor.values(np.maximum(steps - start, 0))
+        else:
+            factors = np.full(len(steps), self.factor, np.float64)
+        return factors if self.floor is None else self.floor.values(factors, steps)
 
     def now(self, made: Any) -> Any:
         """The factor in the update that is being made: a number, or a tensor."""
-        if not isinstance(self.factor, Schedule):
-            return self.factor
+        factor: Any = self.factor
         made = keras.ops.convert_to_tensor(made)
-        return self.factor(made if self.clock is None else self.clock.position(made))
+        if isinstance(factor, Schedule):
+            at = made if self.clock is None else self.clock.position(made)
+            factor = factor(at)
+        if self.floor is None or _is(factor, 0.0):
+            return factor
+        return self.floor.raised(factor, made)
 
 
 class Split:
@@ -132,6 +143,13 @@ class Split:
             for position, decay in zip(part.members, part.decays, strict=True)
         }
 
+    def hold_up(self, floors: Mapping[str, Floor]) -> None:
+        """Give parts floors by their names, and take the others' away."""
+        self.parts = [
+            dataclasses.replace(part, floor=floors.get(part.name))
+            for part in self.parts
+        ]
+
     def update_all(self, grads: Any, variables: Any, learning_rate: Any) -> None:
         """Evaluate the factors that are schedules, once a step, and update."""
         self._values = self._factors()
@@ -141,29 +159,36 @@ class Split:
             self._values = {}
 
     def update_one(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one weight with its part's rate and its own count of updates."""
+        """Update one weight with what its part has, and its own count of updates."""
         position = self._optimizer._get_variable_index(variable)
+        own: dict[str, Any] = {}
         if position in self._part_of:
             values = self._values or self._factors()  # called by itself
             factor = values[self._part_of[position][0].name]
             if _is(factor, 0.0):  # Ftrl would divide by it
                 return
             learning_rate = _times(learning_rate, factor)
-        missed = self.missed.get(position, 0)
-        if not missed:
+            own.update(self._part_of[position][0].own)
+        if missed := self.missed.get(position, 0):
+            now = keras.ops.convert_to_tensor(self._optimizer._iterations)
+            late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
+            # Something may have set the count back; a negative one would give NaN.
+            own["_iterations"] = keras.ops.maximum(
+                now - late, keras.ops.zeros_like(now)
+            )
+        if not own:
             self._update_one(gradient, variable, learning_rate)
             return
-        count = self._optimizer._iterations
-        now = keras.ops.convert_to_tensor(count)
-        late = keras.ops.convert_to_tensor(missed, dtype=now.dtype)
-        # Something may have set the count back; a negative one would give NaN.
-        own = keras.ops.maximum(now - late, keras.ops.zeros_like(now))
+        # What is driven holds a tensor now, and that is put back.
+        before = {name: getattr(self._optimizer, name) for name in own}
 
         def give_back() -> None:
-            set_behind(self._optimizer, "_iterations", count)
+            for name, value in before.items():
+                set_behind(self._optimizer, name, value)
 
         with AtTheEnd(give_back), AtTheEnd(give_back):
-            set_behind(self._optimizer, "_iterations", own)
+            for name, value in own.items():
+                set_behind(self._optimizer, name, value)
             self._update_one(gradient, variable, learning_rate)
 
     def decay(self, variables: Any) -> None:

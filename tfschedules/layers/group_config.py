@@ -27,6 +27,7 @@ def group_config(group: LayerGroup) -> dict[str, Any]:
         "layers": layers,
         "multiplier": keras.saving.serialize_keras_object(group.multiplier),
         "weight_decay_multiplier": group.weight_decay_multiplier,
+        "momentum": group.momentum,
     }
 
 

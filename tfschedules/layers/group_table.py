@@ -15,10 +15,11 @@ HEADINGS = (
     "parameters",
     "multiplier",
     "rate now",
+    "momentum",
     "decay",
     "frozen",
 )
-_NUMBERS = ("parameters", "multiplier", "rate now", "decay")
+_NUMBERS = ("parameters", "multiplier", "rate now", "momentum", "decay")
 _WIDEST = 40
 _UNKNOWN = "?"
 _NOTE = (
@@ -40,6 +41,7 @@ class GroupRow:
         parameters: How many numbers its weights hold; `None` if that is not known.
         multiplier: Its rate over the optimizer's: a number, or a schedule's name.
         rate: Its rate at the next update.
+        momentum: Its momentum, or the optimizer's; `None` if that has none.
         decay: Its weight decay; `None` if there is none.
         undecayed: How many of `parameters` are not decayed.
         frozen: "yes", "no" or "partly"; "?" if that is not known.
@@ -50,6 +52,7 @@ class GroupRow:
     parameters: int | None
     multiplier: str
     rate: float
+    momentum: float | None
     decay: float | None
     undecayed: int
     frozen: str
@@ -67,6 +70,7 @@ class GroupRow:
             _UNKNOWN if self.parameters is None else f"{self.parameters:,}",
             self.multiplier,
             f"{self.rate:.4g}",
+            "–" if self.momentum is None else f"{self.momentum:.4g}",
             decay,
             self.frozen,
         )
@@ -77,6 +81,7 @@ def group_row(
     layers: Sequence[str],
     multiplier: str,
     rate: float,
+    momentum: float | None,
     decay: float | None,
     decays: Decays,
 ) -> GroupRow:
@@ -87,6 +92,7 @@ def group_row(
         layers: See `GroupRow`.
         multiplier: See `GroupRow`.
         rate: See `GroupRow`.
+        momentum: See `GroupRow`.
         decay: The optimizer's weight decay; `None` if it has none.
         decays: The weights.
     """
@@ -105,6 +111,7 @@ def group_row(
         parameters=parameters,
         multiplier=multiplier,
         rate=rate,
+        momentum=momentum,
         decay=None if decay is None else float(decay) * times,
         undecayed=undecayed,
         frozen=frozen,

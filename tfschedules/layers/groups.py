@@ -42,11 +42,14 @@ class LayerGroup(Named):
             reach 0 there.)
         weight_decay_multiplier: The group's weight decay over the optimizer's, >= 0.
             Decay is applied with the group's own rate, and this scales it besides.
+        momentum: The group's own momentum, in [0, 1); `beta_1` where an optimizer has
+            no momentum. Without one it has the optimizer's. A schedule that drives
+            momentum drives that of groups without their own.
 
     Raises:
         TypeError: If an argument is of another kind.
-        ValueError: If a group is empty, a number negative or not finite, or the
-            regular expression broken.
+        ValueError: If a group is empty, a number negative or not finite, a momentum
+            not below 1, or the regular expression broken.
 
     Example:
         >>> LayerGroup("head", ["dense_2"], multiplier=10.0)
@@ -59,6 +62,7 @@ class LayerGroup(Named):
     layers: Any
     multiplier: Any = 1.0
     weight_decay_multiplier: float = 1.0
+    momentum: float | None = None
 
     def __post_init__(self) -> None:
         """Check and normalise the arguments."""
@@ -77,6 +81,14 @@ class LayerGroup(Named):
             "weight_decay_multiplier", self.weight_decay_multiplier, at_least=0
         )
         object.__setattr__(self, "weight_decay_multiplier", decay)
+        if self.momentum is not None:
+            momentum = checks.real("momentum", self.momentum, at_least=0)
+            if momentum >= 1:
+                raise ValueError(
+                    f"Argument `momentum` must be < 1. Received: momentum={momentum}. "
+                    "1 - momentum is what a new gradient counts for: say 0.9."
+                )
+            object.__setattr__(self, "momentum", momentum)
 
     @property
     def layer_names(self) -> list[str]:

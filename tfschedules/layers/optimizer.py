@@ -16,6 +16,8 @@ from tfschedules.drive import (
     Proxy,
     Split,
     innermost,
+    momentum_now,
+    own_momentum,
     parts_of,
     trained_by,
 )
@@ -51,9 +53,10 @@ class LayerwiseOptimizer(Named, Proxy):
     It stays one optimizer: one count of updates, one clipping by the global norm of all
     gradients, one gradient accumulation, one average of weights, one loss scale. Only
     the rate of each weight is multiplied, and its weight decay with it, as decay is
-    applied with the rate. There are no further variables, so state that was saved with
-    the plain optimizer can be loaded, and the other way round. With all multipliers 1
-    the weights are those of the plain optimizer to the bit.
+    applied with the rate. A group may have a momentum of its own besides. There are no
+    further variables, so state that was saved with the plain optimizer can be loaded,
+    and the other way round. With all multipliers 1 the weights are those of the plain
+    optimizer to the bit.
 
     `learning_rate` reads and sets the rate that the multipliers refer to, and every
     other attribute is the wrapped optimizer's, too, with whatever methods its class
@@ -73,7 +76,8 @@ class LayerwiseOptimizer(Named, Proxy):
 
     Raises:
         TypeError: If an argument is of another kind.
-        ValueError: If the optimizer cannot be divided, or everything would be frozen;
+        ValueError: If the optimizer cannot be divided, everything would be frozen, or
+            a group has a momentum, and the optimizer none that a weight can have alone;
             when it is built, and before it changes anything, if a weight is in no group
             or in two, a group is empty, or a layer is unknown or of another model. With
             no weights at all there is nothing to divide, and no error.
@@ -112,6 +116,7 @@ class LayerwiseOptimizer(Named, Proxy):
         groups = check_groups(groups)
         for group in groups:
             _factor(group)
+            _own(optimizer, group)
         if default is not None:
             default = checks.real("default", default, at_least=0)
             if _DEFAULT in [group.name for group in groups]:
@@ -159,10 +164,12 @@ class LayerwiseOptimizer(Named, Proxy):
         parts = []
         for number in [*range(len(self.groups)), None]:
             members = [i for i, group in enumerate(numbers) if group == number]
+            own: dict[str, float] = {}
             if number is not None:
                 group = self.groups[number]
                 name, factor = group.name, _factor(group)
                 decay = group.weight_decay_multiplier
+                own = _own(self.inner_optimizer, group)
             elif self.default is not None and members:
                 name, factor, decay = _DEFAULT, self.default, 1.0
             else:
@@ -171,7 +178,7 @@ class LayerwiseOptimizer(Named, Proxy):
                 decay if is_decayed(variables[i], self.no_decay) else 0.0
                 for i in members
             ]
-            parts.append(Part(name, factor, members, decays))
+            parts.append(Part(name, factor, members, decays, own=own))
         empty = [part.name for part in parts if not part.members]
         if self._loaded and self.default is not None and variables and empty:
             warnings.warn(
@@ -218,6 +225,7 @@ class LayerwiseOptimizer(Named, Proxy):
                     layers.get(part.name, ["all others"]),
                     _shown(part.factor),
                     rate * float(part.values(made)[0]),
+                    next(iter(part.own.values()), momentum_now(inner)),
                     inner.weight_decay,
                     decays,
                 )
@@ -242,7 +250,8 @@ class LayerwiseOptimizer(Named, Proxy):
                     (weight, decay if is_decayed(weight, self.no_decay) else 0.0)
                     for weight in known
                 ]
-            yield Part(group.name, _factor(group), (), ()), decays
+            own = _own(inner, group)
+            yield Part(group.name, _factor(group), (), (), own=own), decays
         if self.default is not None:
             yield Part(_DEFAULT, self.default, (), ()), 1.0
 
@@ -325,6 +334,13 @@ def _check_optimizer(optimizer: Any) -> None:
         raise ValueError(
             f"This {kind} is in a LayerwiseOptimizer already. Make a new one."
         )
+
+
+def _own(optimizer: Any, group: LayerGroup) -> dict[str, float]:
+    """What a group has in place of the optimizer's hyperparameters."""
+    if group.momentum is None:
+        return {}
+    return own_momentum(innermost(optimizer), group.name, group.momentum)
 
 
 def _factor(group: LayerGroup) -> float | Schedule:

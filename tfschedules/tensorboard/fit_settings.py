@@ -59,7 +59,7 @@ def settings_of(model: Any) -> dict[str, Setting]:
         name = name_of(optimizer, attribute)
         if drive is not None:
             if not _is_ready_made(_owner(model, drive)):
-                settings[f"{name}_schedule"] = _formula(drive.schedule)
+                settings[f"{name}_schedule"] = _formula(drive.given)
         elif name in ("momentum", "weight_decay"):
             settings[name] = float(getattr(optimizer, attribute))
     if optimizer.gradient_accumulation_steps:
@@ -70,6 +70,8 @@ def settings_of(model: Any) -> dict[str, Setting]:
             settings[f"multiplier_schedule/{part.name}"] = _formula(part.factor)
         else:
             settings[f"multiplier/{part.name}"] = float(part.factor)
+        for value in part.own.values():
+            settings[f"momentum/{part.name}"] = value
     return settings
 
 
@@ -90,11 +92,11 @@ def _of_rate(model: Any, optimizer: Any) -> dict[str, Setting]:
         return {**config, "schedule": _name_of(compiled)}
     owner = _owner(model, drive)
     if not _is_ready_made(owner):
-        return _of_schedule(drive.schedule)
+        return _of_schedule(drive.given)
     assert owner is not None
     settings: dict[str, Setting] = {}
-    if drive.schedule.length is not None:  # a cycle of n steps ends with step n-1
-        settings["total_steps"] = int(drive.schedule.length) + 1
+    if drive.given.length is not None:  # a cycle of n steps ends with step n-1
+        settings["total_steps"] = int(drive.given.length) + 1
     settings |= _plain(owner.arguments)
     return {**settings, "schedule": type(owner).__name__}
 
