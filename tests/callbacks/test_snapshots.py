@@ -124,11 +124,11 @@ def kept(directory: Path) -> dict[int, keras.Model]:
     }
 
 
-@functools.cache
 def restarts(**arguments: Any) -> keras.callbacks.Callback:
     return tfs.WarmRestarts(0.2, **{"first_cycle": 4, **arguments})
 
 
+@functools.cache
 def every_third() -> tuple[dict[int, list[np.ndarray]], list[np.ndarray]]:
     """By update, and at the end: the weights of a plain fit with cycles of three."""
     oracle = Captured()
