@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from event_files import read
 from helpers import BACKEND, patches
 from unit_steps import output, rates_written, tape_step, unit_model, units
 
@@ -150,6 +151,28 @@ def test_another_model_with_the_optimizer_of_a_dead_fit_is_trained(tmp_path) -> 
         rates_written(other)[30:34], [0.4, 0.3, 0.2, 0.1], rtol=1e-5
     )
     assert patches(model) == patches(other) == []
+
+
+@pytest.mark.parametrize("first", ["schedule", "logger"])
+def test_the_callbacks_of_a_dead_fit_serve_another_one(first: str, tmp_path) -> None:
+    """As in a notebook: a cell is interrupted, and run once more."""
+    rates_in_cycles = tfs.warm_restarts(0.24, first_cycle=4)
+    rates = tfs.HyperparameterScheduler(learning_rate=rates_in_cycles)
+    logger = tfs.TensorBoardLogger(tmp_path)
+    callbacks = [rates, logger] if first == "schedule" else [logger, rates]
+    if BACKEND != "torch":
+        callbacks.append(tfs.SnapshotEnsemble(tmp_path / "snapshots", overwrite=True))
+    model = dead(*callbacks)
+    x, y = units()
+    arguments = {"batch_size": 1, "shuffle": False, "verbose": 0}
+    model.fit(x[20:28], y[:8], callbacks=callbacks, **arguments)
+    expected = rates_in_cycles.values(8)
+    np.testing.assert_allclose(rates_written(model)[20:28], expected, rtol=1e-5)
+    _, recorded, _ = read(tmp_path / "schedules")["schedule/learning_rate"]
+    np.testing.assert_allclose(recorded[-8:], expected, rtol=1e-5)
+    if BACKEND != "torch":
+        assert len(tfs.SnapshotEnsemble.load(tmp_path / "snapshots")) == 2
+    assert patches(model) == []
 
 
 # Loops that are alive, but do not call what is borrowed.

@@ -69,6 +69,7 @@ class Turns:
         self.watch: Any = None  # makes another train function of Keras's
         self.begun_at = batches_made(model)
         self._told = True  # the loans, that others make steps
+        self._down = False  # whether the model has its own methods again
         self._made = updates(model)  # before these
         self._driven: Any = None
         self._plain: Any = None
@@ -382,6 +383,8 @@ class Turns:
             self._take_all_down()
 
     def _take_all_down(self) -> None:
+        if self._down:  # what stands there now may be that of another turn
+            return
         model = self._model
         ours = vars(model).get("train_function") is self._function
         for place in reversed(self._places):
@@ -394,6 +397,7 @@ class Turns:
             if others:
                 model.make_train_function()
         self.turn = self._driven = self._plain = self._before = None
+        self._down = True
 
 
 class _TrainFunction:
