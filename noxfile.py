@@ -93,8 +93,7 @@ def jax(session: nox.Session) -> None:
     install(session, "jax,test-tools", pins="jax")
     session.run(
         "pytest",
-        "-m",
-        "not tensorflow",
+        *("-m", "not tensorflow and not any_backend and not slow"),
         "--doctest-ignore-import-errors",
         *session.posargs,
         env={"KERAS_BACKEND": "jax"},
@@ -107,7 +106,7 @@ def torch(session: nox.Session) -> None:
     install(session, "torch,test-tools", pins="torch")
     session.run(
         "pytest",
-        *("-m", "not tensorflow"),
+        *("-m", "not tensorflow and not slow"),
         *(session.posargs or TORCH),
         env={"KERAS_BACKEND": "torch"},
     )
@@ -119,7 +118,7 @@ def estimator(session: nox.Session) -> None:
     session.install("--no-deps", "--requirement=.ci/constraints-estimator.txt")
     session.install("--no-deps", "--no-build-isolation", "--editable", ".")
     session.run(
-        "pytest",
+        *("pytest", "-m", ""),
         *(session.posargs or ESTIMATOR),
         env={"TFSCHEDULES_NEEDS_ESTIMATOR": "1", "TF_USE_LEGACY_KERAS": "1"},
     )

@@ -94,6 +94,7 @@ def to_the_end(folders: dict[str, str]) -> dict[str, Any]:
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", KILLS)
 def test_a_killed_run_is_resumed_as_if_it_had_not_been(case: str, killed: Any) -> None:
     whole, runs = killed[case]

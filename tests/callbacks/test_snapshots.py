@@ -481,6 +481,7 @@ CHILD = """
 PATHS = [SUPPORT, ROOT / "tests", ROOT / "tests" / "callbacks"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_whole_files_only(tmp_path: Path) -> None:
     """Killed at any moment while it does little but write."""
     generator = np.random.default_rng(0)

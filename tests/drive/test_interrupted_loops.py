@@ -75,6 +75,7 @@ class Trained:
         return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["sweep", "driven"])
 def test_all_is_put_back(what):
     trained = Trained()

@@ -283,6 +283,7 @@ def report(case: Any, tried: list[Injector], record_property: Any, count: int) -
     assert not faults, f"{figures}: {faults}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_second_interruption(name, tmp_path, record_property, told) -> None:
     case, counted = CASES[name](tmp_path), Injector()
@@ -295,6 +296,7 @@ def test_a_second_interruption(name, tmp_path, record_property, told) -> None:
     told[:] = [said for said in told if "has not recorded the last" not in said]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["find", "find, a group", "fit", "train end"])
 def test_a_second_and_a_third(name, tmp_path, record_property, told) -> None:
     case, counted = CASES[name](tmp_path), Injector()

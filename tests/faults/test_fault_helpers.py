@@ -10,6 +10,8 @@ import pytest
 from faulty_files import OPERATIONS, Fault, every_fault
 from small_disks import PAGE
 
+pytestmark = pytest.mark.any_backend
+
 
 def write(path: Path) -> None:
     """Every operation once, the buffered and the other way, beside one elsewhere."""

@@ -22,6 +22,8 @@ from injector import Injector
 from tfschedules._support import scratch
 from tfschedules._support.scratch import Scratch
 
+pytestmark = pytest.mark.any_backend
+
 SCRIPT = """
 import os, signal, sys, threading, time
 from tfschedules._support.scratch import Scratch
@@ -440,6 +442,7 @@ def _make_one(folder: str, other: str) -> None:
     assert copies(Path(folder)) == sorted([other, made.path.name])
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_each_statement_leaves_nothing(tmp_path) -> None:
     counted = Injector()
     counted.arm()

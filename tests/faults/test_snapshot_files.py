@@ -389,6 +389,7 @@ def test_whatever_cannot_be_put_back_all_the_rest_is(tmp_path, breaks, on_disk) 
 
 
 # An interruption just before a `with` ends leaves it to Python to close the file.
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"
 )

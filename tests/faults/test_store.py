@@ -18,6 +18,8 @@ from small_disks import PAGE
 
 from tfschedules.drive.store import OnDisk
 
+pytestmark = pytest.mark.any_backend
+
 RANDOM = np.random.default_rng(0)
 DTYPES = [
     *("float16", "float32", "float64", "complex64", "bool", "int8", "uint16", "int64"),

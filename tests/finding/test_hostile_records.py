@@ -16,6 +16,8 @@ import pytest
 import tfschedules as tfs
 from tfschedules.finding import pictures
 
+pytestmark = pytest.mark.any_backend
+
 RATES = np.geomspace(1e-5, 1, 24)
 CURVE = 2 / (1 + RATES / 0.01) + 5 * RATES**2
 ARRAYS = ("learning_rates", "losses", "smoothed_losses", "values", "smoothed_values")

@@ -15,6 +15,8 @@ from tfschedules.finding.suggestions import (
     suggest,
 )
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_smoothing_keeps_straight_lines_to_their_ends():
     line = np.linspace(5.0, -3.0, 100)

@@ -20,6 +20,8 @@ from tfschedules.finding.suggestions import (
 from tfschedules.finding.suggestions.curves import Curve
 from tfschedules.finding.suggestions.descents import Descent
 
+pytestmark = pytest.mark.any_backend
+
 NOISE = {
     "normal": lambda rng, size: rng.normal(size=size),
     "uniform": lambda rng, size: rng.uniform(size=size),

@@ -49,6 +49,7 @@ class AtOnce:
         return future
 
 
+@pytest.mark.slow
 def test_a_pool_of_processes_makes_the_sweeps_that_would_be_made_here(tmp_path):
     here = tfs.find_learning_rate(network(), X, Y, repeats=3, **SWEEP)
     model = network()

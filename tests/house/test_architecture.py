@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.any_backend
+
 PACKAGE = ROOT / "tfschedules"
 PAGE = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
 

@@ -5,6 +5,8 @@ import re
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.any_backend
+
 README = ROOT / "benchmarks" / "README.md"
 ROWS = dict(
     re.findall(r"^\| `(\w+)` \| [^|]* \| ([^|]*) \|", README.read_text("utf-8"), re.M)

@@ -68,6 +68,7 @@ def python_pages():
             yield pytest.param(page, id=page.name, marks=marks)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     # The page on schedules shows a ReduceLROnPlateau beside one, and says so.
     "ignore:Another callback has set the learning rate:UserWarning"

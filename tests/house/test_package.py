@@ -97,6 +97,7 @@ def test_the_citation_is_of_this_version():
     assert f"Source ={top['repository-code']}\n" in setup
 
 
+@pytest.mark.slow
 def test_the_demo_does_the_whole_job(tmp_path, capfd):
     folder = tmp_path / "a folder"
     assert main(["demo", "--log-dir", str(folder), "--epochs", "3", "--seed", "1"]) == 0

@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks import peers
 
+pytestmark = pytest.mark.any_backend
+
 RATES = np.geomspace(1e-7, 10.0, 100)
 
 

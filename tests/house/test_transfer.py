@@ -24,6 +24,7 @@ def test_the_table_has_every_way():
     assert REACHED.keys() == transfer.WAYS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REACHED)
 def test_a_pretrained_network_learns_other_digits(weights, name):
     rate, reached = REACHED[name]

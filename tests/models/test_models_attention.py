@@ -305,6 +305,7 @@ def compiled(model, optimizer=None, **arguments):
     return model
 
 
+@pytest.mark.slow
 def test_it_learns_what_a_plain_lstm_of_its_size_does_not():
     train, test = (attention.lookup_task(3072, seed=seed) for seed in (0, 1))
     accuracy, sizes = {}, {}

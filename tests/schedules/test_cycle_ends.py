@@ -10,6 +10,8 @@ import pytest
 
 import tfschedules as tfs
 
+pytestmark = pytest.mark.any_backend
+
 
 def ends_of(schedule: tfs.Schedule, before: int) -> list[int]:
     """All ends up to `before`, found by going from one to the next."""

@@ -22,6 +22,8 @@ from tfschedules.schedules import (
     warmup_stable_decay,
 )
 
+pytestmark = pytest.mark.any_backend
+
 VALID = {
     cyclical: {"base_lr": 0.1, "max_lr": 0.5, "step_size": 10, "gamma": 0.9},
     warm_restarts: {

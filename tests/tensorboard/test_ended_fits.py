@@ -52,6 +52,7 @@ def steps_in(run: Path) -> list[int]:
     return [event.step for event in accumulated(run).Scalars("schedule/loss")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ended_fits.CASES)
 def test_all_steps_are_recorded_up_to_the_end(case: str, ended: Path) -> None:
     """But where the fit itself goes on to the end of the process, beside it."""

@@ -16,6 +16,8 @@ from written_events import NOW, found, outcome, steps_of, write
 
 from tfschedules.tensorboard import EventWriter, find_run, last_step, new_run
 
+pytestmark = pytest.mark.any_backend
+
 
 def locked(run_dir: Path | str) -> bool:
     """Whether another process would be kept out of a folder."""

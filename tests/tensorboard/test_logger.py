@@ -555,6 +555,7 @@ model.fit(x, y, batch_size=4, verbose=0,
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_fit_that_is_killed(tmp_path):
     child = run_python(

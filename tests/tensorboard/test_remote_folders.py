@@ -9,6 +9,8 @@ from written_events import NOW, found
 
 from tfschedules.tensorboard import EventWriter, find_run, last_step, new_run, wire
 
+pytestmark = pytest.mark.any_backend
+
 STATE, OTHER = "5ca1ab1e" * 4, "f00d" * 8  # fingerprints
 
 

@@ -417,6 +417,7 @@ def loop_of(count: int) -> tuple[list[float], list[float]]:
     return [float(all_rates[at]) for at in positions], losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_training_that_is_killed_twice_is_one_run(case: str, killed: Path) -> None:
     logs = killed / case / "logs"

@@ -21,6 +21,8 @@ from written_events import NOW, TAGS, png, steps_of, write
 
 from tfschedules.tensorboard import EventWriter, last_step, wire
 
+pytestmark = pytest.mark.any_backend
+
 
 def events(path: Path | str) -> list[event_pb2.Event]:
     """All events of a file, through the reader that verifies every checksum."""

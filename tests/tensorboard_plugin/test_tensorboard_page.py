@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from tensorboard_server import LOADERS, STRANGE
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture(params=LOADERS)
 def both(request, page, tensorboards):

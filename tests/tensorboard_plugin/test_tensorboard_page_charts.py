@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tensorboard_server import Written
 
+pytestmark = pytest.mark.any_backend
+
 RATE, MOMENTUM, LOSS = (
     f"schedule/{name}" for name in ("learning_rate", "momentum", "loss")
 )

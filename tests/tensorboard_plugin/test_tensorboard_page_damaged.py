@@ -12,6 +12,8 @@ from tensorboard_server import LOADERS, Written, odd_tensors, one_cycle, sweep, 
 
 from tfschedules.finding.result import RangeTestResult
 
+pytestmark = pytest.mark.any_backend
+
 FORMULAS = ("=cmd|' C calc'!A0", "+1", "-1", "@SUM(A1)")
 RATE, LOSS = "schedule/learning_rate", "schedule/loss"
 COUNT = 12_000

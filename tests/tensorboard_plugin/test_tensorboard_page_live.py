@@ -12,6 +12,8 @@ from tensorboard_server import NOW, Written, one_cycle, sweep, wait_for
 
 from tfschedules.finding.result import RangeTestResult
 
+pytestmark = pytest.mark.any_backend
+
 BIG = 10_000
 
 
@@ -88,6 +90,7 @@ def test_an_empty_folder_says_what_to_write_and_live_runs_appear(page, tensorboa
     assert page.runs() == ["third"]
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_of_ten_thousand_points(page, tensorboards):
     server, folder = live(tensorboards)
     first = folder / "big" / "run 0"

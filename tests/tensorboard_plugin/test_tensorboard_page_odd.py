@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from tensorboard_server import Written
 
+pytestmark = pytest.mark.any_backend
+
 RATE, LOSS = "schedule/learning_rate", "schedule/loss"
 
 

@@ -10,6 +10,8 @@ import pytest
 from schedules_page import downloaded
 from tensorboard_server import Written
 
+pytestmark = pytest.mark.any_backend
+
 RATE, MOMENTUM, LOSS = (
     f"schedule/{name}" for name in ("learning_rate", "momentum", "loss")
 )

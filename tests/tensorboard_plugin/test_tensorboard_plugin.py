@@ -13,6 +13,8 @@ from tensorboard_server import LOADERS, STRANGE, WRONG_WORDS, Server, Written
 
 from tfschedules import tensorboard_plugin
 
+pytestmark = pytest.mark.any_backend
+
 STATIC = Path(tensorboard_plugin.__file__).with_name("static")
 FILES = sorted(
     path.relative_to(STATIC).as_posix()

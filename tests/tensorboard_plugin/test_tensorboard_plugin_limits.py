@@ -17,6 +17,8 @@ from werkzeug import test as werkzeug_test
 from tfschedules import tensorboard_plugin
 from tfschedules.finding.result import RangeTestResult
 
+pytestmark = pytest.mark.any_backend
+
 ROUTE = "/data/plugin/schedules"
 STEPS = np.arange(30)
 
