@@ -67,7 +67,8 @@ class ReduceOnPlateau(Borrower):
         cooldown: Epochs after a reduction that are not counted.
         min_lr: A reduction does not take the rate below this. A schedule that is lower
             by itself stays. With a `LayerwiseOptimizer` it may be a dictionary, of
-            the rates of groups by their names; one that is left out has none.
+            the rates of groups by their names; one that is left out has none. Those
+            of groups hold until the fit ends; the optimizer's rate stays reduced.
         warmup_steps: Updates after a reduction in which the rate climbs again, on a
             line from 0.
         state_file: A file to keep the state in, of a few hundred bytes an epoch. The
