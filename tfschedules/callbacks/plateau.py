@@ -325,6 +325,7 @@ class ReduceOnPlateau(Borrower):
             )
         value = self._metric.value(logs or {}, known=self._state.best is not None)
         if value is not None:
+            before = self._state.pairs
             self._state = self._rule.after_epoch(
                 self._state,
                 value,
@@ -333,7 +334,8 @@ class ReduceOnPlateau(Borrower):
                 drive.step,
                 multiples(drive),
             )
-            self._apply()
+            if self._state.pairs != before:  # each time the step is compiled anew
+                self._apply()
         self._states[epoch + 1] = self._state
         if is_first_process():
             for file in self._files:
