@@ -23,6 +23,7 @@ TORCH = [
     "tests/drive/test_nested_fits.py",
     "tests/drive/test_traces.py",
     "tests/drive/test_insides.py",
+    "tests/programs/test_own_loops.py",
 ]
 NOTEBOOKS = sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
 
