@@ -115,6 +115,21 @@ def torch(session: nox.Session) -> None:
 
 
 @nox.session
+def recipes(session: nox.Session) -> None:
+    """KerasTuner, Weights & Biases and MLflow, as docs/recipes.md uses them."""
+    install(session, "demo,recipes", pins="recipes")
+    session.install(
+        "--constraint=.ci/constraints-recipes.txt", "pytest", "pytest-xdist"
+    )
+    session.run(
+        "pytest",
+        *("-n", "0"),
+        *(session.posargs or ["tests/programs/test_recipes.py"]),
+        env={"TFSCHEDULES_NEEDS_RECIPES": "1"},
+    )
+
+
+@nox.session
 def estimator(session: nox.Session) -> None:
     """Real Estimators, on TensorFlow 2.15 with Keras 3 over it."""
     session.install("--no-deps", "--requirement=.ci/constraints-estimator.txt")
