@@ -23,6 +23,7 @@ TORCH = [
     "tests/drive/test_nested_fits.py",
     "tests/drive/test_traces.py",
     "tests/drive/test_insides.py",
+    "tests/programs/test_own_loops.py",
 ]
 NOTEBOOKS = sorted(str(path) for path in Path("notebooks").glob("*.ipynb"))
 
@@ -109,6 +110,21 @@ def torch(session: nox.Session) -> None:
         *("-m", "not tensorflow and not slow"),
         *(session.posargs or TORCH),
         env={"KERAS_BACKEND": "torch"},
+    )
+
+
+@nox.session
+def recipes(session: nox.Session) -> None:
+    """KerasTuner, Weights & Biases and MLflow, as docs/recipes.md uses them."""
+    install(session, "demo,recipes", pins="recipes")
+    session.install(
+        "--constraint=.ci/constraints-recipes.txt", "pytest", "pytest-xdist"
+    )
+    session.run(
+        "pytest",
+        *("-n", "0"),
+        *(session.posargs or ["tests/programs/test_recipes.py"]),
+        env={"TFSCHEDULES_NEEDS_RECIPES": "1"},
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from helpers import BACKEND, Interrupt, digits, softmax_regression
 
 import tfschedules as tfs
-from tfschedules.callbacks import snapshot_owner, snapshots
+from tfschedules.callbacks import snapshot_files, snapshot_owner
 
 pytestmark = [
     pytest.mark.skipif(BACKEND == "torch", reason="refused there"),
@@ -334,4 +334,4 @@ def test_only_snapshots_are_found_by_a_pattern(first: Path) -> None:
 
     assert len(glob.glob(str(first / "*"))) == 2  # noqa: PTH207 - as a shell does
     assert (first / ".tfschedules").stat().st_size < 500
-    assert len(snapshots._snapshots(first)) == 2
+    assert len(snapshot_files.snapshots_in(first)) == 2

@@ -39,14 +39,23 @@ class Ensemble:
         Raises:
             TypeError: If `x` can be read once only.
         """
-        if isinstance(x, collections.abc.Iterator):
-            raise TypeError(
-                "Argument `x` must be data that can be read once for each of the "
-                f"{len(self)} members, as an array or a tf.data.Dataset can. "
-                f"Received: x={x!r}"
-            )
-        predictions = [model.predict(x, **arguments) for model in self.models]
-        return keras.tree.map_structure(_mean, *predictions)
+        check_read_again(x, len(self))
+        return mean_of([model.predict(x, **arguments) for model in self.models])
+
+
+def check_read_again(x: Any, members: int) -> None:
+    """Refuse data that can be read once only."""
+    if isinstance(x, collections.abc.Iterator):
+        raise TypeError(
+            "Argument `x` must be data that can be read once for each of the "
+            f"{members} members, as an array or a tf.data.Dataset can. "
+            f"Received: x={x!r}"
+        )
+
+
+def mean_of(predictions: list[Any]) -> Any:
+    """The mean of what members predict, in the structure that each has."""
+    return keras.tree.map_structure(_mean, *predictions)
 
 
 def _mean(*arrays: np.ndarray) -> np.ndarray:

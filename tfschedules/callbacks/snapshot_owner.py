@@ -41,6 +41,11 @@ class SnapshotOwner:
         self._step, self._state = updates(model), known_state(model)
 
     @property
+    def id(self) -> str:
+        """What tells that training from others; empty where nobody knows it."""
+        return self._journal.id
+
+    @property
     def is_this(self) -> bool:
         """Whether it is the training that goes on now."""
         known, step, state = self._journal, self._step, self._state
@@ -98,6 +103,15 @@ class SnapshotOwner:
         if self._journal.reached > step:  # it was put back inside of the fit
             self._journal.begin(step, back=True)
         self._journal.note_state(step, state)
+
+
+def owner_of(directory: Path) -> str:
+    """The `id` of the training whose snapshots a directory has now.
+
+    Raises:
+        OSError: If the journal is there and cannot be read.
+    """
+    return _Journal(directory / NAME).id
 
 
 class _Journal(journal.Journal):

@@ -10,23 +10,30 @@ Left out: averaging weights, which is another method (SWA).
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import keras
 
 from tfschedules._support import checks
 from tfschedules._support.paths import local_path
 from tfschedules._support.telling import tell
-from tfschedules.callbacks.ensemble import Ensemble
-from tfschedules.callbacks.snapshot_owner import SnapshotOwner
+from tfschedules.callbacks.ensemble import Ensemble, check_read_again, mean_of
+from tfschedules.callbacks.snapshot_files import (
+    Snapshot,
+    check_whole,
+    chosen,
+    name_of,
+    snapshots_in,
+    some,
+)
+from tfschedules.callbacks.snapshot_owner import SnapshotOwner, owner_of
 from tfschedules.drive import (
     Borrower,
     Drive,
+    Members,
     Stops,
     before_saves,
     drive_of,
@@ -36,7 +43,6 @@ from tfschedules.drive import (
 )
 from tfschedules.schedules import Schedule
 
-_NAME = re.compile(r"cycle_(\d{4,})_step_(\d{9,})\.keras")
 _UNSEEN = (
     "SnapshotEnsemble takes no snapshots here: the updates are made in a loop that "
     "does not call model.train_on_batch or model.fit, and it sees no others. Train by "
@@ -99,7 +105,9 @@ class SnapshotEnsemble(Borrower):
         ...     tfs.SnapshotEnsemble(directory),
         ... ]
         >>> history = model.fit(x, y, epochs=4, verbose=0, callbacks=callbacks)
-        >>> ensemble = tfs.SnapshotEnsemble.load(directory)
+        >>> callbacks[1].predict(x, last=2, verbose=0).shape
+        (64, 1)
+        >>> ensemble = tfs.SnapshotEnsemble.load(directory)  # in another process, too
         >>> len(ensemble), ensemble.predict(x, verbose=0).shape
         (2, (64, 1))
     """
@@ -112,7 +120,7 @@ class SnapshotEnsemble(Borrower):
     ) -> None:
         """Check the arguments; the directory is seen when training begins."""
         super().__init__()
-        self.directory = self._folder = _path(directory)
+        self.directory = self._folder = local_path("directory", directory)
         if max_to_keep is not None:
             max_to_keep = checks.whole("max_to_keep", max_to_keep)
         self.max_to_keep = max_to_keep
@@ -125,11 +133,12 @@ class SnapshotEnsemble(Borrower):
         "_owner": None,
     }
     _owner: SnapshotOwner | None = None  # in a fit, while its states can be noted
+    _training = ""  # whose snapshots the directory has; empty where nobody knows
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch the training steps."""
         self._folder = self.directory.absolute()  # also after `os.chdir`
-        self._owner = None
+        self._owner, self._training = None, ""
         loan = self._borrow()
         with loan.closed_on_error():
             Stops.attach(self.model, loan, self._next_end, self._keep)
@@ -176,6 +185,59 @@ class SnapshotEnsemble(Borrower):
         super()._give_back()
         self._drive = self._owner = None
 
+    def predict(self, x: Any, last: int | None = None, **arguments: Any) -> Any:
+        """The mean of what the last snapshots predict: (p₁ + … + p_m)/m.
+
+        After the fit, in the same process. The snapshots' weights are put into the
+        fit's model one after the other, and then its own again, to the bit, whatever
+        happens. So there are two copies of the weights in memory at most, and custom
+        layers need no registration. Optimizer and metrics are left alone. `load` has
+        them as models of their own, in another process, too.
+
+        What the model returns is averaged: probabilities if it ends in a softmax, else
+        raw outputs. (The paper averages probabilities.)
+
+        Args:
+            x: Data as for `model.predict`, in the same order each time it is read.
+            last: How many of the last snapshots; all by default. It is m in the paper.
+            **arguments: For `model.predict`: `batch_size`, `verbose`, `steps` … .
+
+        Returns:
+            Arrays of the structure, shapes and float types that the model returns.
+
+        Raises:
+            TypeError: If `x` can be read once only, or `last` is no number.
+            FileNotFoundError: If there are no snapshots.
+            ValueError: If there are fewer than `last`; if they are of another training
+                by now, or one is of another model, or is damaged. Nothing has changed.
+            RuntimeError: If there was no fit, or it is not over.
+        """
+        model = self._fitted()
+        found = chosen(self._folder, last)
+        check_read_again(x, len(found))
+        if self._training and owner_of(self._folder) != self._training:
+            raise ValueError(
+                f"The snapshots in {str(self._folder)!r} are of another training by "
+                "now, and not of the last fit with this SnapshotEnsemble. Load them as "
+                "they are: tfs.SnapshotEnsemble.load(directory)."
+            )
+        members = Members(model, [snapshot.path for snapshot in found])
+        return mean_of(members.each(lambda: model.predict(x, **arguments)))
+
+    def _fitted(self) -> keras.Model:
+        """The model of the fit that is over."""
+        if self._model is None:
+            why = "has no model yet: it was in no fit"
+        elif self._loan is not None and self._loan.in_progress:
+            why = "is in a fit that is not over"
+        else:
+            return self.model
+        raise RuntimeError(
+            f"SnapshotEnsemble.predict needs the model of a fit, and this one {why}. "
+            "Call it after model.fit(…, callbacks=[…]) with it; or predict with the "
+            "files alone: tfs.SnapshotEnsemble.load(directory).predict(x)."
+        )
+
     @staticmethod
     def load(
         directory: str | os.PathLike[str], last: int | None = None, **arguments: Any
@@ -192,22 +254,7 @@ class SnapshotEnsemble(Borrower):
             FileNotFoundError: If the directory has no snapshots.
             ValueError: If it has fewer than `last`, or if a file is damaged.
         """
-        found = _snapshots(_path(directory))
-        if not found:
-            raise FileNotFoundError(
-                "Argument `directory` must be a folder with snapshots "
-                f"(cycle_…_step_….keras). Received: directory={os.fspath(directory)!r}"
-            )
-        if last is not None:
-            last = checks.whole("last", last)
-            if last > len(found):
-                raise ValueError(
-                    "Argument `last` must be at most the number of snapshots, "
-                    f"{len(found)} in {os.fspath(directory)!r}. Received: last={last}"
-                )
-            found = found[-last:]
-        for snapshot in found:
-            _check_whole(snapshot.path)
+        found = chosen(local_path("directory", directory), last)
         arguments = {"compile": False, **arguments}
         return Ensemble([keras.saving.load_model(s.path, **arguments) for s in found])
 
@@ -221,10 +268,13 @@ class SnapshotEnsemble(Borrower):
         return None if end is None else end + self._start
 
     def _open(self, position: int) -> None:
-        found, owner = _snapshots(self._folder), SnapshotOwner(self.model, self._folder)
+        found, owner = (
+            snapshots_in(self._folder),
+            SnapshotOwner(self.model, self._folder),
+        )
         if position == 0 and found and not self.overwrite:
             raise ValueError(
-                f"The directory has snapshots of another run: {_some(found)}. Give "
+                f"The directory has snapshots of another run: {some(found)}. Give "
                 "another directory, or SnapshotEnsemble(…, overwrite=True) to remove "
                 "them. (A resumed fit goes on in its directory; this one begins at "
                 "step 0.)"
@@ -241,8 +291,9 @@ class SnapshotEnsemble(Borrower):
         self._folder.mkdir(parents=True, exist_ok=True)
         self._owner = owner
         self._guarded(lambda: owner.begin(anew=not known))
+        self._training = owner.id if self._owner is owner else ""
 
-    def _check_schedule(self, found: list[_Snapshot]) -> None:
+    def _check_schedule(self, found: list[Snapshot]) -> None:
         for cycle, step, path in found:
             if self._schedule.cycles(step - 1) != (cycle - 1, step):
                 raise ValueError(
@@ -251,19 +302,19 @@ class SnapshotEnsemble(Borrower):
                     f"directory. Received: {self._schedule!r}"
                 )
 
-    def _refuse_or_warn(self, found: list[_Snapshot], owner: SnapshotOwner) -> None:
+    def _refuse_or_warn(self, found: list[Snapshot], owner: SnapshotOwner) -> None:
         """The fit goes on inside of the schedule, and nobody knows it here."""
         why = owner.unknown_because
         if not self.overwrite:
             raise ValueError(
                 "The directory has snapshots that are not known to be of this "
-                f"training: {_some(found)}. {why} Give another directory. If they are "
+                f"training: {some(found)}. {why} Give another directory. If they are "
                 "this training's (it went on without SnapshotEnsemble, or its weights "
                 "were changed, before it was saved), SnapshotEnsemble(…, "
                 "overwrite=True) goes on here."
             )
         tell(
-            f"SnapshotEnsemble goes on in {str(self._folder)!r}, and {_some(found)}, "
+            f"SnapshotEnsemble goes on in {str(self._folder)!r}, and {some(found)}, "
             f"which it has, are not known to be of this training. {why} If they are "
             "not, load(…, last=…) the later ones only.",
             stacklevel=3,
@@ -290,7 +341,7 @@ class SnapshotEnsemble(Borrower):
     def _keep(self, made: int) -> None:
         step = made - self._start
         cycle = self._schedule.cycles(step).ended
-        path = self._folder / f"cycle_{cycle:04d}_step_{step:09d}.keras"
+        path = self._folder / name_of(cycle, step)
         try:
             self._write(path)
         except Exception as error:  # HDF5 has other classes for a full disk, too
@@ -310,7 +361,7 @@ class SnapshotEnsemble(Borrower):
         try:
             partial.parent.mkdir(parents=True, exist_ok=True)
             self.model.save(str(partial))
-            _check_whole(partial)
+            check_whole(partial)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
             partial.replace(path)
@@ -320,7 +371,7 @@ class SnapshotEnsemble(Borrower):
     def _remove_all_but(self, last: int, cycle: int) -> None:
         """Keep the last ones, up to that of `cycle`."""
         try:
-            kept = [s for s in _snapshots(self._folder) if s.cycle <= cycle]
+            kept = [s for s in snapshots_in(self._folder) if s.cycle <= cycle]
             for snapshot in kept[:-last]:
                 snapshot.path.unlink(missing_ok=True)
         except OSError as error:
@@ -346,35 +397,3 @@ def _schedule_of(model: keras.Model) -> tuple[Schedule, Drive | None]:
         "tfs.HyperparameterScheduler with tfs.Repeat(…) in its schedule. "
         f"Received: {has}"
     )
-
-
-class _Snapshot(NamedTuple):
-    cycle: int
-    step: int
-    path: Path
-
-
-def _snapshots(directory: Path) -> list[_Snapshot]:
-    files = directory.iterdir() if directory.is_dir() else []
-    named = [(path, _NAME.fullmatch(path.name)) for path in files]
-    return sorted(_Snapshot(int(m[1]), int(m[2]), path) for path, m in named if m)
-
-
-def _some(found: list[_Snapshot]) -> str:
-    return f"{found[0].path} and {len(found) - 1} more"
-
-
-def _check_whole(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
-        damaged = str(error)
-    if damaged is not None:
-        raise ValueError(
-            f"The snapshot {path} is damaged: {damaged}. Remove it to load the others."
-        )
-
-
-def _path(directory: str | os.PathLike[str]) -> Path:
-    return local_path("directory", directory)

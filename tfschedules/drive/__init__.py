@@ -5,14 +5,14 @@ the compiled step; `split` gives each part of the weights a rate of its own, wit
 `floors` under it, and `proxy` stands for an optimizer; `freezing` leaves some out;
 `losses` keeps every batch's own loss, of all `replicas`; `snapshot` puts a model back
 to the bit, with its `generators`, by `copies` in a `store` in memory or on disk;
-`unsaved` is what a copy of one lacks; `between` shows it right after an update; `loan`
-gives back what was borrowed, also after an interrupted fit; `turns` tells the steps of
-a fit from those of others; `epoch_logs` puts the rate into an epoch's logs; `insides`
-has what of Keras all this leans on. In a loop of the user's own a `hold` is taken on
-the optimizer alone; `loop` sets its rate between two updates, and `loop_drive` drives
-them, with a look at the `calls` of functions that were compiled before. `fingerprint`
-tells states of a training apart, `restored` whether a fit was put back, and `put_back`
-sees it happen within one.
+`unsaved` is what a copy of one lacks; `members` lends it weights from files; `between`
+shows it right after an update; `loan` gives back what was borrowed, also after an
+interrupted fit; `turns` tells the steps of a fit from those of others; `epoch_logs`
+puts the rate into an epoch's logs; `insides` has what of Keras all this leans on. In a
+loop of the user's own a `hold` is taken on the optimizer alone; `loop` sets its rate
+between two updates, and `loop_drive` drives them, with a look at the `calls` of
+functions that were compiled before. `fingerprint` tells states of a training apart,
+`restored` whether a fit was put back, and `put_back` sees it happen within one.
 
 May import `schedules` and `_support`.
 """
@@ -32,6 +32,7 @@ from tfschedules.drive.loan import Functions, Loan
 from tfschedules.drive.loop import Loop, check_variables
 from tfschedules.drive.loop_drive import DrivenLoop, hyperparameters_checked
 from tfschedules.drive.losses import StepReader, Steps, block_of, grows
+from tfschedules.drive.members import Members
 from tfschedules.drive.part_drive import sweep
 from tfschedules.drive.part_momentum import momentum_now, own_momentum
 from tfschedules.drive.proof import Proof
@@ -75,6 +76,7 @@ __all__ = [
     "InPlace",
     "Loan",
     "Loop",
+    "Members",
     "NotRestoredError",
     "Part",
     "Proof",

@@ -101,7 +101,7 @@ INSIDES = [
         "OrbaxCheckpoint saves by it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "model", "_flatten_layers", "state.py, freezing.py, weights.py",
+        "model", "_flatten_layers", "state.py, freezing.py, weights.py, members.py",
         "whether all layers are built; layers with statistics; weights by layer",
         _REFUSED,
     ),
