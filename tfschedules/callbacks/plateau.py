@@ -17,13 +17,13 @@ from tfschedules.callbacks.plateau_rule import Rule, State
 from tfschedules.callbacks.scheduler import HyperparameterScheduler
 from tfschedules.drive import (
     Borrower,
+    Chosen,
     Drive,
     callbacks_around,
     grows,
     is_first_process,
-    rate_of,
+    optimizer_given,
     read,
-    updates,
 )
 from tfschedules.schedules import Constant
 
@@ -65,6 +65,7 @@ class ReduceOnPlateau(Borrower):
             line from 0.
         state_file: A file to keep the state in, of a few hundred bytes an epoch. The
             same file goes to the fit that goes on.
+        optimizer: Which of the model's optimizers: see `HyperparameterScheduler`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -102,9 +103,11 @@ class ReduceOnPlateau(Borrower):
         min_lr: float = 0.0,
         warmup_steps: int = 0,
         state_file: str | os.PathLike[str] | None = None,
+        optimizer: Any = None,
     ) -> None:
         """Check the arguments."""
         super().__init__()
+        self._optimizer = optimizer_given(optimizer)
         self._monitor = checks.text("monitor", monitor, "the name of a metric")
         factor = checks.single("factor", factor, above=0)
         if factor >= 1:
@@ -155,13 +158,18 @@ class ReduceOnPlateau(Borrower):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """See whether something else drives the rate; if not, drive it."""
-        others = callbacks_around()
+        chosen = self.chosen
+        others = [
+            each
+            for each in callbacks_around()
+            if not isinstance(each, Borrower) or each.chosen.inner is chosen.inner
+        ]
         if sum(isinstance(each, ReduceOnPlateau) for each in others) > 1:
             raise ValueError(
-                "A fit can have one ReduceOnPlateau, and this one has several. Give "
-                "one of them."
+                "A fit can have one ReduceOnPlateau for an optimizer, and this one has "
+                "several. Give one of them."
             )
-        backups = backup_files(others)
+        backups = backup_files(others, chosen.name)
         loan = self._borrow()
         self._drive = None
         self._alone = not any(
@@ -174,7 +182,7 @@ class ReduceOnPlateau(Borrower):
             own = [] if self._state_file is None else [self._state_file]
             self._files = [PlateauFile(path, settings) for path in [*own, *backups]]
             if self._alone:
-                rate = _rate_now(self.model)
+                rate = _rate_now(chosen)
                 given = {"learning_rate": Constant(1.0 if rate is None else rate)}
                 (drive,) = Drive.attach(self.model, loan, given)
                 self._own = drive
@@ -191,8 +199,8 @@ class ReduceOnPlateau(Borrower):
     def _begin_alone(self, epoch: int) -> None:
         drive = self._own
         assert drive is not None  # attached as the fit began
-        drive.begins = updates(self.model)  # its steps are the optimizer's updates
-        rate = _rate_now(self.model)
+        drive.begins = self.chosen.updates()  # its steps are the optimizer's updates
+        rate = _rate_now(self.chosen)
         assert rate is not None  # or nothing could drive it
         drive.given = Constant(rate)
         self.rate_begins(drive, epoch)
@@ -364,9 +372,9 @@ _NOT_DRIVEN = (
 )
 
 
-def _rate_now(model: Any) -> float | None:
+def _rate_now(chosen: Chosen) -> float | None:
     """The optimizer's own rate; `None` where it is no number."""
-    rate = rate_of(model)
+    rate = chosen.rate
     if not isinstance(rate, keras.Variable):
         return None
-    return float(read(model, rate))
+    return float(read(chosen.model, rate))

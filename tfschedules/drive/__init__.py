@@ -6,13 +6,14 @@ stands for an optimizer; `freezing` leaves some out; `losses` keeps every batch'
 loss, of all `replicas`; `snapshot` puts a model back to the bit, with its
 `generators`, by `copies` in a `store` in memory or on disk; `unsaved` is what a
 copy of one lacks; `between` shows it right after an update; `loan` gives back what was
-borrowed, also after an interrupted fit; `turns` tells the steps of a fit from those of
-others; `epoch_logs` puts the rate into an epoch's logs; `insides` has what of Keras all
-this leans on. In a loop of the user's own a `hold` is taken on the optimizer alone;
-`loop` sets its rate between two updates, and `loop_drive` drives them, with a look at
-the `calls` of functions that were compiled before. `fingerprint` tells states of a
-training apart, `restored` whether a fit was put back, and `put_back` sees it happen
-within one.
+borrowed, also after an interrupted fit; `chosen` is which of a model's optimizers is
+meant; `turns` tells the steps of a fit from those of others, with a `count` of each
+optimizer's; `epoch_logs` puts the rate into an epoch's logs; `insides` has what of
+Keras all this leans on. In a loop of the user's own a `hold` is taken on the optimizer
+alone; `loop` sets its rate between two updates, and `loop_drive` drives them, with a
+look at the `calls` of functions that were compiled before. `fingerprint` tells states
+of a training apart, `restored` whether a fit was put back, and `put_back` sees it
+happen within one.
 
 May import `schedules` and `_support`.
 """
@@ -20,6 +21,14 @@ May import `schedules` and `_support`.
 from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
+from tfschedules.drive.chosen import (
+    Chosen,
+    choose,
+    is_carried,
+    optimizer_given,
+    optimizers_of,
+    unused,
+)
 from tfschedules.drive.copies import NotRestoredError
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
@@ -40,14 +49,12 @@ from tfschedules.drive.restored import is_restored, mark_earlier
 from tfschedules.drive.snapshot import Snapshot, Unbuilt
 from tfschedules.drive.split import Part, Split, parts_of
 from tfschedules.drive.state import (
-    batches_made,
     check_compiled,
     has_weights,
     innermost,
-    rate_of,
+    is_compiled,
     rates_compiled,
     read,
-    updates,
     value_of,
 )
 from tfschedules.drive.tidying import AtTheEnd, Uninterrupted, do_all
@@ -63,6 +70,7 @@ from tfschedules.drive.weights import (
 __all__ = [
     "AtTheEnd",
     "Borrower",
+    "Chosen",
     "Drive",
     "DrivenLoop",
     "Freezer",
@@ -86,7 +94,6 @@ __all__ = [
     "Unsaved",
     "after_steps",
     "around_put_back",
-    "batches_made",
     "before_saves",
     "block_of",
     "callbacks_around",
@@ -94,6 +101,7 @@ __all__ = [
     "check_compiled",
     "check_optimizer",
     "check_variables",
+    "choose",
     "digest",
     "do_all",
     "drive_of",
@@ -105,6 +113,8 @@ __all__ = [
     "hyperparameters_checked",
     "hyperparameters_of",
     "innermost",
+    "is_carried",
+    "is_compiled",
     "is_first_process",
     "is_restored",
     "is_trained_by",
@@ -112,14 +122,15 @@ __all__ = [
     "layers_with_statistics",
     "mark_earlier",
     "name_of",
+    "optimizer_given",
+    "optimizers_of",
     "parts_of",
     "place_of",
-    "rate_of",
     "rates_compiled",
     "read",
     "sweep",
     "trained",
     "trained_by",
-    "updates",
+    "unused",
     "value_of",
 ]

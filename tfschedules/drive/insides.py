@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import keras
 
 from tfschedules.drive import frames
-from tfschedules.drive.state import innermost
+from tfschedules.drive.chosen import Chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,20 +192,13 @@ INSIDES = [
 ]  # fmt: skip
 
 
-def check_insides(model: Any) -> None:
+def check_insides(chosen: Chosen) -> None:
     """Refuse to go on where Keras lacks something.
 
     Raises:
         RuntimeError: If it does.
-        ValueError: If the model has no optimizer.
     """
-    if getattr(model, "optimizer", None) is None:
-        raise ValueError(
-            "Callbacks of tfschedules need a model that is compiled with an optimizer. "
-            f"Received: {model.name!r}, compiled without one (or not at all). Give "
-            "compile the optimizer that the training step updates with."
-        )
-    owners = {"model": model, "optimizer": innermost(model.optimizer)}
+    owners = {"model": chosen.model, "optimizer": chosen.inner}
     for inside in _here():
         owner = owners.get(inside.owner)
         if owner is not None:

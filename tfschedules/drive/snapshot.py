@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfschedules.drive.chosen import optimizers_of
 from tfschedules.drive.copies import Copies, held_by, put_back
 from tfschedules.drive.generators import Generators
 from tfschedules.drive.split import Split
@@ -54,14 +55,15 @@ class Snapshot:
     def _copy(self, model: keras.Model) -> None:
         self._generators = Generators()
         self._model = model
-        if not model.optimizer.built:
+        if model.optimizer is not None and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        optimizers = _optimizers(model)
+        optimizers = [each.optimizer for each in optimizers_of(model)]
         # On which weights another one is to be built, the train step knows.
         self._unbuilt = [each for each in optimizers if not each.built]
         self._copies.take(_variables(model, optimizers))
         self._stop_training = model.stop_training
-        self._missed = dict(split.missed) if (split := self._split()) else {}
+        splits = [Split.at(innermost(optimizer)) for optimizer in optimizers]
+        self._missed = [(split, dict(split.missed)) for split in splits if split]
 
     def restore(self) -> None:
         """Put everything back that can be; metrics made since are reset.
@@ -124,8 +126,8 @@ class Snapshot:
         self._model.stop_training = self._stop_training
 
     def _put_back_missed(self) -> None:
-        if split := self._split():
-            split.set_missed(self._missed)
+        for split, missed in self._missed:
+            split.set_missed(missed)
 
     def _begin_anew(self, optimizer: Any) -> None:
         """Give an optimizer the state that it has when it is built."""
@@ -134,9 +136,6 @@ class Snapshot:
         for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
             if not self._copies.has(variable):
                 variable.assign(value_of(new))
-
-    def _split(self) -> Split | None:
-        return Split.at(innermost(self._model.optimizer))
 
 
 class Unbuilt:
@@ -167,29 +166,25 @@ class Unbuilt:
             self._model.train_function = self._model.test_function = None
 
 
-def _optimizers(model: keras.Model) -> list[Any]:
-    """The model's optimizer, and others that it holds, also in lists and dicts."""
-    found = [model.optimizer]
-    values = list(vars(model).values())
-    while values:
-        value = values.pop()
-        if isinstance(value, keras.Optimizer) and value not in found:
-            found.append(value)
-        elif isinstance(value, dict):
-            values += value.values()
-        elif isinstance(value, (list, tuple)):
-            values += value
-    return found
-
-
 def _variables(model: keras.Model, optimizers: list[Any]) -> list[Any]:
     return [
         *model.variables,
         *model.metrics_variables,
+        *_metrics_inside(model),
         *(variable for optimizer in optimizers for variable in optimizer.variables),
         *(variable for optimizer in optimizers for variable in held_by(optimizer)),
         *_known_to_tensorflow(model),
     ]
+
+
+def _metrics_inside(model: keras.Model) -> list[Any]:
+    """Those of models in it that are compiled by themselves, which Keras leaves out."""
+    models = [
+        each
+        for each in model._flatten_layers(include_self=False)
+        if isinstance(each, keras.Model) and each.compiled
+    ]
+    return [variable for each in models for variable in each.metrics_variables]
 
 
 def _known_to_tensorflow(model: keras.Model) -> list[Any]:

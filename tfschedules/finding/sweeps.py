@@ -31,10 +31,10 @@ from tfschedules.drive import (
     Unbuilt,
     Unsaved,
     check_compiled,
+    choose,
     do_all,
     fits_running,
     has_weights,
-    innermost,
     is_first_process,
 )
 from tfschedules.finding.held_out import bounded
@@ -95,10 +95,19 @@ class _Job:
 
         Raises:
             TypeError: If a part of it cannot be pickled.
+            ValueError: If it is about another optimizer than the compiled one.
         """
         optimizer = self.model.optimizer
         if not optimizer.built:  # Keras saves it badly before, as if it were
             optimizer.build(self.model.trainable_variables)
+        chosen = choose(self.model, self.test.get("optimizer"))
+        if not chosen.is_compiled:
+            raise ValueError(
+                "With an `executor` the model is copied by Keras, and the state of an "
+                "optimizer that is not the compiled one is no sure part of a copy. "
+                f"Received: optimizer={chosen.name!r}. Make the sweeps here, without "
+                "`executor`."
+            )
         parts = {}
         for field in dataclasses.fields(self):
             try:
@@ -203,9 +212,8 @@ class Sweeps:
             data, size = test["validation_data"], test.get("validation_size", 512)
             test["validation_data"] = bounded(data, size)
         self._tests = [RangeTest(**test) for _ in range(repeats)]
-        needed = self._tests[0].steps * (
-            innermost(model.optimizer).gradient_accumulation_steps or 1
-        )
+        chosen = choose(model, self._tests[0].optimizer)
+        needed = self._tests[0].steps * chosen.every
         check_targets(model, x, y, way_out="Give them apart: (model, x, y).")
         source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
         self._job = _Job(model, source, test, repeats, batch_size, given, others)
