@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from helpers import BACKEND, JIT
 from pages import ROOT, blocks
-from two_optimizers import Duel, data, duel, left, step, written
+from two_optimizers import STEPS, Duel, data, duel, left, step, written
 
 import tfschedules as tfs
 
@@ -67,6 +67,17 @@ def test_each_optimizer_follows_its_own_updates(block: int) -> None:
     assert left(model) == []
 
 
+def test_a_rate_that_an_optimizer_was_made_with_is_in_logs() -> None:
+    model = duel(keras.optimizers.SGD(tfs.Linear(1.0, 0.0, 40)), critic_steps=2)
+    seen = Seen()
+    fit(model, tfs.WarmRestarts(0.1, 4, optimizer="g_optimizer"), seen, epochs=2)
+    assert written(model.d)[:32] == pytest.approx(1 - np.arange(32) / 40)
+    found = [logs["d_optimizer/learning_rate"] for logs in seen.logs]
+    assert found == pytest.approx([1 - 15 / 40, 1 - 31 / 40])
+    with pytest.raises(ValueError, match="must be a number for a callback to drive"):
+        fit(model, tfs.HyperparameterScheduler(FALL, optimizer="d_optimizer"))
+
+
 def test_with_several_updates_a_batch_a_line_is_followed_to_the_step() -> None:
     model = duel(critic_steps=5)
     fit(model, tfs.HyperparameterScheduler(FALL, optimizer="d_optimizer"))
@@ -117,7 +128,7 @@ class Outer(keras.Model):
         self.heads = [keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.2)]
         self.named = {"probe": keras.optimizers.SGD(0.3)}
         self._hidden = keras.optimizers.SGD(0.4)
-        self.w = self.add_weight((64,), "zeros", name="w")
+        self.w = self.add_weight((STEPS,), "zeros", name="w")
         self.built = True
         self.choice = lambda: self.heads[0]
 
@@ -138,7 +149,7 @@ def test_an_optimizer_is_found_wherever_the_model_has_it() -> None:
     }
     for name, optimizer in places.items():
         model.choice = functools.partial(_found, optimizer)
-        model.w.assign(np.zeros(64))
+        model.w.assign(np.zeros(STEPS))
         made = int(optimizer.iterations)
         callback = tfs.HyperparameterScheduler(FALL, optimizer=name)
         model.compile()  # the step has changed

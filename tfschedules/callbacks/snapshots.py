@@ -32,6 +32,7 @@ from tfschedules.drive import (
     before_saves,
     drive_of,
     optimizer_given,
+    unused,
 )
 from tfschedules.schedules import Schedule
 
@@ -348,7 +349,7 @@ def _schedule_of(chosen: Chosen) -> tuple[Schedule, Drive | None]:
         "rate, and this one has no cycles. Add tfs.WarmRestarts(max_lr, first_cycle) "
         "or tfs.CyclicalLearningRate(…) to the callbacks of this fit, or a "
         "tfs.HyperparameterScheduler with tfs.Repeat(…) in its schedule. "
-        f"Received: {has}"
+        f"Received: {has}." + unused(chosen, "SnapshotEnsemble(…, {})")
     )
 
 

@@ -103,8 +103,11 @@ def choose(model: keras.Model, given: Any = None) -> Chosen:
     """
     if given is None:
         return Chosen.compiled(model)
-    optimizer = _found(model, given) if isinstance(given, str) else given
     known = optimizers_of(model)
+    optimizer = given
+    if isinstance(given, str):
+        named = [each.optimizer for each in known if each.name == given]
+        optimizer = named[0] if named else _found(model, given)
     if isinstance(optimizer, keras.Optimizer):
         inner = innermost(optimizer)
         for each in known:
@@ -193,11 +196,15 @@ def unused(chosen: Chosen, example: str) -> str:
     others = [each for each in known if each.inner is not chosen.inner]
     if not others:
         return ""
-    made = " and ".join(f"{each} with {each.updates()} updates" for each in others)
-    name = max(others, key=lambda each: each.updates()).name
+    updates = [each.updates() for each in others]
+    names = [str(each) for each in others]
+    if any(updates):
+        pairs = zip(names, updates, strict=True)
+        names = [f"{each} with {made} updates" for each, made in pairs]
+    name = others[updates.index(max(updates))].name
     how = "no optimizer=" if name is None else f'optimizer="{name}"'
     named = example.replace("{}", how)
-    return f" The model also has {made}. Name one: {named}."
+    return f" The model also has {' and '.join(names)}. Name one: {named}."
 
 
 def _way_to_others(model: keras.Model) -> str:
@@ -228,14 +235,20 @@ def _found(model: keras.Model, name: str) -> Any:
 
 
 def _held(owner: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """The optimizers that a layer and those in it hold, with their dotted names."""
+    """The optimizers that a layer and those in it hold, with their dotted names.
+
+    Args:
+        owner: The layer.
+        prefix: The beginning of the names.
+        seen: The layers and containers that were looked through.
+    """
     seen.add(id(owner))
     inside: list[tuple[str, Any]] = []
     own = {**vars(owner), **vars(owner).get(_TORCHS, {})}
     names = [name for name in own if not name.startswith(_KERASS)]
     # The compiled one first, and what is public before what is not.
     for name in sorted(names, key=lambda n: (n != _COMPILED, n.startswith("_"))):
-        for path, value in _leaves(prefix + name, own[name]):
+        for path, value in _leaves(prefix + name, own[name], seen):
             if isinstance(value, keras.Optimizer):
                 yield path, value
             elif isinstance(value, keras.Layer):
@@ -248,12 +261,12 @@ def _held(owner: Any, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
             yield from _held(layer, f"{path}.", seen)
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _leaves(f"{path}.{key}", each)
-    elif isinstance(value, (list, tuple)):
-        for place, each in enumerate(value):
-            yield from _leaves(f"{path}.{place}", each)
-    else:
+def _leaves(path: str, value: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """What an attribute holds, in lists and dictionaries, too."""
+    if not isinstance(value, (dict, list, tuple)):
         yield path, value
+    elif id(value) not in seen:
+        seen.add(id(value))
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, each in pairs:
+            yield from _leaves(f"{path}.{key}", each, seen)

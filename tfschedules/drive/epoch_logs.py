@@ -41,6 +41,9 @@ class EpochLogs:
     def begin(self) -> None:
         """Put it in until the loan is closed."""
         loan = self._loan
+        for chosen in loan.turns.optimizers:
+            if _has_rates(chosen):
+                loan.turns.count_of(chosen)  # from here on
         loan.change_result(loan.model, "_get_metrics_result_or_logs", self._in_fit)
         turn = loan.turns.turn
         assert turn is not None  # a loan has begun in it
@@ -138,13 +141,18 @@ def values_now(loan: Loan) -> dict[str, float]:
     }
 
 
+def _has_rates(chosen: Chosen) -> bool:
+    """Whether an optimizer has rates that change without anything that drives them."""
+    schedules = keras.optimizers.schedules.LearningRateSchedule
+    return bool(parts_of(chosen.inner)) or isinstance(chosen.rate, schedules)
+
+
 def _values_of(chosen: Chosen, turns: Turns) -> dict[str, float]:
     """Those of one optimizer."""
     optimizer, rate = chosen.inner, chosen.rate
     drives = [d for d in Wheel.drives_on(optimizer) if d.turns is turns]
     parts = parts_of(optimizer)
-    compiled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
-    if not (drives or parts or compiled):
+    if not (drives or _has_rates(chosen)):
         return {}
     count = turns.count_of(chosen)
     used = any(drive.entered for drive in drives)

@@ -30,13 +30,17 @@ class Snapshot:
         restored: Whether everything has been put back, the last time.
     """
 
-    def __init__(self, model: keras.Model, folder: str | None = None) -> None:
+    def __init__(
+        self, model: keras.Model, folder: str | None = None, *, builds: bool = True
+    ) -> None:
         """Copy the state of a compiled and built model.
 
         Args:
             model: The model.
             folder: Where to write the copy, into a folder of its own that is removed by
                 `remove`, or when the snapshot goes; kept in memory if `None`.
+            builds: Whether the compiled optimizer is built, as one that is going to
+                make updates.
 
         Raises:
             OSError: If it cannot be written.
@@ -47,15 +51,15 @@ class Snapshot:
         )
         self._copies = Copies(self._store)
         try:
-            self._copy(model)
+            self._copy(model, builds)
         except BaseException:
             self.remove()
             raise
 
-    def _copy(self, model: keras.Model) -> None:
+    def _copy(self, model: keras.Model, builds: bool) -> None:
         self._generators = Generators()
         self._model = model
-        if model.optimizer is not None and not model.optimizer.built:
+        if builds and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         optimizers = [each.optimizer for each in optimizers_of(model)]
         # On which weights another one is to be built, the train step knows.
