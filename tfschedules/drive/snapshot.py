@@ -66,8 +66,10 @@ class Snapshot:
         self._unbuilt = [each for each in optimizers if not each.built]
         self._copies.take(_variables(model, optimizers))
         self._stop_training = model.stop_training
-        splits = [Split.at(innermost(optimizer)) for optimizer in optimizers]
-        self._missed = [(split, dict(split.missed)) for split in splits if split]
+        self._missed = [
+            (inner, dict(split.missed) if (split := Split.at(inner)) else {})
+            for inner in map(innermost, optimizers)
+        ]
 
     def restore(self) -> None:
         """Put everything back that can be; metrics made since are reset.
@@ -130,8 +132,9 @@ class Snapshot:
         self._model.stop_training = self._stop_training
 
     def _put_back_missed(self) -> None:
-        for split, missed in self._missed:
-            split.set_missed(missed)
+        for inner, missed in self._missed:
+            if split := Split.at(inner):  # of a callback in between, perhaps
+                split.set_missed(missed)
 
     def _begin_anew(self, optimizer: Any) -> None:
         """Give an optimizer the state that it has when it is built."""
