@@ -47,6 +47,8 @@ class OwnPace:
         if self._looks == 2:
             chosen = self._callback.chosen
             batches = block_of(self._callback.model)
+            if known := (self._callback.params or {}).get("steps"):
+                batches = min(batches, known)
             done = made - self._made
             if done * chosen.every > batches:
                 each = f"{done / batches:g}"

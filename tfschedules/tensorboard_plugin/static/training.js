@@ -17,7 +17,7 @@ const X_LABELS = {step: "step", hours: "hours since the run began"};
 // The rates of the compiled optimizer, and those of another one by its name.
 const RATES = /^schedule\/(?:[^/]+\/)??learning_rate(?=\/|$)/;
 
-const panelOf = (tag) => RATES.exec(tag)?.[0] ?? tag;
+export const panelOf = (tag) => RATES.exec(tag)?.[0] ?? tag;
 
 /** Whose rate it is of the groups of layers; "" for the optimizer's own. */
 const groupOf = (tag) => tag.slice(panelOf(tag).length + 1);
