@@ -32,17 +32,16 @@ from tfschedules.drive import (
     do_all,
     grows,
     has_weights,
-    is_compiled,
     is_first_process,
     optimizer_given,
     sweep,
-    unused,
 )
 from tfschedules.finding.held_out import bounded, evaluated
 from tfschedules.finding.reports import log_range_test, new_range_test_run
 from tfschedules.finding.result import RangeTestResult
 from tfschedules.finding.sweep_notes import RUNNING
 from tfschedules.finding.sweep_plan import SweepPlan
+from tfschedules.finding.unswept import unswept
 from tfschedules.tensorboard import absolute_path
 
 _LOOKS = 25  # at validation data in a sweep, if not told
@@ -309,22 +308,13 @@ class RangeTest(Borrower):
     def _check_swept(self, *, over: bool) -> None:
         """Refuse a training step that does not update with the optimizer.
 
-        Args:
-            over: Whether an epoch is. A step that is not compiled may update with some
-                batches only.
-
         Raises:
-            ValueError: If it does not.
+            ValueError: If it does not; all is put back.
         """
-        if self._drive.entered or not (over or is_compiled(self.model)):
-            return
-        chosen = self.chosen
-        how = unused(chosen, "RangeTest(…, {}), or find_learning_rate(…, {})")
-        self.restore()
-        raise ValueError(
-            f"The range test sweeps the rate of {chosen}, and the training step does "
-            f"not update with it.{how} Give metric= a scalar that train_step reports."
-        )
+        wrong = unswept(self.chosen, self._drive, over=over)
+        if wrong is not None:
+            self.restore()
+            raise ValueError(wrong)
 
     def _read(self) -> None:
         """Note the losses of the updates since."""
