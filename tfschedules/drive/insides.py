@@ -100,7 +100,7 @@ INSIDES = [
         "OrbaxCheckpoint saves by it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "model", "_flatten_layers", "state.py, freezing.py, weights.py",
+        "model", "_flatten_layers", "state.py, snapshot.py, freezing.py, weights.py",
         "whether all layers are built; layers with statistics; weights by layer",
         _REFUSED,
     ),
@@ -129,7 +129,8 @@ INSIDES = [
     ),
     Inside(
         "optimizer", "_iterations",
-        "state.py, split.py, put_back.py, loop.py, loop_drive.py",
+        "chosen.py, state.py, split.py, put_back.py, losses.py, step_logs.py, loop.py, "
+        "loop_drive.py",
         "the count of batches; `iterations` is that of updates; its `assign` tells of "
         "a rollback", _REFUSED,
     ),
@@ -138,11 +139,12 @@ INSIDES = [
         "whatever saves a model calls it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "optimizer", "_learning_rate", "drive.py, wheel.py, loop.py, loop_drive.py",
+        "optimizer", "_learning_rate",
+        "chosen.py, drive.py, wheel.py, loop.py, loop_drive.py",
         "the variable of the rate, or the schedule it was compiled with", _REFUSED,
     ),
     Inside(
-        "optimizer", "gradient_accumulation_steps", "state.py",
+        "optimizer", "gradient_accumulation_steps", "chosen.py, loop.py, loop_drive.py",
         "how many batches make an update", _REFUSED,
     ),
     Inside(
