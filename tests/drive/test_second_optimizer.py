@@ -67,6 +67,25 @@ def test_each_optimizer_follows_its_own_updates(block: int) -> None:
     assert left(model) == []
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="Keras needs a compiled optimizer there")
+def test_a_model_may_be_compiled_without_an_optimizer(tmp_path: Path) -> None:
+    model = duel(optimizer=None)
+    with pytest.raises(
+        ValueError, match=r'name another .*as in optimizer="d_optimizer"'
+    ):
+        fit(model, tfs.HyperparameterScheduler(FALL))
+    named = tfs.HyperparameterScheduler(FALL, optimizer="g_optimizer")
+    fit(model, named, tfs.TensorBoardLogger(tmp_path))
+    assert written(model.g)[:8] == pytest.approx(1 - np.arange(8) / 40)
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["schedules_d_optimizer", "schedules_g_optimizer"]
+    result = tfs.find_learning_rate(
+        model, data(4), optimizer="g_optimizer", metric="g_loss", steps=4, verbose=0,
+        min_lr=0.1, max_lr=0.8, stop_factor=None, batch_size=2,
+    )  # fmt: skip
+    assert result.learning_rates == pytest.approx([0.1, 0.2, 0.4, 0.8])
+
+
 def test_a_rate_that_an_optimizer_was_made_with_is_in_logs() -> None:
     model = duel(keras.optimizers.SGD(tfs.Linear(1.0, 0.0, 40)), critic_steps=2)
     seen = Seen()

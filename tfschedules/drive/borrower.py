@@ -124,9 +124,14 @@ class Borrower(Recalled, keras.callbacks.Callback):
             return self._loan.chosen
         return choose(self.model, self._optimizer)
 
-    def _borrow(self) -> Loan:
-        """Begin a loan, and end the one of an earlier fit."""
-        loan = Loan(self.model, borrower=self, optimizer=self._optimizer)
+    def _borrow(self, optimizer: Any = None) -> Loan:
+        """Begin a loan, and end the one of an earlier fit.
+
+        Args:
+            optimizer: Which of the model's; by default the one that was given.
+        """
+        which = self._optimizer if optimizer is None else optimizer
+        loan = Loan(self.model, borrower=self, optimizer=which)
         self._give_back()
         self._loan = loan
         with loan.closed_on_error():

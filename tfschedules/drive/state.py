@@ -176,8 +176,13 @@ def is_compiled(model: keras.Model) -> bool:
     return not (eager or (keras.backend.backend() == "jax" and not model.jit_compile))
 
 
-def check_compiled(model: Any) -> None:
+def check_compiled(model: Any, optimizer: Any = None) -> None:
     """Refuse what is no model, or cannot be trained yet.
+
+    Args:
+        model: The model.
+        optimizer: What names another optimizer than the compiled one, if something
+            does.
 
     Raises:
         TypeError: If `model` is not a Keras model.
@@ -187,7 +192,7 @@ def check_compiled(model: Any) -> None:
         raise TypeError(
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}"
         )
-    if not model.compiled or model.optimizer is None:
+    if not model.compiled or (model.optimizer is None and optimizer is None):
         raise ValueError(
             "Argument `model` must be compiled with an optimizer and a loss. Received: "
             f"{model.name!r}, which is not. Call model.compile(...) first."

@@ -119,7 +119,7 @@ def find_learning_rate(
         >>> 1e-3 < result.suggestion < 1
         True
     """
-    check_compiled(model)
+    check_compiled(model, optimizer)
     own = names_of(find_learning_rate)
     check_known("find_learning_rate", fit_arguments, model, own, RESERVED)
     executor = checked_executor(executor)
@@ -207,7 +207,7 @@ def compare_range_tests(
         >>> list(compared.results)
         [0.0, 0.01, 1.0]
     """
-    check_compiled(model)
+    check_compiled(model, arguments.get("optimizer"))
     own = [*_NAMES, *names_of(find_learning_rate)]
     check_known("compare_range_tests", arguments, model, own, RESERVED)
     given = {

@@ -190,7 +190,7 @@ class Sweeps:
 
         `others` are those of `RangeTest` and of `fit`.
         """
-        check_compiled(model)
+        check_compiled(model, others.get("optimizer"))
         if fits_running(model):
             raise ValueError(
                 "A range test makes a fit of its own, and cannot run inside another "

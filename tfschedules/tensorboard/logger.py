@@ -111,7 +111,8 @@ class TensorBoardLogger(Borrower):
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to keep losses."""
         self._folder = absolute_path("log_dir", self.log_dir)  # also after `os.chdir`
-        loan = self._borrow()
+        known = optimizers_of(self.model)  # without the compiled one, if there is none
+        loan = self._borrow(known[0].optimizer if known else None)
         loan.undo_with(self._close)  # after an interrupted fit, too
         with loan.closed_on_error():
             for each in [loan, *self._of_others(loan)]:
