@@ -214,6 +214,14 @@ def test_an_unused_compiled_optimizer_is_told_of_with_the_others() -> None:
     assert left(model) == []
 
 
+@pytest.mark.skipif(BACKEND == "jax", reason="the step knows its weights by place")
+def test_what_is_for_the_compiled_one_tells_no_way_that_it_does_not_have() -> None:
+    model = duel()
+    groups = [tfs.LayerGroup("d", "^(.*/)?d$"), tfs.LayerGroup("g", "^(.*/)?g$")]
+    with pytest.warns(UserWarning, match="GradualUnfreezing is for the compiled"):
+        fit(model, tfs.GradualUnfreezing(groups))
+
+
 def test_lengths_in_epochs_are_for_one_update_a_batch() -> None:
     model = duel()
     fit(model, tfs.OneCycle(0.1, optimizer="g_optimizer"), epochs=2)

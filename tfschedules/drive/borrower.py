@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
-from tfschedules._support.arguments import Recalled
+from tfschedules._support.arguments import Recalled, names_of
 from tfschedules.drive.chosen import Chosen, choose, unused
 from tfschedules.drive.epoch_logs import EpochLogs, is_told_otherwise, values_now
 from tfschedules.drive.frames import Taken
@@ -181,7 +181,14 @@ class Borrower(Recalled, keras.callbacks.Callback):
         if not chosen.is_compiled:
             text = text.replace("The compiled optimizer", str(chosen))
         name = type(self).__name__
-        warnings.warn(text + unused(chosen, f"{name}(…, {{}})"), stacklevel=4)
+        if "optimizer" in names_of(type(self).__init__):
+            way_out = unused(chosen, f"{name}(…, {{}})")
+        else:
+            way_out = (
+                f" {name} is for the compiled optimizer: give compile the one that "
+                "makes the updates."
+            )
+        warnings.warn(text + way_out, stacklevel=4)
 
     def _conclude_updates(self) -> None:
         """The same, at the end of all."""
