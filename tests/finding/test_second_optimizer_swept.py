@@ -101,6 +101,20 @@ def test_a_batch_without_an_update_has_no_loss(block: int) -> None:
         assert int(model.batches) == 0
 
 
+@pytest.mark.tensorflow
+def test_lengths_in_epochs_of_one_that_leaves_batches_out_are_told_of() -> None:
+    model = Uneven()
+    model.compile()
+    fall = tfs.Linear(1.0, 0.0, tfs.epochs(2))
+    callback = tfs.HyperparameterScheduler(fall, optimizer="g_optimizer")
+    with pytest.warns(UserWarning) as warned:
+        model.fit(data(8), batch_size=2, epochs=2, verbose=0, callbacks=[callback])
+    texts = [str(each.message) for each in warned]
+    assert "SGD) has made 2 updates in this epoch, and lengths in epochs" in texts[0]
+    assert "end at step 16, and this fit has 4 steps" in texts[1]
+    assert written(model.g)[:4] == pytest.approx(1 - np.arange(4) / 16)
+
+
 def test_an_optimizer_that_does_not_update_is_refused_with_those_that_do() -> None:
     model = duel()
     before = everything(model)
