@@ -107,7 +107,7 @@ def test_lengths_in_epochs_of_one_that_leaves_batches_out_are_told_of() -> None:
     model.compile()
     fall = tfs.Linear(1.0, 0.0, tfs.epochs(2))
     callback = tfs.HyperparameterScheduler(fall, optimizer="g_optimizer")
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="updates in this epoch") as warned:
         model.fit(data(8), batch_size=2, epochs=2, verbose=0, callbacks=[callback])
     texts = [str(each.message) for each in warned]
     assert "SGD) has made 2 updates in this epoch, and lengths in epochs" in texts[0]
