@@ -102,6 +102,23 @@ def test_a_batch_without_an_update_has_no_loss(block: int) -> None:
 
 
 @pytest.mark.tensorflow
+def test_data_without_an_end_last_for_a_sweep_that_leaves_batches_out() -> None:
+    def batches() -> Any:
+        while True:
+            yield (data(1),)
+
+    model = Uneven()
+    model.compile()
+    result = tfs.find_learning_rate(
+        model, batches, optimizer="g_optimizer", metric="number", steps=6, verbose=0,
+        higher_is_better=True, stop_factor=None,
+    )  # fmt: skip
+    assert result.stop_reason == "finished"
+    assert result.values == pytest.approx(4.0 * np.arange(1, 7))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.filterwarnings("ignore:.*and this fit has")  # looked for in the test
 def test_lengths_in_epochs_of_one_that_leaves_batches_out_are_told_of() -> None:
     model = Uneven()
     model.compile()

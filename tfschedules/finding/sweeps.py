@@ -46,6 +46,7 @@ from tfschedules.finding.sources import Source, check_targets, source_of
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
 _MOST_REPEATS = 10_000  # a test is made for each at once
+_BATCHES_LEFT_OUT = 1_000  # at most, to an update of an optimizer of a user's own step
 _IMPORTED_IN = os.getpid()
 _one_at_a_time = threading.Lock()
 _T = TypeVar("_T")
@@ -214,6 +215,8 @@ class Sweeps:
         self._tests = [RangeTest(**test) for _ in range(repeats)]
         chosen = choose(model, self._tests[0].optimizer)
         needed = self._tests[0].steps * chosen.every
+        if not chosen.is_compiled:  # it may leave batches out; the sweep ends the fit
+            needed *= _BATCHES_LEFT_OUT
         check_targets(model, x, y, way_out="Give them apart: (model, x, y).")
         source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
         self._job = _Job(model, source, test, repeats, batch_size, given, others)
