@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+import types
 import warnings
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ class Outer(keras.Model):
         self.heads = [keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.2)]
         self.named = {"probe": keras.optimizers.SGD(0.3)}
         self._hidden = keras.optimizers.SGD(0.4)
+        self.held = types.SimpleNamespace(probe=keras.optimizers.SGD(0.5))
         self.w = self.add_weight((STEPS,), "zeros", name="w")
         self.built = True
         self.choice = lambda: self.heads[0]
@@ -165,6 +167,7 @@ def test_an_optimizer_is_found_wherever_the_model_has_it() -> None:
         "heads.1": model.heads[1],
         "named.probe": model.named["probe"],
         "_hidden": model._hidden,
+        "held.probe": model.held.probe,  # in what is no layer: by its name only
     }
     for name, optimizer in places.items():
         model.choice = functools.partial(_found, optimizer)
@@ -177,6 +180,10 @@ def test_an_optimizer_is_found_wherever_the_model_has_it() -> None:
         last = history.history[f"{name}/learning_rate"]
         assert last == pytest.approx([38 / 40])
         assert "apply" not in vars(optimizer)
+    before = [np.array(v) for v in map(keras.ops.convert_to_numpy, optimizer.variables)]
+    tfs.find_learning_rate(model, data(8), optimizer=name, steps=8, verbose=0)
+    after = map(keras.ops.convert_to_numpy, optimizer.variables)
+    assert all(map(np.array_equal, after, before))
 
 
 def test_what_is_no_optimizer_of_the_model_is_refused_with_those_that_are() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from tfschedules.drive.chosen import optimizers_of
+from tfschedules.drive.chosen import Chosen, optimizers_of
 from tfschedules.drive.copies import Copies, held_by, put_back
 from tfschedules.drive.generators import Generators
 from tfschedules.drive.split import Split
@@ -31,7 +31,11 @@ class Snapshot:
     """
 
     def __init__(
-        self, model: keras.Model, folder: str | None = None, *, builds: bool = True
+        self,
+        model: keras.Model,
+        folder: str | None = None,
+        *,
+        chosen: Chosen | None = None,
     ) -> None:
         """Copy the state of a compiled and built model.
 
@@ -39,8 +43,8 @@ class Snapshot:
             model: The model.
             folder: Where to write the copy, into a folder of its own that is removed by
                 `remove`, or when the snapshot goes; kept in memory if `None`.
-            builds: Whether the compiled optimizer is built, as one that is going to
-                make updates.
+            chosen: The optimizer that is going to make updates, wherever the model has
+                it; by default the compiled one, which is built.
 
         Raises:
             OSError: If it cannot be written.
@@ -51,17 +55,20 @@ class Snapshot:
         )
         self._copies = Copies(self._store)
         try:
-            self._copy(model, builds)
+            self._copy(model, chosen)
         except BaseException:
             self.remove()
             raise
 
-    def _copy(self, model: keras.Model, builds: bool) -> None:
+    def _copy(self, model: keras.Model, chosen: Chosen | None) -> None:
         self._generators = Generators()
         self._model = model
-        if builds and not model.optimizer.built:
+        compiled = chosen is None or chosen.is_compiled
+        if compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         optimizers = [each.optimizer for each in optimizers_of(model)]
+        if chosen is not None:  # also where something holds it that is no layer
+            optimizers.append(chosen.optimizer)
         # On which weights another one is to be built, the train step knows.
         self._unbuilt = [each for each in optimizers if not each.built]
         self._copies.take(_variables(model, optimizers))

@@ -372,8 +372,7 @@ class RangeTest(Borrower):
     def _copied(self) -> Snapshot:
         """A copy of the model's state; without one, nothing is left of this test."""
         try:
-            builds = self.chosen.is_compiled
-            return Snapshot(self.model, self._snapshot_dir, builds=builds)
+            return Snapshot(self.model, self._snapshot_dir, chosen=self.chosen)
         except BaseException:
             for run_dir in self._run_dirs.values():
                 with contextlib.suppress(OSError):
