@@ -46,6 +46,7 @@ SECTIONS = {
         "distributed.md",
         "custom_schedules.md",
         "loops.md",
+        "several_optimizers.md",
         "recipes.md",
         "where.md",
         "troubleshooting.md",

@@ -11,7 +11,7 @@ from pages import ROOT
 from unit_steps import rates_written, unit_model, units
 
 import tfschedules as tfs
-from tfschedules.drive import frames
+from tfschedules.drive import Chosen, frames
 from tfschedules.drive.insides import INSIDES, check_insides
 
 
@@ -29,7 +29,7 @@ def test_the_page_has_the_table() -> None:
 
 
 def test_this_keras_has_all_of_it() -> None:
-    check_insides(unit_model())
+    check_insides(Chosen.compiled(unit_model()))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_is_missing_is_named_and_nothing_has_changed(inside, monkeypatch) -
     callback.set_model(model)
     asking.append(True)
     with pytest.raises(RuntimeError, match=f"leans on `{inside.name}` of Keras"):
-        check_insides(model)
+        check_insides(Chosen.compiled(model))
     with pytest.raises(RuntimeError, match=f"leans on `{inside.name}` of Keras"):
         callback.on_train_begin()
     asking.clear()

@@ -215,6 +215,19 @@ def test_groups_are_lines_of_their_own_in_one_panel(page, written):
     assert panels == [RATE, MOMENTUM, LOSS]
 
 
+def test_another_optimizer_has_panels_of_its_own(page):
+    own = "schedule/d_optimizer/learning_rate"
+    tags = [RATE, f"{RATE}/body", f"{RATE}/learning_rate", own, f"{own}/body"]
+    tags += ["schedule/d_optimizer/momentum", "schedule/heads.0/learning_rate/a/b"]
+    panels = page.js(
+        "const tags = arguments[0];"
+        'return import("./static/training.js").then((js) => tags.map(js.panelOf))',
+        tags,
+    )
+    last = "schedule/heads.0/learning_rate"
+    assert panels == [RATE, RATE, RATE, own, own, tags[5], last]
+
+
 def test_losses_are_smoothed_without_a_pull_to_zero(page, written):
     page.view("training")
     page.only("one_cycle")

@@ -26,12 +26,12 @@ from tfschedules.callbacks.position import resumed_position, updates_in_epoch
 from tfschedules.callbacks.scheduler import HyperparameterScheduler
 from tfschedules.drive import (
     Borrower,
+    Chosen,
     Drive,
     callbacks_around,
     is_first_process,
-    rate_of,
+    optimizer_given,
     read,
-    updates,
 )
 from tfschedules.schedules import Constant, Schedule
 
@@ -73,6 +73,7 @@ class ReduceOnPlateau(Borrower):
             line from 0.
         state_file: A file to keep the state in, of a few hundred bytes an epoch. The
             same file goes to the fit that goes on.
+        optimizer: Which of the model's optimizers: see `HyperparameterScheduler`.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -110,9 +111,11 @@ class ReduceOnPlateau(Borrower):
         min_lr: float | Mapping[str, float] = 0.0,
         warmup_steps: int = 0,
         state_file: str | os.PathLike[str] | None = None,
+        optimizer: Any = None,
     ) -> None:
         """Check the arguments."""
         super().__init__()
+        self._optimizer = optimizer_given(optimizer)
         self._metric = Metric(monitor, mode)
         factor = checks.single("factor", factor, above=0)
         if factor >= 1:
@@ -162,13 +165,18 @@ class ReduceOnPlateau(Borrower):
 
     def on_train_begin(self, logs: Any = None) -> None:
         """See whether something else drives the rate; if not, drive it."""
-        others = callbacks_around()
+        chosen = self.chosen
+        others = [
+            each
+            for each in callbacks_around()
+            if not isinstance(each, Borrower) or each.chosen.inner is chosen.inner
+        ]
         if sum(isinstance(each, ReduceOnPlateau) for each in others) > 1:
             raise ValueError(
-                "A fit can have one ReduceOnPlateau, and this one has several. Give "
-                "one of them."
+                "A fit can have one ReduceOnPlateau for an optimizer, and this one has "
+                "several. Give one of them."
             )
-        backups = backup_files(others)
+        backups = backup_files(others, chosen.name)
         loan = self._borrow()
         self._drive = None
         self._alone = not any(
@@ -181,14 +189,14 @@ class ReduceOnPlateau(Borrower):
             own = [] if self._state_file is None else [self._state_file]
             self._files = [PlateauFile(path, settings) for path in [*own, *backups]]
             if self._alone:
-                rate = _rate_now(self.model)
+                rate = _rate_now(chosen)
                 given = {"learning_rate": Constant(1.0 if rate is None else rate)}
                 (drive,) = Drive.attach(self.model, loan, given)
-                drive.start = updates(self.model)  # till the first epoch tells
+                drive.start = chosen.updates()  # till the first epoch tells
                 self._own = drive
                 self._prove(lambda: drive.entered, _NOT_DRIVEN)
             if isinstance(self._rule.min_lr, Mapping):
-                check_groups(self.model, loan, self._rule.min_lr)
+                check_groups(loan, self._rule.min_lr)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Take the rate over before the first step: a resumed state is loaded."""
@@ -199,10 +207,10 @@ class ReduceOnPlateau(Borrower):
             self._begin_alone(epoch)
 
     def _begin_alone(self, epoch: int) -> None:
-        drive, rate = self._own, _rate_now(self.model)
+        drive, rate = self._own, _rate_now(self.chosen)
         assert drive is not None  # attached as the fit began
         assert rate is not None  # or nothing could drive it
-        made = updates(self.model)
+        made = self.chosen.updates()
         position = resumed_position(self, epoch, made, updates_in_epoch(self))
         drive.start, drive.begins = made - position, position
         drive.given = Constant(rate)
@@ -362,9 +370,9 @@ _NOT_DRIVEN = (
 )
 
 
-def _rate_now(model: Any) -> float | None:
+def _rate_now(chosen: Chosen) -> float | None:
     """The optimizer's own rate; `None` where it is no number."""
-    rate = rate_of(model)
+    rate = chosen.rate
     if not isinstance(rate, keras.Variable):
         return None
-    return float(read(model, rate))
+    return float(read(chosen.model, rate))

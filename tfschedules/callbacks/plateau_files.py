@@ -82,8 +82,14 @@ class PlateauFile:
             )
 
 
-def backup_files(callbacks: Iterable[Any]) -> list[Path]:
-    """Where the state is kept beside the backups of a fit."""
+def backup_files(callbacks: Iterable[Any], optimizer: str | None) -> list[Path]:
+    """Where the state is kept beside the backups of a fit.
+
+    Args:
+        callbacks: Those of the fit.
+        optimizer: The name of the optimizer, if it is not the compiled one.
+    """
+    file = _NAME if optimizer is None else _NAME.replace(".", f"_{optimizer}.")
     paths = []
     for each in callbacks:
         if isinstance(each, keras.callbacks.BackupAndRestore):
@@ -97,5 +103,5 @@ def backup_files(callbacks: Iterable[Any]) -> list[Path]:
                     stacklevel=4,
                 )
             else:
-                paths.append(folder / _NAME)
+                paths.append(folder / file)
     return paths

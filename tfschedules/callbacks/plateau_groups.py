@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import numpy as np
 
 from tfschedules._support import checks
@@ -45,14 +44,20 @@ def least_rates(given: Any) -> float | dict[str, float]:
     }
 
 
-def check_groups(model: keras.Model, loan: Loan, least: Mapping[str, float]) -> None:
+def check_groups(loan: Loan, least: Mapping[str, float]) -> None:
     """See that the groups are there, and let go of them in the end.
 
     Raises:
-        ValueError: If one is not there, or the model has no weights yet.
+        ValueError: If one is not there, or the optimizer has no weights yet.
     """
-    optimizer = model.optimizer
+    model, optimizer = loan.model, loan.chosen.optimizer
     if not optimizer.built:  # before its first step it does not know its groups
+        if not loan.chosen.is_compiled:
+            raise ValueError(
+                f"{loan.chosen} is not built, and `min_lr` of groups needs their "
+                f"weights. Build it before fit: model.{loan.chosen.name}.build(weights)"
+                f". Received: min_lr={dict(least)}"
+            )
         if not has_weights(model):
             raise ValueError(
                 f"The model {model.name!r} is not built, and `min_lr` of "

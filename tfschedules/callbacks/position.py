@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfschedules._support import checks
-from tfschedules.drive import Borrower, innermost, is_restored
+from tfschedules._support.telling import tell
+from tfschedules.drive import Borrower, is_restored
 from tfschedules.schedules import Schedule
 
 
-def updates_in_epoch(callback: keras.callbacks.Callback) -> float | None:
-    """The updates in an epoch of this fit; None for data of unknown length."""
+def updates_in_epoch(callback: Borrower) -> float | None:
+    """The updates in an epoch of this fit; None for data of unknown length.
+
+    They are those of an optimizer that makes one with each batch, or accumulates. A
+    train step of the user's own may make others: `OwnPace` looks.
+    """
     batches = (callback.params or {}).get("steps")  # a loop of the user's may give none
     if batches is None:
         return None
-    optimizer = innermost(callback.model.optimizer)
-    return batches / (optimizer.gradient_accumulation_steps or 1)
+    return batches / callback.chosen.every
 
 
-def epochs_of(callback: keras.callbacks.Callback) -> int | None:
+def epochs_of(callback: Borrower) -> int | None:
     """The epochs of this fit; None in a loop that does not say."""
     return (callback.params or {}).get("epochs")
 
 
-def updates_in(callback: keras.callbacks.Callback, epochs: int | None) -> int | None:
+def updates_in(callback: Borrower, epochs: int | None) -> int | None:
     """The updates in so many epochs of this fit; None where one is not known."""
     per_epoch = updates_in_epoch(callback)
     if per_epoch is None or epochs is None:
@@ -60,11 +65,24 @@ def resumed_position(
     back, follows the optimizer's count where that lies in this epoch: an epoch that was
     interrupted is begun anew, but its updates have been made. Where it does not (the
     optimizer has a longer history than this run), the epoch tells. So it does where the
-    backup is made at epochs' ends alone: no epoch of it is half made.
+    backup is made at epochs' ends alone: no epoch of it is half made. Of another
+    optimizer than the compiled one nobody knows the updates in an epoch: its count
+    tells.
+
+    Raises:
+        ValueError: If that has nothing to tell.
     """
-    restored = is_restored(callback.model)
+    restored, chosen = is_restored(callback.model), callback.chosen
     if epoch == 0 and not restored:
         return 0
+    if not chosen.is_compiled:
+        if made == 0 and (epoch > 0 or not chosen.optimizer.built):
+            raise ValueError(
+                f"This fit goes on with epoch {epoch}, and {chosen} has made no update "
+                "yet: where its schedule stands is not known. If its state was saved "
+                f"and not loaded: {BUILD_IT} Else give start_step=."
+            )
+        return made
     if per_epoch is None:
         return made
     if callback.restored_epochs:
@@ -72,6 +90,25 @@ def resumed_position(
     begin, end = math.floor(epoch * per_epoch), math.ceil((epoch + 1) * per_epoch)
     # Backed up in the middle of an epoch, a run may be epochs behind its count.
     return made if begin <= made < end or (restored and made >= end) else begin
+
+
+BUILD_IT = (
+    "Keras loads the state of an optimizer that is built, and passes over another. "
+    "Build it before, in compile() of the model, with the weights that it updates: "
+    "optimizer.build(weights)."
+)
+
+
+def tell_if_not_restorable(callback: Borrower, callbacks: Sequence[Any]) -> None:
+    """Tell if a backup of this fit will not bring back the optimizer's state."""
+    chosen = callback.chosen
+    backs_up = any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks)
+    if backs_up and not chosen.is_compiled and not chosen.optimizer.built:
+        tell(
+            f"{chosen} is not built as this fit begins, and BackupAndRestore would not "
+            f"restore it in a fit that goes on. {BUILD_IT}",
+            stacklevel=4,
+        )
 
 
 def resolved_in(

@@ -39,6 +39,7 @@ class CyclicalLearningRate(HyperparameterScheduler):
         base_momentum: Momentum at the peak of the rate, in [0, 1).
         max_momentum: Momentum at the bottom, in [base_momentum, 1).
         start_step: See `HyperparameterScheduler`.
+        optimizer: Which of the model's optimizers: see `HyperparameterScheduler`.
 
     Example:
         >>> import tfschedules as tfs
@@ -62,6 +63,7 @@ class CyclicalLearningRate(HyperparameterScheduler):
         max_momentum: float = 0.9,
         *,
         start_step: int | None = None,
+        optimizer: Any = None,
     ) -> None:
         """Make the schedules, which check the arguments."""
         cycle = functools.partial(
@@ -78,7 +80,7 @@ class CyclicalLearningRate(HyperparameterScheduler):
         low, high = low_and_high_momentum(base_momentum, max_momentum)
         if checks.flag("cycle_momentum", cycle_momentum):
             schedules["momentum"] = cycle(0.0, 1.0) * (low - high) + high
-        super().__init__(start_step=start_step, **schedules)
+        super().__init__(start_step=start_step, optimizer=optimizer, **schedules)
 
 
 class WarmRestarts(HyperparameterScheduler):
@@ -91,6 +93,7 @@ class WarmRestarts(HyperparameterScheduler):
         cycle_mult: How much longer each cycle is than the one before.
         peak_decay: What the height is multiplied by at each restart.
         start_step: See `HyperparameterScheduler`.
+        optimizer: Which of the model's optimizers: see `HyperparameterScheduler`.
 
     Example:
         >>> import tfschedules as tfs
@@ -107,10 +110,11 @@ class WarmRestarts(HyperparameterScheduler):
         peak_decay: float = 1.0,
         *,
         start_step: int | None = None,
+        optimizer: Any = None,
     ) -> None:
         """Make the schedule, which checks the arguments."""
         schedule = warm_restarts(max_lr, first_cycle, min_lr, cycle_mult, peak_decay)
-        super().__init__(schedule, start_step=start_step)
+        super().__init__(schedule, start_step=start_step, optimizer=optimizer)
 
 
 class OneCycle(HyperparameterScheduler):
@@ -131,6 +135,7 @@ class OneCycle(HyperparameterScheduler):
         base_momentum: Momentum at the peak of the rate.
         max_momentum: Momentum at the ends.
         start_step: See `HyperparameterScheduler`.
+        optimizer: Which of the model's optimizers: see `HyperparameterScheduler`.
 
     Example:
         >>> import tfschedules as tfs
@@ -151,6 +156,7 @@ class OneCycle(HyperparameterScheduler):
         max_momentum: float = 0.95,
         *,
         start_step: int | None = None,
+        optimizer: Any = None,
     ) -> None:
         """Check the arguments; a default length is found when `fit` begins."""
         self._total_steps = total_steps
@@ -167,7 +173,9 @@ class OneCycle(HyperparameterScheduler):
         known = 1 if total_steps is None else total_steps
         schedules = one_cycle(total_steps=known, **self._arguments)  # type: ignore[arg-type]
         super().__init__(
-            start_step=start_step, **({} if total_steps is None else schedules)
+            start_step=start_step,
+            optimizer=optimizer,
+            **({} if total_steps is None else schedules),
         )
 
     @property
@@ -190,7 +198,7 @@ class OneCycle(HyperparameterScheduler):
             # A fit of no epochs makes no step, and any length will do.
             total = epochs(count) if count > 0 else 1
             schedules = one_cycle(total_steps=total, **self._arguments)  # type: ignore[arg-type]
-        drivable = hyperparameters_of(self.model.optimizer)
+        drivable = hyperparameters_of(self.chosen.optimizer)
         if "momentum" not in drivable and "beta_1" not in drivable:
             return {"learning_rate": schedules["learning_rate"]}
         return schedules

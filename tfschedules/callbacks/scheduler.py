@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from tfschedules._support.arguments import did_you_mean
 from tfschedules.callbacks.early_stops import warn_of_early_stops
+from tfschedules.callbacks.pace import OwnPace
 from tfschedules.callbacks.position import (
     epochs_of,
     position_given,
     resolved_in,
     resumed_position,
-    updates_in,
+    tell_if_not_restorable,
     updates_in_epoch,
 )
 from tfschedules.drive import (
     Borrower,
     Drive,
     Loan,
-    batches_made,
     callbacks_around,
-    innermost,
-    updates,
+    optimizer_given,
 )
 from tfschedules.schedules import Schedule, schedule_given
 
@@ -33,19 +33,23 @@ def schedule_for(name: str, given: Any) -> Schedule:
     try:
         return schedule_given(name, given)
     except TypeError as error:
-        meant = did_you_mean(name, ("learning_rate", "start_step"))
+        meant = did_you_mean(name, ("learning_rate", "start_step", "optimizer"))
         if name == "learning_rate" or not meant:
             raise
         raise TypeError(f"{error}{meant}") from None
 
 
 class HyperparameterScheduler(Borrower):
-    """Drives any hyperparameter of the compiled optimizer with a schedule.
+    """Drives any hyperparameter of an optimizer of the model with a schedule.
 
     The values are computed inside the compiled training step: exact to the step with
     any `steps_per_execution`, `jit_compile`, mixed precision and gradient accumulation
     (a step is an optimizer update), and nearly free. After the fit the learning rate
     stays at its last value; every other hyperparameter has its Python value back.
+
+    It drives the compiled optimizer, or another one of the model that `optimizer`
+    names: a GAN has a callback for each of its two. A step is then an update of that
+    one, and `logs` has its rate as `d_optimizer/learning_rate`.
 
     The position is 0 at the start of a new `fit`. A resumed one (`BackupAndRestore`, or
     a loaded model with `initial_epoch`) continues where it was.
@@ -80,14 +84,18 @@ class HyperparameterScheduler(Borrower):
             takes a float tensor and cannot be saved).
         start_step: The position of the first update of this fit, in steps; overrides
             what is said above.
+        optimizer: The optimizer, if it is not the compiled one: the name of the model's
+            attribute that holds it, as "d_optimizer" or "discriminator.optimizer", or
+            the optimizer itself. Lengths in epochs are for one that makes an update
+            with each batch.
         **hyperparameters: Schedules by name: `momentum`, `weight_decay`, `beta_2` … .
             `momentum` means `beta_1` where the optimizer has no momentum.
 
     Raises:
         TypeError: If something given is not a schedule.
-        ValueError: If nothing is given; when `fit` begins, if the optimizer lacks a
-            hyperparameter or its rate is a schedule already, or if a length in epochs
-            cannot be resolved.
+        ValueError: If nothing is given; when `fit` begins, if the model does not have
+            the optimizer, that lacks a hyperparameter or its rate is a schedule
+            already, or if a length in epochs cannot be resolved.
         RuntimeError: When `fit` begins, if another fit of the model has callbacks of
             this package; in a loop, if updates are made that cannot be driven.
 
@@ -105,10 +113,12 @@ class HyperparameterScheduler(Borrower):
         learning_rate: Schedule | Callable[[Any], Any] | None = None,
         *,
         start_step: int | None = None,
+        optimizer: Any = None,
         **hyperparameters: Schedule | Callable[[Any], Any],
     ) -> None:
         """Check the schedules; the optimizer is seen when `fit` begins."""
         super().__init__()
+        self._optimizer = optimizer_given(optimizer)
         schedules = dict(hyperparameters)
         if learning_rate is not None:
             schedules = {"learning_rate": learning_rate, **hyperparameters}
@@ -130,7 +140,10 @@ class HyperparameterScheduler(Borrower):
         **Borrower._of_a_fit,
         "drives": [],
         "_to_resolve": {},
+        "_pace": None,
     }
+
+    _pace: OwnPace | None = None  # in a fit, of another optimizer than the compiled
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -165,13 +178,15 @@ class HyperparameterScheduler(Borrower):
             self.drives = Drive.attach(self.model, loan, resolved)
         # A resumed state is loaded by the first epoch; a loop may have no epochs.
         for drive in self.drives:
-            drive.start = updates(self.model) - (self._start_step or 0)
+            drive.start = self.chosen.updates() - (self._start_step or 0)
         self._made = self._updates()
         self._prove(self._driven, self._why())
         # By name how many lengths are rounded down to steps, each of them by up to one.
         self._names = {n: max(1, given[n].fit_lengths) for n in resolved}
         if known is None:
             self._to_resolve = {n: s for n, s in given.items() if s.in_epochs}
+        self._in_epochs = known is not None and any(s.in_epochs for s in given.values())
+        tell_if_not_restorable(self, callbacks_around())
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Find the position before the first step: a resumed state is loaded by now."""
@@ -184,12 +199,12 @@ class HyperparameterScheduler(Borrower):
     def _begin(self, epoch: int) -> None:
         """Find the position."""
         self._waiting, self._epoch_begins = False, True
-        made = updates(self.model)
+        chosen = self.chosen
+        made = chosen.updates()
         position = self._start_step
         if position is None:
-            per_epoch = updates_in_epoch(self)
-            position = resumed_position(self, epoch, made, per_epoch)
-        self._batches = batches_made(self.model)
+            position = resumed_position(self, epoch, made, updates_in_epoch(self))
+        self._batches = chosen.batches()
         if self._to_resolve and position > 0:  # how long was the first epoch?
             if epoch == 0 or position != made:
                 raise ValueError(
@@ -203,7 +218,8 @@ class HyperparameterScheduler(Borrower):
             drive.start, drive.begins = made - position, position
             if drive.attribute == "learning_rate":
                 for each in Loan.borrowers(self.model):
-                    each.rate_begins(drive, epoch)
+                    if each.chosen.inner is drive.optimizer:
+                        each.rate_begins(drive, epoch)
             resumed = position > 0 and self._start_step is None and drive.start == 0
             # A plateau rule of ours speaks for itself.
             if resumed and not drive.is_reduced and (f := drive.factor_from_outside()):
@@ -216,23 +232,31 @@ class HyperparameterScheduler(Borrower):
                 )
             drive.show()
         self._began = self._made = self._updates()
-        self._compare_lengths(epoch)
-        self._look_for_early_stops(epoch, position)
+        self._first_epoch, self._position = epoch, position
+        if chosen.is_compiled:
+            self._look_ahead(updates_in_epoch(self))
+        else:
+            self._pace = OwnPace(self, self._made, in_epochs=self._in_epochs)
 
-    def _look_for_early_stops(self, epoch: int, position: int) -> None:
-        """Warn if another callback may end the fit while the rate is high."""
-        per_epoch, epochs = updates_in_epoch(self), epochs_of(self)
+    def _look_ahead(self, per_epoch: float | None) -> None:
+        """Warn of what is to come, if the fit is as long as it seems."""
+        epochs = epochs_of(self)
         if per_epoch is None or epochs is None:
             return
+        self._compare_lengths(per_epoch, epochs)
+        self._look_for_early_stops(per_epoch, epochs)
+
+    def _look_for_early_stops(self, per_epoch: float, epochs: int) -> None:
+        """Warn if another callback may end the fit while the rate is high."""
         for drive in self.drives:
             if drive.attribute == "learning_rate":
                 warn_of_early_stops(
                     type(self).__name__,
                     drive.given,
                     callbacks_around(),
-                    epoch=epoch,
+                    epoch=self._first_epoch,
                     epochs=epochs,
-                    position=position,
+                    position=self._position,
                     per_epoch=per_epoch,
                 )
 
@@ -251,6 +275,8 @@ class HyperparameterScheduler(Borrower):
             self._new_epoch()
             self._follow_others()
         self._look_at_updates()  # in a loop others may make the steps
+        if self._pace is not None and self._pace.looks_on:
+            self._pace.look(self._updates())
 
     def _driven(self) -> bool:
         return all(drive.entered for drive in self.drives)
@@ -292,20 +318,13 @@ class HyperparameterScheduler(Borrower):
             return
         self._check_updates()
         self._tell(logs)
-        made = self._updates()
-        optimizer = innermost(self.model.optimizer)
-        accumulates = optimizer.gradient_accumulation_steps or 1
-        if made == self._began == self._made and accumulates == 1:
-            warnings.warn(
-                "The compiled optimizer has made no update in this epoch, and nothing "
-                "was scheduled. Does the model's train_step use another one, or has "
-                "a loss scale (mixed_float16) skipped every step of it?",
-                stacklevel=2,
-            )
-        self._made = made
-        batches = batches_made(self.model) - self._batches
+        self._made = made = self._updates()
+        if self._pace is not None and self._pace.per_epoch is None:
+            self._pace.end_epoch(made)
+            self._look_ahead(self._pace.per_epoch)
+        batches = self.chosen.batches() - self._batches
         if self._to_resolve and batches:
-            self._resolve(batches / accumulates)
+            self._resolve(batches / self.chosen.every)
 
     def _resolve(self, per_epoch: float) -> None:
         """Put schedules in steps in place of those that had to wait."""
@@ -327,19 +346,14 @@ class HyperparameterScheduler(Borrower):
 
     def _give_back(self) -> None:
         super()._give_back()
-        self.drives, self._to_resolve = [], {}
+        self.drives, self._to_resolve, self._pace = [], {}, None
 
-    def _compare_lengths(self, epoch: int) -> None:
+    def _compare_lengths(self, per_epoch: float, epochs: int) -> None:
         """Warn of schedules that the fit cuts off, or that end before the fit."""
-        first, last = 0, epochs_of(self)
-        if last is None:
-            return
+        first, last = 0, epochs
         if self._start_step is not None:
-            first, last = self._start_step, last - epoch
-        updates_left = updates_in(self, last)
-        if updates_left is None:
-            return
-        fit = first + updates_left
+            first, last = self._start_step, epochs - self._first_epoch
+        fit = first + math.floor(last * per_epoch + 1e-9)
         names: dict[float, list[str]] = {}
         for name, drive in zip(self._names, self.drives, strict=True):
             length = drive.given.length

@@ -13,10 +13,8 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tfschedules._support import journal
-from tfschedules.drive import innermost, known_state, updates
+from tfschedules.drive import Chosen, known_state
 
 NAME = ".tfschedules"  # of the file: no pattern for snapshots finds it
 
@@ -30,15 +28,15 @@ class SnapshotOwner:
     Methods that write raise an `OSError` if that fails.
     """
 
-    def __init__(self, model: keras.Model, directory: Path) -> None:
+    def __init__(self, chosen: Chosen, directory: Path) -> None:
         """Read what is known of the directory; nothing is changed yet.
 
         Raises:
             OSError: If the journal is there and cannot be read.
         """
-        self._model, self._directory = model, directory
+        self._chosen, self._directory = chosen, directory
         self._journal = _Journal(directory / NAME)
-        self._step, self._state = updates(model), known_state(model)
+        self._step, self._state = chosen.updates(), known_state(chosen)
 
     @property
     def id(self) -> str:
@@ -53,7 +51,7 @@ class SnapshotOwner:
             return False
         if state is not None and known.passed(step, state):
             return True
-        of_here = _own.get(innermost(self._model.optimizer), {})
+        of_here = _own.get(self._chosen.inner, {})
         # Trained without the callback since, or somebody has changed its weights.
         ours = known.id != "" and of_here.get(self._directory) == known.id
         return ours and known.reached <= step
@@ -92,12 +90,11 @@ class SnapshotOwner:
         self._journal.begin(self._step, back=self._journal.reached > self._step)
         if self._state is not None and self._step > 0:
             self._journal.note_state(self._step, self._state)
-        optimizer = innermost(self._model.optimizer)
-        _own.setdefault(optimizer, {})[self._directory] = self._journal.id
+        _own.setdefault(self._chosen.inner, {})[self._directory] = self._journal.id
 
     def note_state(self) -> None:
         """Note the state that the training is in: it may be saved."""
-        step, state = updates(self._model), known_state(self._model)
+        step, state = self._chosen.updates(), known_state(self._chosen)
         if state is None or self._journal.latest == (step, state):
             return
         if self._journal.reached > step:  # it was put back inside of the fit

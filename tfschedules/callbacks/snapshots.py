@@ -32,14 +32,14 @@ from tfschedules.callbacks.snapshot_files import (
 from tfschedules.callbacks.snapshot_owner import SnapshotOwner, owner_of
 from tfschedules.drive import (
     Borrower,
+    Chosen,
     Drive,
     Members,
     Stops,
     before_saves,
     drive_of,
-    innermost,
-    rate_of,
-    updates,
+    optimizer_given,
+    unused,
 )
 from tfschedules.schedules import Schedule
 
@@ -85,6 +85,8 @@ class SnapshotEnsemble(Borrower):
             to be its own: one that begins at 0 removes them; one that goes on inside
             of the schedule keeps them, with a warning, and writes again what it trains
             again.
+        optimizer: Which of the model's optimizers has the cycles: see
+            `HyperparameterScheduler`. The whole model is kept.
 
     Raises:
         TypeError: If an argument is of the wrong kind.
@@ -117,9 +119,12 @@ class SnapshotEnsemble(Borrower):
         directory: str | os.PathLike[str],
         max_to_keep: int | None = None,
         overwrite: bool = False,
+        *,
+        optimizer: Any = None,
     ) -> None:
         """Check the arguments; the directory is seen when training begins."""
         super().__init__()
+        self._optimizer = optimizer_given(optimizer)
         self.directory = self._folder = local_path("directory", directory)
         if max_to_keep is not None:
             max_to_keep = checks.whole("max_to_keep", max_to_keep)
@@ -161,9 +166,9 @@ class SnapshotEnsemble(Borrower):
         assert self._loan is not None
         self._epoch_begins = False
         with self._loan.closed_on_error():
-            self._schedule, self._drive = _schedule_of(self.model)
+            self._schedule, self._drive = _schedule_of(self.chosen)
             if self._fit_begins:
-                self._open(updates(self.model) - self._start)
+                self._open(self.chosen.updates() - self._start)
                 self._fit_begins = False
             Stops.plan(self._loan)
 
@@ -268,10 +273,8 @@ class SnapshotEnsemble(Borrower):
         return None if end is None else end + self._start
 
     def _open(self, position: int) -> None:
-        found, owner = (
-            snapshots_in(self._folder),
-            SnapshotOwner(self.model, self._folder),
-        )
+        found = snapshots_in(self._folder)
+        owner = SnapshotOwner(self.chosen, self._folder)
         if position == 0 and found and not self.overwrite:
             raise ValueError(
                 f"The directory has snapshots of another run: {some(found)}. Give "
@@ -338,8 +341,8 @@ class SnapshotEnsemble(Borrower):
                 stacklevel=3,
             )
 
-    def _keep(self, made: int) -> None:
-        step = made - self._start
+    def _keep(self, end: int, made: int) -> None:
+        step = end - self._start
         cycle = self._schedule.cycles(step).ended
         path = self._folder / name_of(cycle, step)
         try:
@@ -382,11 +385,10 @@ class SnapshotEnsemble(Borrower):
             )
 
 
-def _schedule_of(model: keras.Model) -> tuple[Schedule, Drive | None]:
+def _schedule_of(chosen: Chosen) -> tuple[Schedule, Drive | None]:
     """The schedule of the learning rate, and what drives it, if it is a callback."""
-    optimizer = innermost(model.optimizer)
-    drive = drive_of(optimizer, "learning_rate")
-    schedule = rate_of(model) if drive is None else drive.schedule
+    drive = drive_of(chosen.inner, "learning_rate")
+    schedule = chosen.rate if drive is None else drive.schedule
     if isinstance(schedule, Schedule) and schedule.cycles(0) != (0, None):
         return schedule, drive
     has = repr(schedule) if drive is not None or callable(schedule) else "a fixed rate"
@@ -395,5 +397,5 @@ def _schedule_of(model: keras.Model) -> tuple[Schedule, Drive | None]:
         "rate, and this one has no cycles. Add tfs.WarmRestarts(max_lr, first_cycle) "
         "or tfs.CyclicalLearningRate(…) to the callbacks of this fit, or a "
         "tfs.HyperparameterScheduler with tfs.Repeat(…) in its schedule. "
-        f"Received: {has}"
+        f"Received: {has}." + unused(chosen, "SnapshotEnsemble(…, {})")
     )

@@ -7,7 +7,8 @@ the compiled step; `split` gives each part of the weights a rate of its own, wit
 to the bit, with its `generators`, by `copies` in a `store` in memory or on disk;
 `unsaved` is what a copy of one lacks; `members` lends it weights from files; `between`
 shows it right after an update; `loan` gives back what was borrowed, also after an
-interrupted fit; `turns` tells the steps of a fit from those of others; `epoch_logs`
+interrupted fit; `chosen` is which of a model's optimizers is meant; `turns` tells the
+steps of a fit from those of others, with a `count` of each optimizer's; `epoch_logs`
 puts the rate into an epoch's logs; `insides` has what of Keras all this leans on. In a
 loop of the user's own a `hold` is taken on the optimizer alone; `loop` sets its rate
 between two updates, and `loop_drive` drives them, with a look at the `calls` of
@@ -20,6 +21,14 @@ May import `schedules` and `_support`.
 from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.between import Stops, after_steps, before_saves
 from tfschedules.drive.borrower import Borrower
+from tfschedules.drive.chosen import (
+    Chosen,
+    choose,
+    is_carried,
+    optimizer_given,
+    optimizers_of,
+    unused,
+)
 from tfschedules.drive.copies import NotRestoredError
 from tfschedules.drive.drive import Drive, drive_of, hyperparameters_of, name_of
 from tfschedules.drive.fingerprint import digest, fingerprint, heads, known_state
@@ -43,14 +52,12 @@ from tfschedules.drive.restored import is_restored, mark_earlier
 from tfschedules.drive.snapshot import Snapshot, Unbuilt
 from tfschedules.drive.split import Clock, Part, Split, parts_of
 from tfschedules.drive.state import (
-    batches_made,
     check_compiled,
     has_weights,
     innermost,
-    rate_of,
+    is_compiled,
     rates_compiled,
     read,
-    updates,
     value_of,
 )
 from tfschedules.drive.tidying import AtTheEnd, Uninterrupted, do_all
@@ -66,6 +73,7 @@ from tfschedules.drive.weights import (
 __all__ = [
     "AtTheEnd",
     "Borrower",
+    "Chosen",
     "Clock",
     "Drive",
     "DrivenLoop",
@@ -92,7 +100,6 @@ __all__ = [
     "Unsaved",
     "after_steps",
     "around_put_back",
-    "batches_made",
     "before_saves",
     "block_of",
     "callbacks_around",
@@ -100,6 +107,7 @@ __all__ = [
     "check_compiled",
     "check_optimizer",
     "check_variables",
+    "choose",
     "digest",
     "do_all",
     "drive_of",
@@ -111,6 +119,8 @@ __all__ = [
     "hyperparameters_checked",
     "hyperparameters_of",
     "innermost",
+    "is_carried",
+    "is_compiled",
     "is_first_process",
     "is_restored",
     "is_trained_by",
@@ -119,15 +129,16 @@ __all__ = [
     "mark_earlier",
     "momentum_now",
     "name_of",
+    "optimizer_given",
+    "optimizers_of",
     "own_momentum",
     "parts_of",
     "place_of",
-    "rate_of",
     "rates_compiled",
     "read",
     "sweep",
     "trained",
     "trained_by",
-    "updates",
+    "unused",
     "value_of",
 ]

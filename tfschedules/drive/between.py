@@ -15,12 +15,13 @@ from typing import Any
 
 import keras
 
+from tfschedules.drive.chosen import Chosen
 from tfschedules.drive.loan import Loan
+from tfschedules.drive.own_steps import is_stock
 from tfschedules.drive.put_back import around_put_back
 from tfschedules.drive.state import (
     KINDS,
     batches_in,
-    innermost,
     note_state,
 )
 from tfschedules.drive.turns import Turns
@@ -33,11 +34,13 @@ class Stops:
     Attributes:
         next_after: The first such update after a given one, both as the optimizer's
             count of updates; `None` if there is none.
-        see: Called between two steps with the count, when variables hold the state.
+        see: Called between two steps, when variables hold the state, with the update
+            that was waited for and with the count, which is later where a batch makes
+            several updates.
     """
 
     next_after: Callable[[int], int | None]
-    see: Callable[[int], None]
+    see: Callable[[int, int], None]
 
     @classmethod
     def attach(
@@ -45,7 +48,7 @@ class Stops:
         model: keras.Model,
         loan: Loan,
         next_after: Callable[[int], int | None],
-        see: Callable[[int], None],
+        see: Callable[[int, int], None],
     ) -> Stops:
         """Begin to watch a model's training steps, until `loan` is closed.
 
@@ -66,7 +69,7 @@ class Stops:
         if watch is None:
             watch = _Watch(model)
         loan.undo_with(lambda: watch.remove(stops, turns))
-        watch.all_stops.append(stops)
+        watch.add(stops, loan.chosen)
         turns.watch = watch
         loan.around_others(lambda: None, watch.begin_anew)
         around_put_back(model, loan, lambda: None, watch.begin_anew)
@@ -85,34 +88,23 @@ class Stops:
         loan.turns.watch.begin_anew()
 
 
-class _Watch:
-    """Makes the train function of a model stop where somebody wants to see it."""
+class _Pace:
+    """How far it is to the next stop, by the updates of one optimizer.
 
-    def __init__(self, model: keras.Model) -> None:
-        self.model = model
+    A batch is taken to make as many updates as a batch has made so far. With a train
+    step of the user's own the first batch shows how many that is.
+    """
+
+    def __init__(self, chosen: Chosen) -> None:
+        self.model, self.chosen = chosen.model, chosen
         self.all_stops: list[Stops] = []
-        self.batches = 0  # an upper bound: a loss scale may skip updates
+        self.batches = 0  # as the optimizer counts; a loss scale may skip some
+        self.most = 1 if is_stock(chosen.model) else 0  # with a batch; 0: not known yet
         self.stop: int | None = None
         self.aimed = True
 
-    def __call__(self, function: Any) -> _Stepwise:
-        return _Stepwise(self, function)
-
-    def begin_anew(self, batches: int = 0) -> None:
-        """Count anew in the next step: then all who watch have their plans."""
-        self.aimed = False
-
-    def remove(self, stops: Stops, turns: Turns) -> None:
-        """Somebody watches no more; a second time does nothing."""
-        if stops in self.all_stops:
-            self.all_stops.remove(stops)
-        if not self.all_stops:
-            turns.watch = None
-
-    @property
-    def accumulation(self) -> int:
-        """Batches to an update."""
-        return innermost(self.model.optimizer).gradient_accumulation_steps or 1
+    def _batches_in(self, state: Sequence[Any]) -> int:
+        return batches_in(self.model, self.chosen.inner, state[0] if state else None)
 
     def aim(self, state: Sequence[Any] = ()) -> None:
         """Find the count of batches at which to stop next.
@@ -121,30 +113,101 @@ class _Watch:
             state: JAX's state, to count anew where that is asked for.
         """
         if not self.aimed:
-            self.batches = batches_in(self.model, state[0] if state else None)
-        made = self.batches // self.accumulation
+            self.batches = self._batches_in(state)
+        made = self.batches // self.chosen.every
         coming = [stops.next_after(made) for stops in self.all_stops]
         known = [update for update in coming if update is not None]
-        self.stop = min(known) * self.accumulation if known else None
+        self.stop = min(known) * self.chosen.every if known else None
         self.aimed = True
+
+    def is_far(self, block: int) -> bool:
+        """Whether so many batches do not come to the stop."""
+        if self.stop is None:
+            return True
+        return self.most > 0 and self.batches + self.most * block < self.stop
+
+    def pass_by(self, block: int) -> None:
+        """So many batches are made without a look."""
+        self.batches += self.most * block
+
+    def reached(self, state: tuple[Any, ...]) -> int | None:
+        """A single step is done: the update to look after, if it is time."""
+        expected = self.batches + self.most
+        if self.stop is None or (self.most and expected < self.stop):
+            self.batches = expected
+            return None
+        before, self.batches = self.batches, self._batches_in(state)
+        # What was passed by is an upper bound, and so is the advance from there.
+        self.most = max(self.most, self.batches - before)
+        if self.batches < self.stop:
+            return None
+        return self.batches // self.chosen.every
+
+    def see(self, update: int) -> None:
+        """Let those look who want to; then find the next stop."""
+        due = self.stop
+        assert due is not None
+        for stops in self.all_stops:
+            wanted = stops.next_after(due // self.chosen.every - 1)
+            if wanted is not None and wanted <= update:
+                stops.see(wanted, update)
+
+
+class _Watch:
+    """Makes the train function of a model stop where somebody wants to see it."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.paces: list[_Pace] = []
+
+    def __call__(self, function: Any) -> _Stepwise:
+        return _Stepwise(self, function)
+
+    def add(self, stops: Stops, chosen: Chosen) -> None:
+        """Somebody watches, by the updates of an optimizer."""
+        for pace in self.paces:
+            if pace.chosen.inner is chosen.inner:
+                break
+        else:
+            pace = _Pace(chosen)
+            self.paces.append(pace)
+        pace.all_stops.append(stops)
+
+    def begin_anew(self, batches: int = 0) -> None:
+        """Count anew in the next step: then all who watch have their plans."""
+        for pace in self.paces:
+            pace.aimed = False
+
+    def remove(self, stops: Stops, turns: Turns) -> None:
+        """Somebody watches no more; a second time does nothing."""
+        for pace in self.paces[:]:
+            if stops in pace.all_stops:
+                pace.all_stops.remove(stops)
+            if not pace.all_stops:
+                self.paces.remove(pace)
+        if not self.paces:
+            turns.watch = None
+
+    def aim(self, state: Sequence[Any]) -> None:
+        """Find the next stops where that is asked for."""
+        for pace in self.paces:
+            if not pace.aimed:
+                pace.aim(state)
 
     def stepped(self, state: tuple[Any, ...]) -> tuple[Any, ...]:
         """A single step is done; the state with which to go on."""
-        self.batches += 1
-        if self.stop is None or self.batches < self.stop:
+        reached = [(pace, pace.reached(state)) for pace in self.paces]
+        due = [(pace, update) for pace, update in reached if update is not None]
+        if not due:
             return state
-        self.batches = batches_in(self.model, state[0] if state else None)
-        if self.batches < self.stop:
-            return state
-        update = self.stop // self.accumulation
         if state:
             _into_variables(self.model, state)
-        for stops in self.all_stops:
-            if stops.next_after(update - 1) == update:
-                stops.see(update)
+        for pace, update in due:
+            pace.see(update)
         if state:
             state = _out_of_variables(self.model)
-        self.aim()
+        for pace, _ in due:
+            pace.aim()
         return state
 
 
@@ -158,10 +221,10 @@ class _Stepwise:
     def __call__(self, *state_and_iterator: Any) -> Any:
         watch, block = self.watch, self.watch.model.steps_per_execution
         *before, iterator = state_and_iterator
-        if not watch.aimed:
-            watch.aim(before)
-        if watch.stop is None or watch.batches + block < watch.stop:
-            watch.batches += block
+        watch.aim(before)
+        if all(pace.is_far(block) for pace in watch.paces):
+            for pace in watch.paces:
+                pace.pass_by(block)
             return self.function(*state_and_iterator)
         state, result = tuple(before), None
         for _ in range(block):
@@ -212,5 +275,5 @@ def before_saves(model: keras.Model, loan: Loan, action: Callable[[], None]) -> 
     Whatever saves a model, or its weights alone, saves its optimizer, too: by this
     method of its; and Orbax takes the state by the model's. The variables hold it then.
     """
-    loan.before(model.optimizer, "save_own_variables", action)
+    loan.before(loan.chosen.optimizer, "save_own_variables", action)
     loan.before(model, "get_state_tree", action)

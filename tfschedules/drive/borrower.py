@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 
-from tfschedules._support.arguments import Recalled
+from tfschedules._support.arguments import Recalled, names_of
+from tfschedules.drive.chosen import Chosen, choose, unused
 from tfschedules.drive.epoch_logs import EpochLogs, is_told_otherwise, values_now
 from tfschedules.drive.frames import Taken
 from tfschedules.drive.loan import Loan
@@ -49,7 +51,9 @@ class Borrower(Recalled, keras.callbacks.Callback):
     }
 
     # What a deep copy has in common with the original.
-    _shared: ClassVar[tuple[str, ...]] = ("_given",)
+    _shared: ClassVar[tuple[str, ...]] = ("_given", "_optimizer")
+
+    _optimizer: Any = None  # which of the model's, as it was given; else the compiled
 
     _loan: Loan | None = None
     _proof: Proof | None = None
@@ -101,9 +105,33 @@ class Borrower(Recalled, keras.callbacks.Callback):
             epoch: The first epoch of the fit.
         """
 
-    def _borrow(self) -> Loan:
-        """Begin a loan, and end the one of an earlier fit."""
-        loan = Loan(self.model, borrower=self)
+    @property
+    def optimizer(self) -> Any:
+        """Which of the model's optimizers it is about, as given; `None`: the compiled.
+
+        An optimizer, or the name of the attribute that holds it.
+        """
+        return self._optimizer
+
+    @property
+    def chosen(self) -> Chosen:
+        """The optimizer that it is about; to be asked in a fit.
+
+        Raises:
+            ValueError: If the model does not have it.
+        """
+        if self._loan is not None and self._loan.model is self._model:
+            return self._loan.chosen
+        return choose(self.model, self._optimizer)
+
+    def _borrow(self, optimizer: Any = None) -> Loan:
+        """Begin a loan, and end the one of an earlier fit.
+
+        Args:
+            optimizer: Which of the model's; by default the one that was given.
+        """
+        which = self._optimizer if optimizer is None else optimizer
+        loan = Loan(self.model, borrower=self, optimizer=which)
         self._give_back()
         self._loan = loan
         with loan.closed_on_error():
@@ -133,8 +161,34 @@ class Borrower(Recalled, keras.callbacks.Callback):
         self._ask(Proof.look)
 
     def _check_updates(self) -> None:
-        """The same, at an epoch's end."""
+        """The same, at an epoch's end; tell of an optimizer that makes no update."""
         self._ask(Proof.check)
+        loan = self._loan
+        if loan is not None and loan.closed is None and loan.turns.turn is not None:
+            self._tell_if_unused(loan)
+
+    def _tell_if_unused(self, loan: Loan) -> None:
+        chosen, count = loan.chosen, loan.count
+        idle = chosen.every == 1 and chosen.batches() == count.begun_at
+        if not idle or count.told_unused:
+            return
+        count.told_unused = True
+        text = (
+            "The compiled optimizer has made no update in this epoch, and nothing was "
+            "scheduled. Does the model's train_step use another one, or has a loss "
+            "scale (mixed_float16) skipped every step of it?"
+        )
+        if not chosen.is_compiled:
+            text = text.replace("The compiled optimizer", str(chosen))
+        name = type(self).__name__
+        if "optimizer" in names_of(type(self).__init__):
+            way_out = unused(chosen, f"{name}(…, {{}})")
+        else:
+            way_out = (
+                f" {name} is for the compiled optimizer: give compile the one that "
+                "makes the updates."
+            )
+        warnings.warn(text + way_out, stacklevel=4)
 
     def _conclude_updates(self) -> None:
         """The same, at the end of all."""

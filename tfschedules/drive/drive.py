@@ -33,6 +33,7 @@ from tfschedules.drive.wheel import Wheel
 from tfschedules.schedules import Schedule
 
 if TYPE_CHECKING:
+    from tfschedules.drive.chosen import Chosen
     from tfschedules.drive.turns import Turns
 
 # Numbers that shape the program rather than the update, and the rate, a variable.
@@ -155,7 +156,7 @@ class Drive:
     def attach(
         cls, model: keras.Model, loan: Loan, schedules: dict[str, Schedule]
     ) -> list[Drive]:
-        """Drive hyperparameters of the compiled optimizer until `loan` is closed.
+        """Drive hyperparameters of the loan's optimizer until that is closed.
 
         Everything is checked before anything is changed.
 
@@ -164,7 +165,7 @@ class Drive:
                 it already.
             RuntimeError: If the model's train step is a `tf.function`.
         """
-        optimizer = innermost(model.optimizer)
+        optimizer = loan.chosen.inner
         refuse_own_step(model, "Hyperparameters are driven")
         if (holder := Hold.on(optimizer)) is not None:
             raise RuntimeError(
@@ -246,7 +247,7 @@ class Drive:
         Updates of others, made during the fit, are none of the schedule's: each moves
         it on by one.
         """
-        return self._first + self._loan.turns.shift.count
+        return self._first + self._loan.count.shift.count
 
     @start.setter
     def start(self, start: int) -> None:
@@ -259,7 +260,7 @@ class Drive:
                 f"optimizer's count of updates, which is a {counted}. Received: step 0 "
                 f"at update {start}. Give a smaller start_step."
             )
-        self._first = start - self._loan.turns.shift.count
+        self._first = start - self._loan.count.shift.count
         self._loan.retrace()
 
     def _refuse_to_change(self, what: str) -> None:
@@ -281,6 +282,11 @@ class Drive:
     def turns(self) -> Turns:
         """Whose turn it is."""
         return self._loan.turns
+
+    @property
+    def chosen(self) -> Chosen:
+        """Which of the model's optimizers it is."""
+        return self._loan.chosen
 
     lends_rate = False  # the optimizer keeps the rate of its last update
 
@@ -345,7 +351,7 @@ class Drive:
     @property
     def data(self) -> tuple[Any, ...]:
         """Variables that a trace has to hold."""
-        return (self.turns.shift.now(),)
+        return (self._loan.count.shift.now(),)
 
     def position(self, made: Any) -> Any:
         """The schedule's step in an update, as a tensor.
@@ -353,7 +359,7 @@ class Drive:
         Args:
             made: The optimizer's count before the update, as a tensor.
         """
-        shift = self._loan.turns.shift.now()
+        shift = self._loan.count.shift.now()
         first = keras.ops.convert_to_tensor(self._first, dtype=made.dtype)
         return made - keras.ops.cast(shift, made.dtype) - first
 

@@ -20,15 +20,11 @@ import keras
 import numpy as np
 
 from tfschedules.drive.attributes import set_behind
+from tfschedules.drive.chosen import Chosen
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.split import parts_of
-from tfschedules.drive.state import (
-    batches_made,
-    innermost,
-    rate_of,
-    rates_compiled,
-    read,
-)
+from tfschedules.drive.state import rates_compiled, read
+from tfschedules.drive.turns import Turns
 from tfschedules.drive.wheel import Wheel
 
 
@@ -45,6 +41,9 @@ class EpochLogs:
     def begin(self) -> None:
         """Put it in until the loan is closed."""
         loan = self._loan
+        for chosen in loan.turns.optimizers:
+            if _has_rates(chosen):
+                loan.turns.count_of(chosen)  # from here on
         loan.change_result(loan.model, "_get_metrics_result_or_logs", self._in_fit)
         turn = loan.turns.turn
         assert turn is not None  # a loan has begun in it
@@ -125,31 +124,46 @@ def is_told_otherwise(loan: Loan) -> bool:
 
 
 def values_now(loan: Loan) -> dict[str, float]:
-    """What the optimizer's hyperparameters were in the last update, by their names.
+    """What hyperparameters were in the last update of their optimizer, by their names.
 
-    There is nothing where no schedule and no group of layers gives a rate, where the
-    compiled optimizer makes no update, and beside a range test, whose rates are its
-    own. An epoch without an update has the values of the one before it; before the
-    first update, those that it will have.
+    Those of another optimizer than the compiled one have its name before theirs. There
+    is nothing where no schedule and no group of layers gives a rate, where an optimizer
+    makes no update, and beside a range test, whose rates are its own. An epoch without
+    an update has the values of the one before it; before the first update, those that
+    it will have.
     """
-    model, turns = loan.model, loan.turns
-    optimizer, rate = innermost(model.optimizer), rate_of(model)
+    if any(getattr(one.borrower, "writes_records", False) for one in loan.turns.loans):
+        return {}
+    return {
+        chosen.tag(name): value
+        for chosen in loan.turns.optimizers
+        for name, value in _values_of(chosen, loan.turns).items()
+    }
+
+
+def _has_rates(chosen: Chosen) -> bool:
+    """Whether an optimizer has rates that change without anything that drives them."""
+    schedules = keras.optimizers.schedules.LearningRateSchedule
+    return bool(parts_of(chosen.inner)) or isinstance(chosen.rate, schedules)
+
+
+def _values_of(chosen: Chosen, turns: Turns) -> dict[str, float]:
+    """Those of one optimizer."""
+    optimizer, rate = chosen.inner, chosen.rate
     drives = [d for d in Wheel.drives_on(optimizer) if d.turns is turns]
     parts = parts_of(optimizer)
-    compiled = isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
-    if not (drives or parts or compiled):
+    if not (drives or _has_rates(chosen)):
         return {}
+    count = turns.count_of(chosen)
     used = any(drive.entered for drive in drives)
-    if not used and batches_made(model) == turns.begun_at:
+    if not used and chosen.batches() == count.begun_at:
         return {}
-    if any(getattr(one.borrower, "writes_records", False) for one in turns.loans):
-        return {}
-    after, made = turns.counts()
+    after, made = turns.made_of(count)
     last = after if drives and not drives[0].has_begun(made) else after - 1
     update = np.array([max(last, 0)])
     driven = {drive.attribute: drive for drive in drives}
     drive = driven.pop("learning_rate", None)
-    now = _rate_at(model, rate, update) if drive is None else drive.latest(made)
+    now = _rate_at(chosen.model, rate, update) if drive is None else drive.latest(made)
     values = {}
     if now is not None:
         values["learning_rate"] = now

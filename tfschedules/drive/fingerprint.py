@@ -19,27 +19,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfschedules.drive.state import KINDS, batches_in, innermost, outside_state
+from tfschedules.drive.chosen import Chosen
+from tfschedules.drive.state import batches_in, outside_state, variables_of
 
 _MOST_NUMBERS = 1 << 18  # of all variables together
 
 
-def fingerprint(model: keras.Model) -> str:
+def fingerprint(model: keras.Model, chosen: Chosen | None = None) -> str:
     """The fingerprint of the state of a model that is being trained, 32 hex digits.
 
     To be called between two steps, in the main thread.
 
+    Args:
+        model: The model.
+        chosen: The optimizer whose weights, slots and count it is of; by default the
+            compiled one.
+
     Raises:
         RuntimeError: If JAX has lost the state with a step that was interrupted.
     """
-    optimizer = innermost(model.optimizer)
+    optimizer = (chosen or Chosen.compiled(model)).inner
     state = outside_state(model)
     held: dict[int, Any] = {}
     if state is not None:  # JAX has it outside of the variables
-        for kind, arrays in zip(KINDS[:3], state, strict=False):
-            owner = model.optimizer if kind == "optimizer_variables" else model
-            name = "variables" if kind == "optimizer_variables" else kind
-            held.update(zip(map(id, getattr(owner, name)), arrays, strict=True))
+        for kind, arrays in enumerate(state[:3]):
+            held.update(zip(map(id, variables_of(model, kind)), arrays, strict=True))
     weights = getattr(optimizer, "_trainable_variables", [])
     slots = [slot for slot in optimizer.variables if len(slot.shape) > 0]
     values = []
@@ -49,13 +53,13 @@ def fingerprint(model: keras.Model) -> str:
         # Keras's way to NumPy takes longer on TensorFlow: it looks for sparse ones.
         fast = keras.backend.backend() == "tensorflow"
         values.append(part.numpy() if fast else keras.ops.convert_to_numpy(part))
-    return digest(batches_in(model, state), values)
+    return digest(batches_in(model, optimizer, state), values)
 
 
-def known_state(model: keras.Model) -> str | None:
+def known_state(chosen: Chosen) -> str | None:
     """The fingerprint of the training's state; `None` where it has none."""
     try:
-        return fingerprint(model)
+        return fingerprint(chosen.model, chosen)
     except Exception:  # the state is lost, or of a kind that this does not know
         return None
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import keras
 
-from tfschedules.drive.state import innermost
+from tfschedules.drive.chosen import optimizers_of
 
 
 @functools.cache
@@ -148,8 +148,7 @@ def model_in_step(optimizer: Any) -> keras.Model | None:
         for frame in upwards(bottom):
             if is_step(frame):
                 model = frame.f_locals.get("self")
-                own = getattr(model, "optimizer", None)
-                if own is not None and innermost(own) is optimizer:
+                if any(each.inner is optimizer for each in optimizers_of(model)):
                     return model
     return None
 

@@ -24,7 +24,7 @@ from tfschedules.drive.guard import Guard
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.own_functions import refuse_own_step
 from tfschedules.drive.split import Split
-from tfschedules.drive.state import batches_made, innermost, value_of
+from tfschedules.drive.state import value_of
 from tfschedules.drive.tidying import AtTheEnd
 from tfschedules.drive.turns import forget
 
@@ -35,7 +35,7 @@ class Freezer:
     def __init__(self, model: keras.Model, loan: Loan) -> None:
         """Prepare the optimizer; everything is trainable again when `loan` closes."""
         self._model, self._loan = model, loan
-        self._optimizer = innermost(model.optimizer)
+        self._optimizer = loan.chosen.inner
         self._frozen: dict[int, Any] = {}  # by position in the optimizer
         self._calm: dict[int, InPlace] = {}
         self._since = 0
@@ -65,7 +65,7 @@ class Freezer:
 
     def _finalize(self, var_list: Any) -> None:
         """Put averages into all weights, and not into those trainable at the end."""
-        self._catch_up(batches_made(self._model))
+        self._catch_up(self._loan.chosen.batches())
         self._put_averages(self._optimizer._trainable_variables)
 
     def begin(self, since: int, missed: dict[int, int] | None) -> None:
@@ -80,7 +80,7 @@ class Freezer:
         split = Split.of(self._optimizer)
         split.trains(self._model)
         self._since = since
-        self._averaged = self._latest = batches_made(self._model)
+        self._averaged = self._latest = self._loan.chosen.batches()
         self._missed = dict(split.missed) if missed is None else {}
         if missed is not None:
             split.set_missed(missed)
@@ -105,7 +105,7 @@ class Freezer:
         self._frozen = frozen
         for weight in frozen.values():
             weight.trainable = False
-        if batches_made(self._model) == 0:
+        if self._loan.chosen.batches() == 0:
             self._caught_up = self._averages(left=0.0)
             self._assign_averages()
         for key in self._calm.keys() - layers.keys():
@@ -120,7 +120,7 @@ class Freezer:
         self._loan.retrace(everything=True)
 
     def _thaw(self, positions: Iterable[int]) -> None:
-        made = batches_made(self._model)
+        made = self._loan.chosen.batches()
         missed = Split.of(self._optimizer).missed
         self._catch_up(made)
         self._latest = made
@@ -135,7 +135,7 @@ class Freezer:
     def _end(self) -> None:
         """Thaw everything; a second time, as after an interruption, does the rest."""
         if self._put_back is None:
-            self._put_back = batches_made(self._model) < self._latest
+            self._put_back = self._loan.chosen.batches() < self._latest
         if self._frozen or self._latest:
             self._thaw(list(self._frozen))
             if self._put_back:  # by a range test, to before this fit

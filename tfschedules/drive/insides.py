@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import keras
 
 from tfschedules.drive import frames
-from tfschedules.drive.state import innermost
+from tfschedules.drive.chosen import Chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +100,8 @@ INSIDES = [
         "OrbaxCheckpoint saves by it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "model", "_flatten_layers", "state.py, freezing.py, weights.py, members.py",
+        "model", "_flatten_layers",
+        "state.py, snapshot.py, freezing.py, weights.py, members.py",
         "whether all layers are built; layers with statistics; weights by layer",
         _REFUSED,
     ),
@@ -130,7 +130,8 @@ INSIDES = [
     ),
     Inside(
         "optimizer", "_iterations",
-        "state.py, split.py, put_back.py, loop.py, loop_drive.py",
+        "chosen.py, state.py, split.py, put_back.py, losses.py, step_logs.py, loop.py, "
+        "loop_drive.py",
         "the count of batches; `iterations` is that of updates; its `assign` tells of "
         "a rollback", _REFUSED,
     ),
@@ -139,11 +140,12 @@ INSIDES = [
         "whatever saves a model calls it: the state is noted for the records", _REFUSED,
     ),
     Inside(
-        "optimizer", "_learning_rate", "drive.py, wheel.py, loop.py, loop_drive.py",
+        "optimizer", "_learning_rate",
+        "chosen.py, drive.py, wheel.py, loop.py, loop_drive.py",
         "the variable of the rate, or the schedule it was compiled with", _REFUSED,
     ),
     Inside(
-        "optimizer", "gradient_accumulation_steps", "state.py",
+        "optimizer", "gradient_accumulation_steps", "chosen.py, loop.py, loop_drive.py",
         "how many batches make an update", _REFUSED,
     ),
     Inside(
@@ -193,20 +195,13 @@ INSIDES = [
 ]  # fmt: skip
 
 
-def check_insides(model: Any) -> None:
+def check_insides(chosen: Chosen) -> None:
     """Refuse to go on where Keras lacks something.
 
     Raises:
         RuntimeError: If it does.
-        ValueError: If the model has no optimizer.
     """
-    if getattr(model, "optimizer", None) is None:
-        raise ValueError(
-            "Callbacks of tfschedules need a model that is compiled with an optimizer. "
-            f"Received: {model.name!r}, compiled without one (or not at all). Give "
-            "compile the optimizer that the training step updates with."
-        )
-    owners = {"model": model, "optimizer": innermost(model.optimizer)}
+    owners = {"model": chosen.model, "optimizer": chosen.inner}
     for inside in _here():
         owner = owners.get(inside.owner)
         if owner is not None:

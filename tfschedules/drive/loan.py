@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from tfschedules.drive.attributes import Announced, InPlace
+from tfschedules.drive.chosen import check_carried, choose
 from tfschedules.drive.insides import check_insides
 from tfschedules.drive.own_functions import is_in_function
 from tfschedules.drive.tidying import Uninterrupted, do_all
@@ -26,20 +27,33 @@ class Loan:
 
     Attributes:
         borrower: Who has borrowed, if it can be asked for.
+        chosen: Which of the model's optimizers it is about.
         closed: Why it was closed by somebody else, if it was.
+        count: The updates of that optimizer during the turn.
         turns: What stands in for the model's methods meanwhile.
     """
 
     turns: Turns
 
-    def __init__(self, model: keras.Model, borrower: Any = None) -> None:
+    def __init__(
+        self, model: keras.Model, borrower: Any = None, optimizer: Any = None
+    ) -> None:
         """Begin a loan on `model`, in `on_train_begin`.
+
+        Args:
+            model: The model.
+            borrower: Who borrows.
+            optimizer: Which of its optimizers, as `choose` takes it.
 
         Raises:
             RuntimeError: If another fit of the model has something on loan, or Keras
                 is not as this package knows it.
+            ValueError: If the model does not have the optimizer, or on JAX does not
+                carry its state from step to step.
         """
-        check_insides(model)
+        self.chosen = chosen = choose(model, optimizer)
+        check_insides(chosen)
+        check_carried(chosen)
         self.model, self.borrower = model, borrower
         self.closed: str | None = None
         self._undo: list[Callable[[], None]] = []
@@ -47,6 +61,7 @@ class Loan:
         self._after: list[Callable[[int], None]] = []
         what = type(borrower).__name__ if borrower is not None else "This callback"
         Turns.borrow(model, self, what)
+        self.count = self.turns.count_of(chosen)
 
     @staticmethod
     def borrowers(model: keras.Model) -> list[Any]:
@@ -73,7 +88,7 @@ class Loan:
     @property
     def made(self) -> int:
         """How many updates the optimizer has made, without those of others."""
-        return self.turns.counts()[1]
+        return self.turns.made_of(self.count)[1]
 
     @property
     def stepped(self) -> bool:

@@ -165,6 +165,7 @@ class LoopDrive:
     Attributes:
         attribute: The optimizer's name for the hyperparameter.
         schedule: The value as a function of the updates since `start`.
+        given: The same: no plateau rule has a say in it.
         start: The optimizer's count of updates at the schedule's step 0.
         model: There is none.
         turns: There are none.
@@ -178,7 +179,8 @@ class LoopDrive:
     ) -> None:
         schedule(0)  # an error in it comes now
         self._loop, self.optimizer = loop, loop.optimizer
-        self.attribute, self.schedule, self.start = attribute, schedule, start
+        self.attribute, self.start = attribute, start
+        self.schedule = self.given = schedule
         self.entered = False
 
     @property

@@ -12,16 +12,18 @@ are that step's alone: for a range test, whose fit is nobody's training.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfschedules.drive.chosen import Chosen
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.own_functions import refuse_own_step
 from tfschedules.drive.replicas import replicas_of, scope_of, share
-from tfschedules.drive.state import batches_made, innermost, read
+from tfschedules.drive.state import read
 from tfschedules.drive.step_logs import Alone
 
 CAPACITY = 1024
@@ -65,6 +67,7 @@ class KeptLoss(keras.metrics.Metric):
                 (capacity,), "zeros", "float32", name="samples"
             )
         self.other: keras.Variable | None = None  # the ring of another metric
+        self.made: keras.Variable | None = None  # of an optimizer's count of batches
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
         """Add a batch's loss, weighted as the stock tracker does."""
@@ -77,6 +80,13 @@ class KeptLoss(keras.metrics.Metric):
         self.other = self.add_variable(
             (self.capacity,), "zeros", "float32",
             aggregation="only_first_replica", name="other",
+        )  # fmt: skip
+
+    def keep_counts_too(self, chosen: Chosen) -> None:
+        """Make a ring for the count of an optimizer, as it is after each step."""
+        self.made = self.add_variable(
+            (self.capacity,), "zeros", chosen.inner._iterations.dtype,
+            aggregation="only_first_replica", name="made",
         )  # fmt: skip
 
     def keep(self, loss: Any, samples: Any = None) -> None:
@@ -100,11 +110,18 @@ class KeptLoss(keras.metrics.Metric):
         """Put another metric of the last batch into a ring beside it."""
         self._put(self.other, value, self.count - 1)
 
+    def keep_count(self, made: Any) -> None:
+        """Put the optimizer's count after the last batch into a ring beside it."""
+        if self.made is not None:
+            self._put_number(self.made, made, self.count - 1)
+
     def _put(self, ring: Any, value: Any, count: Any) -> None:
+        self._put_number(ring, keras.ops.mean(value), count)
+
+    def _put_number(self, ring: Any, number: Any, count: Any) -> None:
         ops = keras.ops
         slot = ops.arange(self.capacity) == count % self.capacity
-        value = ops.cast(ops.mean(value), "float32")
-        ring.assign(ops.where(slot, value, ring.value))
+        ring.assign(ops.where(slot, ops.cast(number, ring.dtype), ring.value))
 
     def result(self) -> Any:
         """The running mean, as before."""
@@ -173,18 +190,25 @@ class StepReader:
     more than `CAPACITY` batches behind.
     """
 
-    def __init__(self, model: keras.Model, loan: Loan) -> None:
-        """Begin to keep the model's batch losses, until `loan` is closed."""
-        self._model = model
+    def __init__(self, model: keras.Model, loan: Loan, *, losses: bool = True) -> None:
+        """Begin to keep the model's batch losses, until `loan` is closed.
+
+        Args:
+            model: The model.
+            loan: What ends it, and whose optimizer's updates are read.
+            losses: Whether their losses are read, too; else they are NaN.
+        """
+        self._model, self._chosen, self._losses = model, loan.chosen, losses
         kept = model._loss_tracker
         if not isinstance(kept, KeptLoss):
             kept = self._keep(model, loan)
         self._kept: KeptLoss = kept
         self._micro: list[np.ndarray] = []
         loan.around_others(lambda: None, self._pass_over)
+        scaled = keras.optimizers.LossScaleOptimizer
+        self._is_scaled = isinstance(loan.chosen.optimizer, scaled)
         # Then every batch has one loss, and one update.
-        scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-        self._is_exact = _is_stock(model) and not scaled
+        self._is_exact = _is_stock(model) and not self._is_scaled
         self.skip()
 
     @classmethod
@@ -216,8 +240,13 @@ class StepReader:
         if metric is not None:
             with scope_of(model):
                 kept.keep_other_too()
+        if not _is_stock(model):
+            # It may make several updates with a batch, or with some batches none.
+            with scope_of(model):
+                kept.keep_counts_too(loan.chosen)
         if metric is not None or not _is_stock(model):
-            step = Alone(model, kept, metric, on_trace, lambda: loan.keeps(_KEPT))
+            keeps = functools.partial(loan.keeps, _KEPT)
+            step = Alone(loan.chosen, kept, metric, on_trace, keeps)
             loan.borrow(model, "train_step", step.on_this_backend())
             loan.retrace()
         return reader
@@ -268,7 +297,7 @@ class StepReader:
     @property
     def next_step(self) -> int:
         """The update with which the next read begins."""
-        every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
+        every = self._chosen.every
         return self._batches // every
 
     @property
@@ -279,12 +308,12 @@ class StepReader:
     @property
     def waiting(self) -> int:
         """How many batches the optimizer has seen that were not read yet."""
-        return batches_made(self._model) - self._batches
+        return self._chosen.batches() - self._batches
 
     def skip(self) -> None:
         """Begin to read here: what came before was validation, or is of no interest."""
         self._count = int(read(self._model, self._kept.count))
-        self._batches = batches_made(self._model)
+        self._batches = self._chosen.batches()
 
     def read(self) -> Steps:
         """The updates since the last read or skip.
@@ -293,7 +322,7 @@ class StepReader:
         out: non-finite losses first, then the earliest.
         """
         count = int(read(self._model, self._kept.count))
-        batches = batches_made(self._model)
+        batches = self._chosen.batches()
         new, applied = count - self._count, batches - self._batches
         # Put back to an earlier state, and nobody has seen it: how many of the steps
         # were made since is not known.
@@ -301,7 +330,10 @@ class StepReader:
             self.skip()
             return dataclasses.replace(_in_columns([], np.empty((0, 2))), lost=True)
         skipped = np.empty(0)
-        if new <= 0:  # a train step of the user's own, which reports no loss
+        made = self._batches + 1 + np.arange(applied)
+        if (
+            new <= 0 or not self._losses
+        ):  # a train step of the user's own, which reports no loss
             rows = np.full((applied, 2), np.nan)
         else:
             kept = self._kept
@@ -312,20 +344,37 @@ class StepReader:
             others = losses
             if kept.other is not None:
                 others = read(self._model, kept.other)[slots]
-            rows = np.stack([losses, others], axis=1)
-            rows, skipped = _without(rows.astype(np.float64), new - applied)
-        self._count, first, self._batches = count, self._batches, batches
-        return dataclasses.replace(self._by_update(first, rows), skipped=skipped)
+            rows = np.stack([losses, others], axis=1).astype(np.float64)
+            if kept.made is not None:
+                made = read(self._model, kept.made)[slots].astype(np.int64)
+                updated = np.diff(made, prepend=self._batches) > 0
+                skipped = rows[~updated, 0][: None if self._is_scaled else 0]
+                made, rows = made[updated], rows[updated]
+            else:
+                rows, skipped = _without(rows, new - applied)
+                if len(rows) < applied:  # several updates with a batch
+                    rows = rows[np.arange(applied) * len(rows) // applied]
+        self._count, before, self._batches = count, self._batches, batches
+        done = self._by_update(before, made, rows)
+        return dataclasses.replace(done, skipped=skipped)
 
-    def _by_update(self, first: int, rows: np.ndarray) -> Steps:
-        every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
+    def _by_update(self, before: int, made: np.ndarray, rows: np.ndarray) -> Steps:
+        """Each update's loss.
+
+        Args:
+            before: How many batches the optimizer had seen.
+            made: The same after each row.
+            rows: What was kept of each batch.
+        """
+        every = self._chosen.every
         if every == 1:
-            return _in_columns(first + np.arange(len(rows)), rows)
-        steps, means = [], []
-        for batch, row in enumerate(rows, start=first):
+            return _in_columns(made - 1, rows)
+        steps, means, last = [], [], before // every
+        for update, row in zip(made // every, rows, strict=True):
             self._micro.append(row)
-            if batch % every == every - 1:
-                steps.append(batch // every)
+            if update > last:
+                last = update
+                steps.append(update - 1)
                 means.append(np.mean(self._micro, axis=0))
                 self._micro.clear()
         return _in_columns(steps, np.reshape(means, (-1, 2)))

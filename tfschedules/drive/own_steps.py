@@ -28,7 +28,7 @@ class Handed(NamedTuple):
     """A batch, and what a step that is already traced has to be told."""
 
     batch: Any
-    shift: Any
+    shifts: list[Any]
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def of_its_own(
         yield
         return
     step = getattr(model, name)
-    if name == "train_step" and (name in vars(model) or not _is_stock(model)):
+    if name == "train_step" and (name in vars(model) or not is_stock(model)):
         step = _apart(step)
 
     def its_own(state: Any, data: Any) -> Any:
@@ -56,7 +56,8 @@ def of_its_own(
         yield
 
 
-def _is_stock(model: keras.Model) -> bool:
+def is_stock(model: keras.Model) -> bool:
+    """Whether the train step of a model's class is Keras's own."""
     return type(model).train_step is keras.Model.train_step
 
 

@@ -13,7 +13,7 @@ from tfschedules.drive.drive import Drive
 from tfschedules.drive.guard import Guard
 from tfschedules.drive.loan import Loan
 from tfschedules.drive.split import Split, parts_of
-from tfschedules.drive.state import innermost, value_of
+from tfschedules.drive.state import value_of
 from tfschedules.schedules import Constant, Schedule
 
 
@@ -45,7 +45,7 @@ def _drive_part(
         ValueError: If there is no such part, the optimizer's rate is no number greater
             than 0, or something drives it.
     """
-    optimizer = innermost(model.optimizer)
+    optimizer = loan.chosen.inner
     parts = parts_of(optimizer)
     if part not in [each.name for each in parts]:
         names = ", ".join(repr(each.name) for each in parts)
@@ -108,7 +108,7 @@ def sweep(
         ValueError: If there is no such part or hyperparameter, it is driven already, or
             the optimizer's rate cannot be what the schedule says.
     """
-    check_rates(innermost(model.optimizer), schedule)
+    check_rates(loan.chosen.inner, schedule)
     held = {name: Constant(value) for name, value in constants.items()}
     if part is None:
         return Drive.attach(model, loan, {"learning_rate": schedule, **held})[0]

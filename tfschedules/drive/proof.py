@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tfschedules.drive.loan import Loan
-from tfschedules.drive.state import innermost
 
 
 class Proof:
@@ -39,8 +38,7 @@ class Proof:
         if not self._knows():
             self._made = self._loan.made
             # A batch is looked at when the next one begins.
-            optimizer = innermost(self._loan.model.optimizer)
-            self._left = 2 * (optimizer.gradient_accumulation_steps or 1)
+            self._left = 2 * self._loan.chosen.every
 
     def look(self) -> None:
         """Look before a batch, as long as it is not known."""

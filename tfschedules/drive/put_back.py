@@ -18,7 +18,6 @@ import numpy as np
 
 from tfschedules.drive.attributes import InPlace
 from tfschedules.drive.loan import Loan
-from tfschedules.drive.state import batches_made, innermost
 
 
 def around_put_back(
@@ -47,6 +46,7 @@ class _Count:
 
     def __init__(self, model: keras.Model, loan: Loan, counter: Any) -> None:
         self._model, self._turns = model, loan.turns
+        self._chosen = loan.chosen
         self._assign = counter.assign
         self._actions: list[tuple[Callable[[], None], Callable[[], None]]] = []
         self._place = InPlace(counter, "assign", self)
@@ -54,7 +54,7 @@ class _Count:
     @classmethod
     def of(cls, model: keras.Model, loan: Loan) -> _Count:
         """What is in place of the method, or a new one."""
-        counter = innermost(model.optimizer)._iterations
+        counter = loan.chosen.inner._iterations
         there = vars(counter).get("assign")
         return there if isinstance(there, cls) else cls(model, loan, counter)
 
@@ -88,7 +88,7 @@ class _Count:
             return False  # JAX's own state is put into the variables
         with contextlib.suppress(Exception):  # it is traced, and no number
             number = int(np.asarray(value if np.isscalar(value) else _plain(value)))
-            made = batches_made(self._model)
+            made = self._chosen.batches()
             return number not in (made, made + 1)  # a step in a loop of the user's own
         return False
 

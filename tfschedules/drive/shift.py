@@ -1,5 +1,7 @@
 """How many updates others have made during a turn, as a step is told it.
 
+There is one number for each optimizer that something is borrowed of.
+
 The number is data in each step, so that a step that is traced needs no other trace when
 it changes. On TensorFlow it is a variable. On JAX it is handed over with the batch. A
 step that is traced in another way has it as a constant.
@@ -7,6 +9,8 @@ step that is traced in another way has it as a constant.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -61,28 +65,42 @@ class Shift:
         self.is_constant = True
         return self.count
 
-    def handing(self, step: Any) -> Any:
-        """A step that hands the count to the trace, where it is an argument of it."""
-        if keras.backend.backend() != "jax":
-            return step
+    def hand_over(self) -> Any:
+        """The count, as it is handed to JAX with a batch."""
+        return self._number
 
-        def handing(state: Any, batch: Any) -> Any:
-            return step(state, Handed(batch, self._number))
+    @contextlib.contextmanager
+    def taken(self, number: Any) -> Iterator[None]:
+        """Read what was handed over, while a step is traced or made."""
+        if not is_traced(number):  # what the user compiles in it has a constant
+            self.is_constant = True
+        try:
+            self._in_trace = number
+            yield
+        finally:
+            self._in_trace = None
 
-        return handing
 
-    def taking(self, step: Any) -> Any:
-        """The step that takes it, on JAX."""
+def handing(step: Any, shifts: Sequence[Shift]) -> Any:
+    """A step that hands the counts to the trace, where they are an argument of it."""
+    if keras.backend.backend() != "jax":
+        return step
 
-        def train_step(state: Any, data: Any) -> Any:
-            if not isinstance(data, Handed):
-                return step(state, data)  # of a train function that is made otherwise
-            if not is_traced(data.shift):  # what the user compiles in it has a constant
-                self.is_constant = True
-            try:
-                self._in_trace = data.shift
-                return step(state, data.batch)
-            finally:
-                self._in_trace = None
+    def handing(state: Any, batch: Any) -> Any:
+        return step(state, Handed(batch, [each.hand_over() for each in shifts]))
 
-        return train_step
+    return handing
+
+
+def taking(step: Any, shifts: Sequence[Shift]) -> Any:
+    """The step that takes them, on JAX."""
+
+    def train_step(state: Any, data: Any) -> Any:
+        if not isinstance(data, Handed):
+            return step(state, data)  # of a train function that is made otherwise
+        with contextlib.ExitStack() as stack:
+            for shift, number in zip(shifts, data.shifts, strict=True):
+                stack.enter_context(shift.taken(number))
+            return step(state, data.batch)
+
+    return train_step

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from tfschedules.drive.chosen import Chosen, optimizers_of
 from tfschedules.drive.copies import Copies, held_by, put_back
 from tfschedules.drive.generators import Generators
 from tfschedules.drive.split import Split
@@ -29,13 +30,21 @@ class Snapshot:
         restored: Whether everything has been put back, the last time.
     """
 
-    def __init__(self, model: keras.Model, folder: str | None = None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        folder: str | None = None,
+        *,
+        chosen: Chosen | None = None,
+    ) -> None:
         """Copy the state of a compiled and built model.
 
         Args:
             model: The model.
             folder: Where to write the copy, into a folder of its own that is removed by
                 `remove`, or when the snapshot goes; kept in memory if `None`.
+            chosen: The optimizer that is going to make updates, wherever the model has
+                it; by default the compiled one, which is built.
 
         Raises:
             OSError: If it cannot be written.
@@ -46,22 +55,28 @@ class Snapshot:
         )
         self._copies = Copies(self._store)
         try:
-            self._copy(model)
+            self._copy(model, chosen)
         except BaseException:
             self.remove()
             raise
 
-    def _copy(self, model: keras.Model) -> None:
+    def _copy(self, model: keras.Model, chosen: Chosen | None) -> None:
         self._generators = Generators()
         self._model = model
-        if not model.optimizer.built:
+        compiled = chosen is None or chosen.is_compiled
+        if compiled and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        optimizers = _optimizers(model)
+        optimizers = [each.optimizer for each in optimizers_of(model)]
+        if chosen is not None:  # also where something holds it that is no layer
+            optimizers.append(chosen.optimizer)
         # On which weights another one is to be built, the train step knows.
         self._unbuilt = [each for each in optimizers if not each.built]
         self._copies.take(_variables(model, optimizers))
         self._stop_training = model.stop_training
-        self._missed = dict(split.missed) if (split := self._split()) else {}
+        self._missed = [
+            (inner, dict(split.missed) if (split := Split.at(inner)) else {})
+            for inner in map(innermost, optimizers)
+        ]
 
     def restore(self) -> None:
         """Put everything back that can be; metrics made since are reset.
@@ -124,8 +139,9 @@ class Snapshot:
         self._model.stop_training = self._stop_training
 
     def _put_back_missed(self) -> None:
-        if split := self._split():
-            split.set_missed(self._missed)
+        for inner, missed in self._missed:
+            if split := Split.at(inner):  # of a callback in between, perhaps
+                split.set_missed(missed)
 
     def _begin_anew(self, optimizer: Any) -> None:
         """Give an optimizer the state that it has when it is built."""
@@ -134,9 +150,6 @@ class Snapshot:
         for variable, new in zip(optimizer.variables, fresh.variables, strict=True):
             if not self._copies.has(variable):
                 variable.assign(value_of(new))
-
-    def _split(self) -> Split | None:
-        return Split.at(innermost(self._model.optimizer))
 
 
 class Unbuilt:
@@ -167,29 +180,25 @@ class Unbuilt:
             self._model.train_function = self._model.test_function = None
 
 
-def _optimizers(model: keras.Model) -> list[Any]:
-    """The model's optimizer, and others that it holds, also in lists and dicts."""
-    found = [model.optimizer]
-    values = list(vars(model).values())
-    while values:
-        value = values.pop()
-        if isinstance(value, keras.Optimizer) and value not in found:
-            found.append(value)
-        elif isinstance(value, dict):
-            values += value.values()
-        elif isinstance(value, (list, tuple)):
-            values += value
-    return found
-
-
 def _variables(model: keras.Model, optimizers: list[Any]) -> list[Any]:
     return [
         *model.variables,
         *model.metrics_variables,
+        *_metrics_inside(model),
         *(variable for optimizer in optimizers for variable in optimizer.variables),
         *(variable for optimizer in optimizers for variable in held_by(optimizer)),
         *_known_to_tensorflow(model),
     ]
+
+
+def _metrics_inside(model: keras.Model) -> list[Any]:
+    """Those of models in it that are compiled by themselves, which Keras leaves out."""
+    models = [
+        each
+        for each in model._flatten_layers(include_self=False)
+        if isinstance(each, keras.Model) and each.compiled
+    ]
+    return [variable for each in models for variable in each.metrics_variables]
 
 
 def _known_to_tensorflow(model: keras.Model) -> list[Any]:

@@ -22,11 +22,6 @@ def innermost(optimizer: Any) -> Any:
     return optimizer
 
 
-def rate_of(model: keras.Model) -> Any:
-    """What the model's rate comes from: a variable, or a schedule compiled in."""
-    return innermost(model.optimizer)._learning_rate
-
-
 def rates_compiled(schedule: Any, steps: np.ndarray) -> np.ndarray:
     """The rates of a schedule that an optimizer was compiled with, at its updates."""
     if isinstance(schedule, Schedule):
@@ -44,12 +39,30 @@ def read(model: keras.Model, variable: Any) -> np.ndarray:
     # There is none in a fit that has failed in its first step, and in the next one
     # until its first step: then the variables are what there is.
     if (state := outside_state(model)) is not None:
-        owners = (model.optimizer.variables, model.metrics_variables)
-        for variables, arrays in zip(owners, state[2:], strict=True):
-            for candidate, array in zip(variables, arrays, strict=True):
-                if candidate is variable:
-                    return np.asarray(array)
+        array = in_state(model, state, variable)
+        if array is not None:
+            return np.asarray(array)
     return value_of(variable)
+
+
+def in_state(model: keras.Model, state: tuple[Any, ...], variable: Any) -> Any:
+    """What JAX's state has of a variable; `None` if it is no part of it."""
+    for kind in _LOOKED_UP:
+        variables = variables_of(model, kind)
+        for candidate, array in zip(variables, state[kind], strict=True):
+            if candidate is variable:
+                return array
+    return None
+
+
+def variables_of(model: keras.Model, kind: int) -> list[Any]:
+    """The variables of a kind, by its place in JAX's state.
+
+    Those of another optimizer than the compiled one are among those of the model.
+    """
+    if KINDS[kind] == "optimizer_variables":
+        return [] if model.optimizer is None else model.optimizer.variables
+    return list(getattr(model, KINDS[kind]))
 
 
 def value_of(variable: keras.Variable) -> np.ndarray:
@@ -68,11 +81,6 @@ def outside_state(model: keras.Model) -> tuple[Any, ...] | None:
     return None
 
 
-def batches_made(model: keras.Model) -> int:
-    """How many batches the model's optimizer has seen, also to accumulate them."""
-    return int(read(model, innermost(model.optimizer)._iterations))
-
-
 # Of what JAX's state is made, in Keras's order.
 KINDS = (
     "trainable_variables",
@@ -80,6 +88,7 @@ KINDS = (
     "optimizer_variables",
     "metrics_variables",
 )
+_LOOKED_UP = (2, 3, 1, 0)  # what is read most often first
 
 
 def note_state(model: keras.Model, state: tuple[Any, ...]) -> None:
@@ -132,26 +141,20 @@ def drop_state(model: keras.Model) -> None:
         model._jax_state, model._jax_state_synced = None, True
 
 
-def batches_in(model: keras.Model, state: tuple[Any, ...] | None) -> int:
-    """How many batches the optimizer has seen.
+def batches_in(
+    model: keras.Model, optimizer: Any, state: tuple[Any, ...] | None
+) -> int:
+    """How many batches an optimizer has seen.
 
     Args:
-        model: The model.
+        model: The model that is trained.
+        optimizer: The innermost.
         state: The state outside of the variables, where JAX has it there.
     """
-    counter = innermost(model.optimizer)._iterations
+    counter = optimizer._iterations
     if state is None:
         return int(value_of(counter))
-    for variable, array in zip(model.optimizer.variables, state[2], strict=True):
-        if variable is counter:
-            return int(array)
-    raise AssertionError("unreachable: an optimizer tracks its own counter")
-
-
-def updates(model: keras.Model) -> int:
-    """How many updates the model's optimizer has made: batches over accumulation."""
-    every = innermost(model.optimizer).gradient_accumulation_steps or 1
-    return batches_made(model) // every
+    return int(in_state(model, state, counter))
 
 
 def has_weights(model: keras.Model) -> bool:
@@ -167,8 +170,19 @@ def has_weights(model: keras.Model) -> bool:
     )
 
 
-def check_compiled(model: Any) -> None:
+def is_compiled(model: keras.Model) -> bool:
+    """Whether a training step is traced: then the trace has all that it can do."""
+    eager = model.run_eagerly or keras.backend.backend() == "torch"
+    return not (eager or (keras.backend.backend() == "jax" and not model.jit_compile))
+
+
+def check_compiled(model: Any, optimizer: Any = None) -> None:
     """Refuse what is no model, or cannot be trained yet.
+
+    Args:
+        model: The model.
+        optimizer: What names another optimizer than the compiled one, if something
+            does.
 
     Raises:
         TypeError: If `model` is not a Keras model.
@@ -178,7 +192,7 @@ def check_compiled(model: Any) -> None:
         raise TypeError(
             f"Argument `model` must be a keras.Model. Received: {type(model).__name__}"
         )
-    if not model.compiled or model.optimizer is None:
+    if not model.compiled or (model.optimizer is None and optimizer is None):
         raise ValueError(
             "Argument `model` must be compiled with an optimizer and a loss. Received: "
             f"{model.name!r}, which is not. Call model.compile(...) first."

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from tfschedules.drive.replicas import whole_batch
+from tfschedules.drive.state import in_state
 
 if TYPE_CHECKING:
+    from tfschedules.drive.chosen import Chosen
     from tfschedules.drive.losses import KeptLoss
 
 
@@ -18,15 +20,15 @@ class Alone:
 
     def __init__(
         self,
-        model: keras.Model,
+        chosen: Chosen,
         kept: KeptLoss,
         metric: str | None,
         on_trace: Callable[[], None],
         keeps: Callable[[], bool],
     ) -> None:
-        self.model, self.kept, self.metric = model, kept, metric
-        self.on_trace, self.step = on_trace, model.train_step
-        self.keeps = keeps
+        self.model, self.kept, self.metric = chosen.model, kept, metric
+        self.on_trace, self.step = on_trace, chosen.model.train_step
+        self.keeps, self.counter = keeps, chosen.inner._iterations
 
     def on_this_backend(self) -> Callable[..., Any]:
         """The step as the trainer calls it."""
@@ -51,7 +53,8 @@ class Alone:
         self.check(logs)
         x = next(leaf for leaf in keras.tree.flatten(data) if leaf is not None)
         idle = [] if self.kept.seen else [self.kept.name]
-        self.end(whole_batch(self.model, logs, keras.ops.shape(x)[0], idle))
+        whole = whole_batch(self.model, logs, keras.ops.shape(x)[0], idle)
+        self.end(whole, self.counter)
         return logs
 
     def with_state(self, state: Any, data: Any) -> Any:
@@ -60,9 +63,11 @@ class Alone:
             return self.step(state, data)
         *others, metrics = state
         metrics = self._changed(metrics, self.begin)
-        logs, (*others, metrics) = self.step((*others, metrics), data)
+        logs, state = self.step((*others, metrics), data)
         self.check(logs)
-        return logs, (*others, self._changed(metrics, lambda: self.end(logs)))
+        *others, metrics = state
+        made = in_state(self.model, state, self.counter)
+        return logs, (*others, self._changed(metrics, lambda: self.end(logs, made)))
 
     def _changed(self, metrics: Any, change: Callable[[], None]) -> list[Any]:
         """The values of the metrics' variables after `change`."""
@@ -108,14 +113,15 @@ class Alone:
                 "with another metric."
             )
 
-    def end(self, logs: Any) -> None:
-        """Keep what the step reports."""
+    def end(self, logs: Any, made: Any) -> None:
+        """Keep what the step reports, and the optimizer's count after it."""
         names = self._names(logs)
         self.on_trace()
         if not self.kept.seen:
             self.kept.keep(logs[names[-1]])
         if self.metric is not None:
             self.kept.keep_other(logs[self.metric])
+        self.kept.keep_count(made)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -13,6 +13,7 @@ takes no trace of before for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 from collections.abc import Callable
@@ -23,18 +24,16 @@ import keras
 
 from tfschedules.drive import frames
 from tfschedules.drive.attributes import InPlace, set_behind
+from tfschedules.drive.chosen import Chosen, optimizers_of
+from tfschedules.drive.count import Count
 from tfschedules.drive.own_functions import StepGraphs
 from tfschedules.drive.own_steps import evict, of_its_own
-from tfschedules.drive.shift import Shift
+from tfschedules.drive.shift import Shift, handing, taking
 from tfschedules.drive.state import (
-    batches_in,
-    batches_made,
-    innermost,
     keep_after_error,
     note_state,
     settle_state,
     show_state,
-    updates,
 )
 from tfschedules.drive.step_lock import StepLock
 from tfschedules.drive.turn import Turn
@@ -48,9 +47,8 @@ class Turns:
 
     Attributes:
         loans: What is on loan.
-        shift: How many updates others have made during the turn.
+        counts: The updates of each optimizer of which something is on loan.
         graphs: Where its steps are traced.
-        begun_at: The optimizer's count of batches when the turn began.
         stepping: Whether a step of the turn is being made.
         resting: Whether a step of somebody else is being made.
         lock: Held while a step is made, of whichever thread, and while what makes it
@@ -62,15 +60,14 @@ class Turns:
         self._model = model
         self.loans: list[Loan] = []
         self.turn: Turn | None = None
-        self.shift = Shift()
+        self.counts: list[Count] = []
+        self._shifts: list[Shift] = []  # theirs
         self.graphs = StepGraphs()
         self.stepping = self.resting = False
         self.lock = StepLock(model.name)
         self.watch: Any = None  # makes another train function of Keras's
-        self.begun_at = batches_made(model)
         self._told = True  # the loans, that others make steps
         self._down = False  # whether the model has its own methods again
-        self._made = updates(model)  # before these
         self._driven: Any = None
         self._plain: Any = None
         self._function = _TrainFunction(self)
@@ -125,11 +122,29 @@ class Turns:
                 around = frames.fit_around(model, sys._getframe(1))
             thread = threading.get_ident()
             turns.turn = Turn(fit, callback_list, around, thread)
-            turns.shift.begin(model)
             turns.renew()
         else:
             loan.turns = turns
             turns.loans.append(loan)
+
+    @functools.cached_property
+    def optimizers(self) -> list[Chosen]:
+        """Those of the model; to be asked when the turn has begun."""
+        own = [count.chosen for count in self.counts]  # one a property has, too
+        inner = {id(chosen.inner) for chosen in own}
+        others = optimizers_of(self._model)
+        return [*own, *(each for each in others if id(each.inner) not in inner)]
+
+    def count_of(self, chosen: Chosen) -> Count:
+        """The updates of an optimizer in this turn."""
+        for count in self.counts:
+            if count.chosen.inner is chosen.inner:
+                return count
+        count = Count(chosen)
+        self.counts.append(count)
+        self._shifts.append(count.shift)
+        self.renew()
+        return count
 
     def _refusal(self, what: str) -> str:
         assert self.turn is not None
@@ -202,15 +217,19 @@ class Turns:
 
     def _make(self, watch: Callable[[Any], Any] | None) -> Any:
         """Have Keras make a train function."""
-        model = self._model
+        model, shifts = self._model, self._shifts
+
+        def take(step: Any) -> Any:
+            return taking(step, shifts)
+
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: set_behind(model, "train_function", self._function))
-            stack.enter_context(of_its_own(model, "train_step", self.shift.taking))
+            stack.enter_context(of_its_own(model, "train_step", take))
             if hasattr(model, "_make_function"):
                 make = model._make_function
 
                 def make_function(step: Any, *args: Any, **kwargs: Any) -> Any:
-                    step = self.graphs.noting(self.shift.handing(step))
+                    step = self.graphs.noting(handing(step, shifts))
                     function = make(step, *args, **kwargs)
                     return function if watch is None else watch(function)
 
@@ -271,19 +290,20 @@ class Turns:
             if state is not None:
                 note_state(model, state)
             self._told = True
-            self._made = updates(model)
+            for count in self.counts:
+                count.note()
             for loan in self.loans[:]:
                 loan.before_others()
         if self._plain is None:
             show_state(model, arguments)
             self._plain = self._make(None)
-        made = after = batches_in(model, state)
+        made = after = self._batches_in(state)
         before = self.resting, self.stepping
         try:
             self.resting, self.stepping = True, False
             result = self._plain(*arguments)
             if state is not None:
-                after = batches_in(model, result[1])
+                after = self._batches_in(result[1])
             return result
         except BaseException:
             keep_after_error(model, arguments)
@@ -291,28 +311,27 @@ class Turns:
         finally:
             self.resting, self.stepping = before
             if state is None:
-                after = batches_in(model, None)
+                after = self._batches_in(None)
             self._pass_over(made, after)
 
-    def _pass_over(self, before: int, after: int) -> None:
+    def _batches_in(self, state: tuple[Any, ...] | None) -> list[int]:
+        return [count.batches_in(state) for count in self.counts]
+
+    def _pass_over(self, before: list[int], after: list[int]) -> None:
         """Updates of others are none of the turn."""
-        every = innermost(self._model.optimizer).gradient_accumulation_steps or 1
-        self.shift.add(after // every - before // every)
-        if self.shift.is_constant:
+        batches = {}
+        for count, first, last in zip(self.counts, before, after, strict=True):
+            count.pass_over(first, last)
+            batches[id(count)] = last - first
+        if any(shift.is_constant for shift in self._shifts):
             self._driven = None
         for loan in self.loans[:]:
-            loan.after_others(after - before)
+            loan.after_others(batches[id(loan.count)])
 
-    def counts(self) -> tuple[int, int]:
-        """How many updates have been made: two counts of the optimizer's.
-
-        Returns:
-            Its count right after the last update of the turn; and its count now,
-            without the updates that others have made during the turn.
-        """
+    def made_of(self, count: Count) -> tuple[int, int]:
+        """How many updates an optimizer has made: see `Count.now`."""
         with self.lock:
-            now = updates(self._model)
-            return self._made if self._told else now, now - self.shift.count
+            return count.now(others=self._told)
 
     # The end.
 

@@ -44,6 +44,7 @@ def find_learning_rate(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     log_dir: str | os.PathLike[str] | None = None,
     snapshot_dir: str | os.PathLike[str] | None = None,
+    optimizer: Any = None,
     executor: Any = None,
     verbose: int = 1,
     **fit_arguments: Any,
@@ -85,6 +86,9 @@ def find_learning_rate(
             a warning.
         snapshot_dir: Where to keep the model's state, on disk, if it does not fit into
             memory twice: see `RangeTest`.
+        optimizer: Which of the model's optimizers is swept, by the name of its
+            attribute, as "d_optimizer", or itself: see `RangeTest`. All of them, and
+            the models in the model, are put back.
         executor: Where to make the sweeps, each on a copy of the model: any
             `concurrent.futures.Executor`, such as a pool of processes, or what has its
             `submit`, as Dask's client does. Its processes must be started anew, not
@@ -115,7 +119,7 @@ def find_learning_rate(
         >>> 1e-3 < result.suggestion < 1
         True
     """
-    check_compiled(model)
+    check_compiled(model, optimizer)
     own = names_of(find_learning_rate)
     check_known("find_learning_rate", fit_arguments, model, own, RESERVED)
     executor = checked_executor(executor)
@@ -143,6 +147,7 @@ def find_learning_rate(
         callbacks=callbacks,
         log_dir=log_dir,
         snapshot_dir=snapshot_dir,
+        optimizer=optimizer,
         verbose=verbose,
         **fit_arguments,
     )
@@ -202,7 +207,7 @@ def compare_range_tests(
         >>> list(compared.results)
         [0.0, 0.01, 1.0]
     """
-    check_compiled(model)
+    check_compiled(model, arguments.get("optimizer"))
     own = [*_NAMES, *names_of(find_learning_rate)]
     check_known("compare_range_tests", arguments, model, own, RESERVED)
     given = {

@@ -33,14 +33,15 @@ from tfschedules.drive import (
     grows,
     has_weights,
     is_first_process,
+    optimizer_given,
     sweep,
-    updates,
 )
 from tfschedules.finding.held_out import bounded, evaluated
 from tfschedules.finding.reports import log_range_test, new_range_test_run
 from tfschedules.finding.result import RangeTestResult
 from tfschedules.finding.sweep_notes import RUNNING
 from tfschedules.finding.sweep_plan import SweepPlan
+from tfschedules.finding.unswept import unswept
 from tfschedules.tensorboard import absolute_path
 
 _LOOKS = 25  # at validation data in a sweep, if not told
@@ -99,6 +100,11 @@ class RangeTest(Borrower):
         snapshot_dir: The folder in which to keep the copy of the model's state, on
             disk, for a model that does not fit into memory twice; in memory if `None`.
             It has to exist, with room for the weights and the optimizer's state.
+        optimizer: Which of the model's optimizers is swept: see
+            `HyperparameterScheduler`. The others go on with the rates that they have,
+            and are put back, too. `steps` are updates of this one. A batch with which
+            it makes several has its loss at the last, one with which it makes none has
+            none.
 
     Attributes:
         result: A `RangeTestResult` after the fit, or `None`.
@@ -139,9 +145,11 @@ class RangeTest(Borrower):
         hyperparameters: Mapping[str, float] | None = None,
         log_dir: str | os.PathLike[str] | None = None,
         snapshot_dir: str | os.PathLike[str] | None = None,
+        optimizer: Any = None,
     ) -> None:
         """Check the arguments and make the sweep."""
         super().__init__()
+        self._optimizer = optimizer_given(optimizer)
         self._plan = SweepPlan.checked(min_lr, max_lr, steps, mode, stop_factor, rule)
         self.schedule, self.steps = self._plan.schedule, self._plan.steps
         self.mode, self.rule = self._plan.mode, self._plan.rule
@@ -223,7 +231,8 @@ class RangeTest(Borrower):
             do_all(self._to_put_back)
             raise
         self._to_put_back.insert(0, self._conclude)
-        if length is not None and length < self.steps:
+        known = loan.chosen.is_compiled  # of others nobody knows the updates in a batch
+        if known and length is not None and length < self.steps:
             per_epoch = max(1, updates_in(self, 1) or 1)
             warnings.warn(
                 f"The range test is {self.steps} steps long and this fit only {length}:"
@@ -251,10 +260,10 @@ class RangeTest(Borrower):
             self._check_metric,
         )
         if self._validation is not None:
-            self._look(updates(self.model))  # errors in it come now
+            self._look(self.chosen.updates())  # errors in it come now
             self._check_metric()
             self._notes.looks.clear()
-            Stops.attach(self.model, loan, self._next_look, self._look)
+            Stops.attach(self.model, loan, self._next_look, self._see)
         loan.around_others(self._read, lambda batches: None)
         drive = self._drive
         self._prove(lambda: loan.stepped and drive.entered, _UNSEEN)
@@ -275,7 +284,7 @@ class RangeTest(Borrower):
     def _begin(self) -> None:
         self._reader.skip()
         if not self._notes.losses:
-            self._drive.start = updates(self.model)
+            self._drive.start = self.chosen.updates()
             self._drive.show()
         if self._validation is not None:
             assert self._loan is not None
@@ -288,9 +297,24 @@ class RangeTest(Borrower):
             return
         self._batches = (self._batches or 0) + 1
         self._check_updates()
+        self._check_swept(over=False)
         self._read()
         if self._notes.stop_reason != RUNNING:
             self.model.stop_training = True
+
+    def _tell_if_unused(self, loan: Loan) -> None:
+        """It is refused."""
+
+    def _check_swept(self, *, over: bool) -> None:
+        """Refuse a training step that does not update with the optimizer.
+
+        Raises:
+            ValueError: If it does not; all is put back.
+        """
+        wrong = unswept(self.chosen, self._drive, over=over)
+        if wrong is not None:
+            self.restore()
+            raise ValueError(wrong)
 
     def _read(self) -> None:
         """Note the losses of the updates since."""
@@ -301,6 +325,8 @@ class RangeTest(Borrower):
         """End the fit if an epoch brought no batch: a generator cannot be rewound."""
         if not self._batches:
             self.model.stop_training = True
+        elif self._loan is not None:
+            self._check_swept(over=True)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Put the model back and read the curve."""
@@ -346,7 +372,7 @@ class RangeTest(Borrower):
     def _copied(self) -> Snapshot:
         """A copy of the model's state; without one, nothing is left of this test."""
         try:
-            return Snapshot(self.model, self._snapshot_dir)
+            return Snapshot(self.model, self._snapshot_dir, chosen=self.chosen)
         except BaseException:
             for run_dir in self._run_dirs.values():
                 with contextlib.suppress(OSError):
@@ -406,6 +432,9 @@ class RangeTest(Borrower):
             return None
         every = self.validation_every
         return self._drive.start + min((done // every + 1) * every, self.steps)
+
+    def _see(self, wanted: int, made: int) -> None:
+        self._look(made)
 
     def _look(self, made: int) -> None:
         """Evaluate the model, after so many updates."""

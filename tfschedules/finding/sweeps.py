@@ -31,10 +31,10 @@ from tfschedules.drive import (
     Unbuilt,
     Unsaved,
     check_compiled,
+    choose,
     do_all,
     fits_running,
     has_weights,
-    innermost,
     is_first_process,
 )
 from tfschedules.finding.held_out import bounded
@@ -46,6 +46,7 @@ from tfschedules.finding.sources import Source, check_targets, source_of
 _OF_A_TEST = inspect.signature(RangeTest).parameters.keys()
 RESERVED = {"epochs", "initial_epoch", "validation_split", "validation_freq"}
 _MOST_REPEATS = 10_000  # a test is made for each at once
+_BATCHES_LEFT_OUT = 1_000  # at most, to an update of an optimizer of a user's own step
 _IMPORTED_IN = os.getpid()
 _one_at_a_time = threading.Lock()
 _T = TypeVar("_T")
@@ -95,10 +96,19 @@ class _Job:
 
         Raises:
             TypeError: If a part of it cannot be pickled.
+            ValueError: If it is about another optimizer than the compiled one.
         """
         optimizer = self.model.optimizer
         if not optimizer.built:  # Keras saves it badly before, as if it were
             optimizer.build(self.model.trainable_variables)
+        chosen = choose(self.model, self.test.get("optimizer"))
+        if not chosen.is_compiled:
+            raise ValueError(
+                "With an `executor` the model is copied by Keras, and the state of an "
+                "optimizer that is not the compiled one is no sure part of a copy. "
+                f"Received: optimizer={chosen.name!r}. Make the sweeps here, without "
+                "`executor`."
+            )
         parts = {}
         for field in dataclasses.fields(self):
             try:
@@ -181,7 +191,7 @@ class Sweeps:
 
         `others` are those of `RangeTest` and of `fit`.
         """
-        check_compiled(model)
+        check_compiled(model, others.get("optimizer"))
         if fits_running(model):
             raise ValueError(
                 "A range test makes a fit of its own, and cannot run inside another "
@@ -203,9 +213,10 @@ class Sweeps:
             data, size = test["validation_data"], test.get("validation_size", 512)
             test["validation_data"] = bounded(data, size)
         self._tests = [RangeTest(**test) for _ in range(repeats)]
-        needed = self._tests[0].steps * (
-            innermost(model.optimizer).gradient_accumulation_steps or 1
-        )
+        chosen = choose(model, self._tests[0].optimizer)
+        needed = self._tests[0].steps * chosen.every
+        if not chosen.is_compiled:  # it may leave batches out; the sweep ends the fit
+            needed *= _BATCHES_LEFT_OUT
         check_targets(model, x, y, way_out="Give them apart: (model, x, y).")
         source = source_of(x, y, sample_weight, batches=needed, repeats=repeats)
         self._job = _Job(model, source, test, repeats, batch_size, given, others)

@@ -14,12 +14,9 @@ from tfschedules.drive import (
     Borrower,
     Freezer,
     Loan,
-    batches_made,
-    innermost,
     is_trained_by,
     layers_with_statistics,
     place_of,
-    updates,
 )
 from tfschedules.layers.groups import LayerGroup, assign, check_groups, memberships
 
@@ -179,12 +176,12 @@ class GradualUnfreezing(Borrower):
 
     def _begin(self, epoch: int) -> None:
         """Tell the freezer what has been frozen how long, where a fit goes on."""
-        optimizer = innermost(self.model.optimizer)
-        accumulated = optimizer.gradient_accumulation_steps or 1
+        chosen = self.chosen
+        optimizer, accumulated = chosen.inner, chosen.every
         per_epoch = updates_in_epoch(self)
-        made = updates(self.model)
+        made = chosen.updates()
         position = resumed_position(self, epoch, made, per_epoch)
-        since = max(batches_made(self.model) - position * accumulated, 0)
+        since = max(chosen.batches() - position * accumulated, 0)
         missed = None
         if position > 0:
             batches = (per_epoch or made / max(epoch, 1)) * accumulated
@@ -222,7 +219,7 @@ class GradualUnfreezing(Borrower):
                     "nothing to train in its epochs. GradualUnfreezing freezes by "
                     "itself: leave `trainable` at True, and compile."
                 )
-        optimizer = self.model.optimizer
+        optimizer = self.chosen.optimizer
         if not optimizer.built:
             optimizer.build(weights)
         unknown = [w.path for w in weights if not is_trained_by(optimizer, w)]

@@ -19,14 +19,13 @@ import numpy as np
 
 from tfschedules.callbacks import HyperparameterScheduler
 from tfschedules.drive import (
+    Chosen,
     Loan,
     block_of,
     drive_of,
     hyperparameters_of,
-    innermost,
     name_of,
     parts_of,
-    rate_of,
     read,
 )
 from tfschedules.schedules import Epochs, FitShare, ScaleFunction, Schedule
@@ -37,7 +36,7 @@ _SAMPLED = 10_000  # steps at which a schedule's highest value is looked for
 _LAST = 2**63 - 1  # the last step that is counted
 
 
-def settings_of(model: Any) -> dict[str, Setting]:
+def settings_of(chosen: Chosen) -> dict[str, Setting]:
     """The optimizer, its schedules and its constants, in the middle of a fit.
 
     `schedule` is the callback's name, with its arguments, or the schedule's, with its
@@ -46,13 +45,13 @@ def settings_of(model: Any) -> dict[str, Setting]:
     drives is under `learning_rate`, as it is now.
 
     Args:
-        model: A model whose fit has begun its first epoch.
+        chosen: An optimizer of a model whose fit has begun its first epoch.
     """
-    optimizer = innermost(model.optimizer)
+    model, optimizer = chosen.model, chosen.inner
     settings: dict[str, Setting] = {
         "optimizer": type(optimizer).__name__,
         "steps_per_execution": block_of(model),
-        **_of_rate(model, optimizer),
+        **_of_rate(chosen),
     }
     for attribute in hyperparameters_of(optimizer)[1:]:
         drive = drive_of(optimizer, attribute)
@@ -75,10 +74,11 @@ def settings_of(model: Any) -> dict[str, Setting]:
     return settings
 
 
-def _of_rate(model: Any, optimizer: Any) -> dict[str, Setting]:
-    drive = drive_of(optimizer, "learning_rate")
+def _of_rate(chosen: Chosen) -> dict[str, Setting]:
+    model = chosen.model
+    drive = drive_of(chosen.inner, "learning_rate")
     if drive is None:
-        compiled = rate_of(model)
+        compiled = chosen.rate
         if isinstance(compiled, Schedule):
             return _of_schedule(compiled)
         if isinstance(compiled, keras.Variable):
@@ -97,7 +97,8 @@ def _of_rate(model: Any, optimizer: Any) -> dict[str, Setting]:
     settings: dict[str, Setting] = {}
     if drive.given.length is not None:  # a cycle of n steps ends with step n-1
         settings["total_steps"] = int(drive.given.length) + 1
-    settings |= _plain(owner.arguments)
+    arguments = {n: v for n, v in owner.arguments.items() if n != "optimizer"}
+    settings |= _plain(arguments)
     return {**settings, "schedule": type(owner).__name__}
 
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 
-from tfschedules.drive import batches_made, innermost, read
+from tfschedules.drive import Chosen, optimizers_of, read
 
 
 class Idle:
     """Watches whether a fit updates with the optimizer that its model has."""
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, chosen: Chosen) -> None:
         """Note where the optimizer stands before the first step."""
-        self._model = model
-        self._batches = batches_made(model)
+        self._chosen = chosen
+        self._batches = chosen.batches()
+        self._others = [
+            (each, each.batches())
+            for each in optimizers_of(chosen.model)
+            if not each.is_compiled
+        ]
         self._scale = self._loss_scale()
         self.steps = 0  # the train function was called so often
 
     def _loss_scale(self) -> float | None:
-        scaled = self._model.optimizer
+        scaled = self._chosen.optimizer
         if not isinstance(scaled, keras.optimizers.LossScaleOptimizer):
             return None
         scale = getattr(scaled, "dynamic_scale", None)
         if scale is None:  # not built yet
             return float(scaled.initial_scale)
-        return float(read(self._model, scale))
+        return float(read(self._chosen.model, scale))
 
     def cause(self, *, over: bool = False) -> str | None:
         """The cause and the way out; None where there is nothing to say.
@@ -34,12 +37,12 @@ class Idle:
         Args:
             over: Whether the fit is; until then gradients may be accumulated.
         """
-        optimizer = innermost(self._model.optimizer)
-        name, batches = type(optimizer).__name__, batches_made(self._model)
+        chosen = self._chosen
+        name, batches = chosen.kind, chosen.batches()
         if self.steps == 0:
             return None
         if batches != self._batches:
-            every = optimizer.gradient_accumulation_steps or 1
+            every = chosen.every
             if not over or batches // every != self._batches // every:
                 return None
             return (
@@ -55,21 +58,14 @@ class Idle:
                 "Train for longer, with a lower initial_scale, or look for the values "
                 "that are not finite"
             )
-        others = _other_optimizers(self._model)
+        if any(other.batches() != before for other, before in self._others):
+            return None  # they are recorded
+        known = optimizers_of(chosen.model)  # a step may have made some since
+        others = [str(other) for other in known if not other.is_compiled]
         has = f" The model also has {' and '.join(others)}." if others else ""
         return (
             f"the compiled optimizer, {name}, has made no update in {self.steps} "
             f"training steps. The model's train_step does not update with it.{has} "
-            "Give compile the optimizer whose updates are to be recorded"
+            "Give compile the optimizer whose updates are to be recorded, or let an "
+            "attribute of the model hold it before fit"
         )
-
-
-def _other_optimizers(model: keras.Model) -> list[str]:
-    """The names and kinds of optimizers that a model has beside the compiled one."""
-    compiled: list[Any] = [model.optimizer, innermost(model.optimizer)]
-    return [
-        f"`{name}` ({type(value).__name__})"
-        for name, value in sorted(vars(model).items())
-        if isinstance(value, keras.optimizers.Optimizer)
-        and not any(value is each for each in compiled)
-    ]

@@ -24,8 +24,9 @@ from tfschedules.drive import (
     after_steps,
     around_put_back,
     before_saves,
+    is_carried,
     is_first_process,
-    updates,
+    optimizers_of,
 )
 from tfschedules.tensorboard.recording import Recorder
 from tfschedules.tensorboard.runs import absolute_path
@@ -73,8 +74,12 @@ class TensorBoardLogger(Borrower):
     block, that was on its way. One that an exception ends, Ctrl-C or `sys.exit`, has
     recorded all steps, and may be resumed as a killed one. If the disk fails during
     training, or whatever else there is, there is one warning with the cause, and
-    training goes on unrecorded. So there is where the train step does not update with
-    the compiled optimizer.
+    training goes on unrecorded. So there is where no optimizer makes updates.
+
+    Each optimizer of the model has a run and tags of its own, by the attribute that
+    holds it: those of `d_optimizer` are in `<log_dir>/schedules_d_optimizer`, as
+    `schedule/d_optimizer/learning_rate` and so on, over its own updates. The loss is in
+    the run of the compiled one. One that makes no update has no run.
 
     Args:
         log_dir: The folder that `tensorboard --logdir` is started on.
@@ -94,38 +99,54 @@ class TensorBoardLogger(Borrower):
         """Check the path; files are made when `fit` begins."""
         super().__init__()
         self.log_dir = self._folder = log_path("log_dir", log_dir)
-        self._reader: StepReader | None = None
-        self._recorder: Recorder | None = None
+        self._readers: list[tuple[Loan, StepReader]] = []  # of each optimizer
+        self._recorders: dict[Loan, Recorder] = {}
 
     _of_a_fit: ClassVar[dict[str, Any]] = {
         **Borrower._of_a_fit,
-        "_reader": None,
-        "_recorder": None,
+        "_readers": [],
+        "_recorders": {},
     }
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to keep losses."""
         self._folder = absolute_path("log_dir", self.log_dir)  # also after `os.chdir`
-        loan = self._borrow()
+        known = optimizers_of(self.model)  # without the compiled one, if there is none
+        loan = self._borrow(known[0].optimizer if known else None)
         loan.undo_with(self._close)  # after an interrupted fit, too
         with loan.closed_on_error():
-            self._reader = StepReader(self.model, loan)
+            for each in [loan, *self._of_others(loan)]:
+                reader = StepReader(self.model, each, losses=each is loan)
+                self._readers.append((each, reader))
+                before_saves(self.model, each, functools.partial(self._saved, each))
+                put = functools.partial(self._record_of, each, Recorder.put_back)
+                was = functools.partial(self._record_of, each, Recorder.was_put_back)
+                around_put_back(self.model, each, put, was)
             # Before other callbacks take their time at the epoch's end.
             done = functools.partial(self._record, Recorder.steps_done)
             after_steps(self.model, loan, done)
-            before_saves(self.model, loan, self._saved)
-            put = functools.partial(self._record, Recorder.put_back)
-            was_put = functools.partial(self._record, Recorder.was_put_back)
-            around_put_back(self.model, loan, put, was_put)
             # What a callback does with the model is none of the fit's.
             before = functools.partial(self._record, Recorder.steps_done)
             loan.around_others(before, lambda _: self._record(Recorder.go_on))
 
-    def _saved(self) -> None:
+    def _of_others(self, loan: Loan) -> list[Loan]:
+        """Loans of the model's other optimizers, closed with the one of the compiled.
+
+        What a step on JAX does not carry is not updated in it.
+        """
+        loans = []
+        for other in optimizers_of(self.model):
+            if other.inner is not loan.chosen.inner and is_carried(other):
+                each = Loan(self.model, borrower=self, optimizer=other.optimizer)
+                loan.undo_with(each.close)
+                loans.append(each)
+        return loans
+
+    def _saved(self, loan: Loan) -> None:
         """Somebody saves the model; after a fit that has died, the process goes on."""
-        self._record(Recorder.saved)
-        if self._loan is not None and self._loan.is_over:
-            self._record(Recorder.leave)
+        self._record_of(loan, Recorder.saved)
+        if loan.is_over:
+            self._record_of(loan, Recorder.leave)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Open the run at the optimizer's count: a resumed state is loaded by now."""
@@ -142,9 +163,9 @@ class TensorBoardLogger(Borrower):
             return False
 
     def _begin(self) -> None:
-        """Open the run, and record from here on."""
-        if self._reader is not None and self._recorder is None:
-            reader, self._reader = self._reader, None
+        """Open the runs, and record from here on."""
+        if self._readers and not self._recorders:
+            readers, self._readers = self._readers, []
             tests = [
                 o
                 for o in Loan.borrowers(self.model)
@@ -155,8 +176,10 @@ class TensorBoardLogger(Borrower):
             if tests or not is_first_process():
                 return
             try:
-                step = updates(self.model)
-                self._recorder = Recorder(self.model, reader, self._folder, step)
+                for loan, reader in readers:
+                    chosen = loan.chosen
+                    recorder = Recorder(chosen, reader, self._folder, chosen.updates())
+                    self._recorders[loan] = recorder
                 _recording[self] = os.getpid()
             except OSError:  # the argument `log_dir`: the fit has not begun
                 raise
@@ -170,7 +193,7 @@ class TensorBoardLogger(Borrower):
         This is called in the main thread between two steps; `on_train_batch_end` would
         take Keras's asynchronous dispatch away, or be called beside a running step.
         """
-        if self._is_on_loan() and self._reader is not None:  # a loop without epochs
+        if self._is_on_loan() and self._readers:  # a loop without epochs
             self._begin()
             batch = 0
         self._record(Recorder.start if batch == 0 else Recorder.tick)
@@ -195,23 +218,30 @@ class TensorBoardLogger(Borrower):
 
     def at_exit(self) -> None:
         """Write what is left, where the process ends after an exception in the fit."""
-        recorder, loan = self._recorder, self._loan
-        if recorder is not None and loan is not None and loan.is_over:
-            with contextlib.suppress(Exception):  # as in `_close`
-                recorder.at_exit()
+        loan = self._loan
+        if loan is not None and loan.is_over:
+            for recorder in self._recorders.values():
+                with contextlib.suppress(Exception):  # as in `_close`
+                    recorder.at_exit()
 
     def _give_back(self) -> None:
         super()._give_back()
-        self._reader = None
+        self._readers = []
 
     def _record(self, action: Callable[[Recorder], None]) -> None:
-        if self._recorder is None:
+        for loan in [*self._recorders]:
+            self._record_of(loan, action)
+
+    def _record_of(self, loan: Loan, action: Callable[[Recorder], None]) -> None:
+        recorder = self._recorders.get(loan)
+        if recorder is None:
             return
         try:
-            action(self._recorder)
+            action(recorder)
         except Exception as error:  # whatever it is: the training is worth more
             self._say(error)
-            self._recorder.active = False
+            for each in self._recorders.values():
+                each.active = False
             self._close()
 
     def _say(self, cause: object) -> None:
@@ -226,8 +256,8 @@ class TensorBoardLogger(Borrower):
         )
 
     def _close(self) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
+        recorders, self._recorders = self._recorders, {}
+        for recorder in recorders.values():
             # What fails here has failed before; or JAX has lost the state with a step
             # that was interrupted.
             with contextlib.suppress(Exception):

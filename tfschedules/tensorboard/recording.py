@@ -18,18 +18,16 @@ import numpy as np
 
 from tfschedules._support.telling import tell
 from tfschedules.drive import (
+    Chosen,
     Drive,
     StepReader,
     block_of,
     drive_of,
     hyperparameters_of,
-    innermost,
     name_of,
     parts_of,
-    rate_of,
     rates_compiled,
     read,
-    updates,
 )
 from tfschedules.tensorboard.idle import Idle
 from tfschedules.tensorboard.run_files import RunFiles
@@ -45,31 +43,36 @@ class Recorder:
     """
 
     def __init__(
-        self, model: keras.Model, reader: StepReader, log_dir: str, step: int
+        self, chosen: Chosen, reader: StepReader, log_dir: str, step: int
     ) -> None:
         """Open the run for steps from `step` on.
 
         Raises:
             OSError: If that fails.
         """
-        self._model, self._reader = model, reader
-        self._optimizer = innermost(model.optimizer)
+        self._chosen, self._model, self._reader = chosen, chosen.model, reader
+        self._optimizer = chosen.inner
         self._hyperparameters = hyperparameters_of(self._optimizer)
         # A scaled loss may skip updates; which, is known from one read to the next.
         scaled = keras.optimizers.LossScaleOptimizer
-        self._every_step = isinstance(model.optimizer, scaled)
+        self._every_step = isinstance(chosen.optimizer, scaled)
         self._last = -1
         self._latest: dict[str, np.ndarray] = {}  # values, by tag
         self._blocks = 1  # to be made between two writes
         self._times: list[float] = []  # since the last one
         self._rates: list[float] = []
         self.active = False
-        self._idle: Idle | None = Idle(model)  # until something is recorded, or said
+        self._prefix = "schedule/"
+        self._idle: Idle | None = None  # until something is recorded, or said
+        if chosen.is_compiled:
+            self._idle = Idle(chosen)
+        else:
+            self._prefix = f"schedule/{chosen.name}/"
         self._ahead = False  # of the ticks: a save came between two of them
         self._process, self._ends_with_it = os.getpid(), False
         self._was_put_back = False  # and what the state is then is to be seen
         self._note_drives()
-        self._files = RunFiles(model, log_dir, step)
+        self._files = RunFiles(chosen, log_dir, step)
 
     def begin(self) -> None:
         """Record from here on: an epoch begins, or validation is over."""
@@ -208,7 +211,7 @@ class Recorder:
             OSError: If that fails.
         """
         done = self._reader.read()  # waits until they are made
-        if updates(self._model) < 0:
+        if self._chosen.updates() < 0:
             raise OverflowError(
                 "the optimizer's count of updates has passed the largest number that "
                 "it can hold, and goes on with negative ones"
@@ -219,7 +222,7 @@ class Recorder:
         count, blocks = len(done.steps), len(self._times)
         if count:
             columns = self._values_at(done.steps)
-            if self._reader.seen:
+            if self._reader.seen and self._chosen.is_compiled:
                 columns["schedule/loss"] = done.losses
             if done.steps[0] <= self._last:  # something has put the model back
                 self._files.open_anew(int(done.steps[0]))
@@ -305,7 +308,7 @@ class Recorder:
         """A rate that nothing drives, and callbacks may set between two steps."""
         if self._drives["learning_rate"] is not None:
             return []
-        rate = rate_of(self._model)
+        rate = self._chosen.rate
         if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             return []
         if isinstance(rate, keras.Variable):
@@ -315,18 +318,19 @@ class Recorder:
     def _values_at(self, steps: np.ndarray) -> dict[str, np.ndarray]:
         """The hyperparameters at `steps`, by tag."""
         rates = self._learning_rates(steps)
-        columns = {"schedule/learning_rate": rates}
+        prefix = self._prefix
+        columns = {f"{prefix}learning_rate": rates}
         for part in parts_of(self._optimizer):
-            columns[f"schedule/learning_rate/{part.name}"] = rates * part.values(steps)
+            columns[f"{prefix}learning_rate/{part.name}"] = rates * part.values(steps)
         for attribute in self._hyperparameters[1:]:
             drive = self._drives[attribute]
             name = name_of(self._optimizer, attribute)
             if drive is not None:
                 values = drive.schedule.values(steps - drive.start)
-                columns[f"schedule/{name}"] = values
+                columns[f"{prefix}{name}"] = values
             elif name in ("momentum", "weight_decay"):
                 value = float(getattr(self._optimizer, attribute))
-                columns[f"schedule/{name}"] = np.full(len(steps), value)
+                columns[f"{prefix}{name}"] = np.full(len(steps), value)
         return columns
 
     def _learning_rates(self, steps: np.ndarray) -> np.ndarray:
@@ -335,10 +339,10 @@ class Recorder:
             return drive.schedule.values(steps - drive.start)
         if self._rates:  # noted before each block, and after the last
             used = self._rates[: len(self._times)] or self._rates
-            every = self._optimizer.gradient_accumulation_steps or 1
+            every = self._chosen.every
             block = max(block_of(self._model), -(-len(steps) * every // len(used)))
             return np.asarray(used, np.float64)[np.arange(len(steps)) * every // block]
-        return rates_compiled(rate_of(self._model), steps)
+        return rates_compiled(self._chosen.rate, steps)
 
 
 def _between(began: float, times: list[float], count: int) -> np.ndarray:

@@ -8,6 +8,7 @@ saved: when something saves it, and when an epoch, or the fit, is over.
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 import weakref
@@ -19,7 +20,7 @@ import numpy as np
 from tensorboard.compat.tensorflow_stub.io import gfile
 
 from tfschedules._support.telling import tell
-from tfschedules.drive import Loan, innermost, is_restored, known_state, updates
+from tfschedules.drive import Chosen, Loan, is_restored, known_state
 from tfschedules.tensorboard import (
     EventWriter,
     Found,
@@ -53,21 +54,25 @@ class RunFiles:
         flushed_at: When all of it was last on disk, by the monotonic clock.
     """
 
-    def __init__(self, model: keras.Model, log_dir: str, step: int) -> None:
+    def __init__(self, chosen: Chosen, log_dir: str, step: int) -> None:
         """Open the run that the training is recorded in, from `step` on."""
-        self._model, self._log_dir = model, log_dir
+        model = chosen.model
+        self._chosen, self._model, self._log_dir = chosen, model, log_dir
+        self._name = _NAME
+        if chosen.name is not None:  # an attribute's, or a key's, which may be anything
+            self._name += "_" + re.sub(r"[^\w.-]", "_", chosen.name)
         for other in [*_recorded]:
             if other is not model:
                 Loan.end_if_over(other)  # what an interrupted fit of it has open
-        self._own = _runs.setdefault(innermost(model.optimizer), [])
-        self._state = known_state(model) if step > 0 else None  # before the first step
+        self._own = _runs.setdefault(chosen.inner, [])
+        self._state = known_state(chosen) if step > 0 else None  # before the first step
         self._seen_at, self._seen = -1, self._state
         restored = is_restored(model)
-        given = schedules_key(settings_of(model)) if step > 0 else None
+        given = schedules_key(settings_of(chosen)) if step > 0 else None
         with _opening:
             found = find_run(
                 log_dir,
-                _NAME,
+                self._name,
                 step,
                 self._state,
                 self._own,
@@ -80,7 +85,7 @@ class RunFiles:
                 if not found.journal.begun:
                     raise
                 why = f"the run that has led to its state cannot be written to: {error}"
-                found = Found(begin_run(log_dir, _NAME), passed_over=why)
+                found = Found(begin_run(log_dir, self._name), passed_over=why)
                 self._take(found, step)
         if (text := self._surprise(found, restored)) is not None:
             tell(f"TensorBoardLogger {text}", stacklevel=6)
@@ -132,11 +137,11 @@ class RunFiles:
         self._state = self._seen if self._seen_at == step else None
         self._seen_at = -1
         with _opening:
-            self._take(Found(begin_run(self._log_dir, _NAME)), step)
+            self._take(Found(begin_run(self._log_dir, self._name)), step)
 
     def see_state(self) -> None:
         """Note for `open_anew` the state that the model was put back to."""
-        self._seen_at, self._seen = updates(self._model), known_state(self._model)
+        self._seen_at, self._seen = self._chosen.updates(), known_state(self._chosen)
 
     def _take(self, found: Found, step: int) -> None:
         self._found, self._journal, self._first = found, found.journal, step
@@ -157,7 +162,7 @@ class RunFiles:
         first = not self._journal.begun
         self._found.begin(self._writer, self._first, self._state)
         self.begun = True
-        settings = settings_of(self._model)
+        settings = settings_of(self._chosen)
         self._journal.note_given(schedules_key(settings))
         key, rows = row_key(settings), self._journal.rows
         folder = rows.get(key) or ("." if first else self._new_folder(len(rows)))
@@ -207,10 +212,10 @@ class RunFiles:
         """Note the state that the recorded steps have led to."""
         if self._closed or not self.begun:
             return
-        made = updates(self._model)
+        made = self._chosen.updates()
         if made < self._journal.reached:
             return  # it was put back: the run has passed through that state before
-        if (state := known_state(self._model)) is not None:
+        if (state := known_state(self._chosen)) is not None:
             self._journal.note_state(made, state)
 
     def end(self) -> None:

@@ -14,7 +14,13 @@ const DASHES = [[6, 3], [2, 2], [10, 3, 2, 3], [12, 4], [1, 3], [6, 2, 2, 2]];
 const ROW = /\/fit_\d+$/;
 const X_LABELS = {step: "step", hours: "hours since the run began"};
 
-const panelOf = (tag) => (tag.startsWith(`${RATE}/`) ? RATE : tag);
+// The rates of the compiled optimizer, and those of another one by its name.
+const RATES = /^schedule\/(?:[^/]+\/)??learning_rate(?=\/|$)/;
+
+export const panelOf = (tag) => RATES.exec(tag)?.[0] ?? tag;
+
+/** Whose rate it is of the groups of layers; "" for the optimizer's own. */
+const groupOf = (tag) => tag.slice(panelOf(tag).length + 1);
 
 const dashOf = (group) => DASHES[group % DASHES.length];
 
@@ -133,7 +139,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       panel.chart.show({
         lines,
         xLog: false,
-        yLog: (tag === RATE && this.seen.logRate) || (tag === LOSS && this.seen.logLoss),
+        yLog: (RATES.test(tag) && this.seen.logRate) || (tag === LOSS && this.seen.logLoss),
         xLabel: tag === panels.at(-1) ? X_LABELS[this.seen.x] : "",
         yLabel: tag.slice(PREFIX.length).replaceAll("_", " "),
       });
@@ -145,7 +151,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   /** Which dashes are which group's. */
   #legend(groups) {
     const named = groups.map((tag, i) =>
-      element("span", {}, dashes(dashOf(i)), element("bdi", {}, tag.slice(RATE.length + 1))),
+      element("span", {}, dashes(dashOf(i)), element("bdi", {}, groupOf(tag))),
     );
     const first = element("span", {}, dashes([]), "learning rate of the optimizer; by group:");
     this.dashes.replaceChildren(...(named.length ? [first, ...named] : []));
@@ -166,7 +172,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   }
 
   #lines(tag, runs, curves) {
-    const group = tag.startsWith(`${RATE}/`) ? tag.slice(RATE.length + 1) : "";
+    const group = groupOf(tag);
     const dash = group ? dashOf(groupsOf(runs).indexOf(tag)) : [];
     return runs
       .filter(({run}) => curves.has(run))
