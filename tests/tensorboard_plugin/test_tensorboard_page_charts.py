@@ -171,6 +171,54 @@ def test_a_logarithmic_axis_may_begin_anywhere(page):
         assert chart.count(color) > 50
 
 
+def test_zoomed_logarithmic_axes_have_numbers(page):
+    """Some at every zoom, and never over one another.
+
+    uPlot's own filter leaves a horizontal axis between two decades without any.
+    """
+    page.only("tests/one sweep")
+    page.control("log loss")
+    chart = page.chart("loss")
+    for low, high, some in (
+        (1e-5, 10, {1e-4, 1e-3, 1e-2, 0.1, 1}),
+        (0.0123, 0.31, {0.02, 0.05, 0.1, 0.2}),
+        (0.0021, 0.0089, {0.003, 0.005, 0.006, 0.008}),
+        (0.021, 0.039, {0.025, 0.03, 0.035}),
+        (0.97, 1.03, {0.98, 1, 1.02}),
+        (1e-150, 1e150, {1}),
+    ):
+        chart.js(
+            """
+            const [x, y] = [rest.map(Math.log10), rest.map(Math.log10)];
+            chart.zoomTo({x, y});
+            return new Promise((done) => requestAnimationFrame(done))""",
+            low,
+            high,
+        )
+        for axis, name in enumerate("xy"):
+            assert chart.axis(name) == [pytest.approx(low), pytest.approx(high), True]
+            lines, texts = chart.js(
+                """
+                const {_splits, _values} = chart.chart.axes[rest[0]];
+                const places = _splits.map((v) => chart.chart.valToPos(v, rest[1]));
+                return [places, _values]""",
+                axis,
+                name,
+            )
+            seen = [
+                (p, text)
+                for p, text in zip(lines, texts, strict=True)
+                if text is not None
+            ]
+            assert len(seen) >= 3, (low, name)
+            if axis == 0 or high < 1:
+                assert some <= {float(text) for _, text in seen}, (low, name)
+            for (one, left), (other, right) in itertools.pairwise(seen):
+                least = 6 * (len(left) + len(right)) / 2 if axis == 0 else 13
+                assert abs(one - other) > least, (low, name, left, right)
+                assert float(left) < float(right)
+
+
 def test_training_has_its_own_log_axes_and_hours(page, written):
     page.view("training")
     page.only("one_cycle")

@@ -6,6 +6,7 @@
 import {short} from "./page.js";
 
 const FINEST = 1e-9; // the least part of its numbers that a range spans
+const FEWEST = 4; // lines of a logarithmic axis
 
 export const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
 
@@ -26,8 +27,9 @@ export function bounded(range, log) {
 }
 
 /**
- * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade. uPlot's own never
- * end where the axis does not begin at such a number.
+ * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade, and where that is
+ * too few, as a linear axis has them. uPlot's own never end where the axis does not begin
+ * at such a number.
  */
 export function decades(_, __, low, high) {
   const found = [];
@@ -37,8 +39,32 @@ export function decades(_, __, low, high) {
       if (split >= low && split <= high) found.push(split);
     }
   }
-  if (found.length > 1) return found;
-  return [0, 1, 2, 3, 4].map((i) => low + (i / 4) * (high - low));
+  if (found.length >= FEWEST) return found;
+  return even(null, null, low, high, nice(null, null, low, high, FEWEST, 1)[0]);
+}
+
+/**
+ * Which lines of a logarithmic axis get numbers: all, those at 1, 2 and 5, those at 1, or
+ * one of some decades, as there is room. uPlot's own filter gives numbers to the powers of
+ * ten alone where the axis is horizontal, so that a zoomed one has none.
+ *
+ * `place(v)` is where a line is, in pixels; `room(one, other)` how much two numbers need.
+ */
+export function numbered(splits, place, room) {
+  const digit = (v) => Number(v.toExponential().split("e")[0]);
+  const having = (...digits) => splits.filter((v) => digits.includes(digit(v)));
+  const fits = (seen) =>
+    seen.every((v, i) => !i || Math.abs(place(v) - place(seen[i - 1])) >= room(seen[i - 1], v));
+  const least = Math.min(3, splits.length);
+  const levels = [splits, having(1, 2, 5), having(1)].filter((seen) => seen.length >= least);
+  let seen = levels.find(fits) ?? levels.at(-1);
+  const powers = seen.every((v) => digit(v) === 1);
+  const index = (v, i) => (powers ? Math.round(Math.log10(v)) : i); // with 1, where it is there
+  for (let every = 2, all = seen; !fits(seen); every++) {
+    seen = all.filter((v, i) => index(v, i) % every === 0);
+  }
+  const chosen = new Set(seen);
+  return splits.map((v) => (chosen.has(v) ? v : null));
 }
 
 /** How far apart a linear axis has its lines; uPlot's own stop at 1e16. */

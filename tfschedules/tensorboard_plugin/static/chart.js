@@ -5,13 +5,18 @@
  * + and - zoom around it, Escape shows all.
  */
 
-import {bounded, decades, even, labels, nice, padded, real} from "./axes.js";
+import {bounded, decades, even, labels, nice, numbered, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
 import {element, short} from "./page.js";
 
 const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
 const MOST_NAMED = 12; // lines that the cursor's box names
 const GUTTER = 86; // for the numbers of y, equal for panels below one another
+
+// Pixels that the numbers beside an axis take, where its words are 12 pixels high.
+const DIGIT = 7;
+const GAP = 8;
+const LINE = 15;
 
 const inks = () => getComputedStyle(document.body);
 
@@ -117,6 +122,11 @@ export class Chart {
       distr: log ? 3 : 1,
       range: () => real(this[name], log),
     });
+    // Where an axis has its lines, and which of them have numbers.
+    const lines = (name, log) => ({
+      incrs: nice,
+      ...(log ? {splits: decades, filter: this.#filter(name)} : {splits: even}),
+    });
     const options = {
       ...size,
       scales: {x: scale("x", xLog), y: scale("y", yLog)},
@@ -126,13 +136,13 @@ export class Chart {
         {
           ...axis,
           ...(xLabel ? {label: xLabel} : {}),
-          ...(xLog ? {splits: decades} : {splits: even, incrs: nice}),
+          ...lines("x", xLog),
           size: 30,
         },
         {
           ...axis,
           label: yLabel,
-          ...(yLog ? {splits: decades} : {splits: even, incrs: nice}),
+          ...lines("y", yLog),
           size: GUTTER - axis.labelSize,
         },
       ],
@@ -153,6 +163,14 @@ export class Chart {
     this.chart = new window.uPlot(options, data, this.plot);
     this.chart.over.append(this.rule, this.dot, this.tip);
     this.leave();
+  }
+
+  /** What gives a logarithmic axis its numbers. */
+  #filter(name) {
+    const width = (v) => DIGIT * short(v, 6).length;
+    const beside = (one, other) => (width(one) + width(other)) / 2 + GAP;
+    const room = name === "x" ? beside : () => LINE;
+    return (u, splits) => numbered(splits, (v) => u.valToPos(v, name), room);
   }
 
   #size() {
