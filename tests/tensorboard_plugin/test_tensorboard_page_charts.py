@@ -145,8 +145,8 @@ def test_axes_are_logarithmic_where_that_is_chosen(page, written):
     assert states == [
         *((True, False), (False, False), (False, True), (True, True), (True, False)),
     ]
-    # "the divergence, too": every point is inside the axis.
-    page.control("the divergence, too")
+    # "show divergence": every point is inside the axis.
+    page.control("show divergence")
     low, high, _ = chart.axis("y")
     finite = result.losses[np.isfinite(result.losses)]
     assert low < finite.min() < finite.max() < high

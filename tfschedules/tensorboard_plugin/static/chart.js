@@ -7,6 +7,7 @@
 
 import {bounded, decades, even, labels, nice, numbered, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
+import {drawMarks, drawSpans} from "./marks.js";
 import {element, short} from "./page.js";
 
 const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
@@ -48,9 +49,8 @@ export class Chart {
 
   /**
    * Show other things. `lines` as in lines.js; `bands`: {low, high, color, alpha}, two
-   * lines; `marks`: {kind: "span", x, x2, color} or
-   * {kind: "point", x, y, color, text, rule}; `xLog`, `yLog`;
-   * `xLabel`, `yLabel`; `yRange`: what to show of y at first, where not all.
+   * lines; `marks` as in marks.js; `xLog`, `yLog`; `xLabel`, `yLabel`; `xRange`,
+   * `yRange`: what to show of x and y at first, where not all.
    */
   show(content) {
     const before = this.content;
@@ -183,12 +183,14 @@ export class Chart {
 
   /** What of x and y is seen, on the axes' own scales. */
   #ranges() {
-    const {lines, yRange, xLog, yLog} = this.content;
-    const log = (v) => (yLog ? Math.log10(v) : v);
-    const first = yRange?.map(log).every(Number.isFinite) ? yRange.map(log) : null;
-    const all = (axis, share) => padded(extent(lines, axis) ?? [0, 1], share);
-    this.x = bounded(this.zoom.x ?? all("x", 0.01), xLog);
-    this.y = bounded(this.zoom.y ?? first ?? all("y", 0.05), yLog);
+    const {lines, xRange, yRange, xLog, yLog} = this.content;
+    const first = (range, log) => {
+      const ends = range?.map((v) => (log ? Math.log10(v) : v));
+      return ends?.every(Number.isFinite) ? ends : null;
+    };
+    const all = (axis) => extent(lines, axis) ?? [0, 1];
+    this.x = bounded(this.zoom.x ?? padded(first(xRange, xLog) ?? all("x"), 0.01), xLog);
+    this.y = bounded(this.zoom.y ?? first(yRange, yLog) ?? padded(all("y"), 0.05), yLog);
   }
 
   #rescale() {
@@ -218,60 +220,15 @@ export class Chart {
     context.beginPath();
     context.rect(left, top, width, height);
     context.clip();
-    for (const mark of this.content.marks) {
-      if (mark.kind === "span") this.#span(context, mark, at, top, height);
-    }
+    const {marks, xLog, yLog} = this.content;
+    const scale = (log) => (v) => (log ? Math.log10(v) : v);
+    const [tx, ty] = [scale(xLog), scale(yLog)];
+    const valueAt = {x: (v) => at.x(tx(v)), y: (v) => at.y(ty(v))};
+    drawSpans(context, marks, valueAt, this.chart.bbox);
     for (const band of this.content.bands) drawBand(context, band, at);
     for (const line of this.content.lines) draw(context, line, at, ratio);
-    const inside = ({x}) => this.#scaledX(x) >= this.x[0] && this.#scaledX(x) <= this.x[1];
-    const points = this.content.marks.filter((m) => m.kind === "point" && inside(m));
-    points.forEach((mark) => this.#mark(context, mark, at, top, height, ratio));
-    points.forEach((mark, i) => this.#words(context, mark, at, top + i * 16 * ratio, ratio));
+    drawMarks(context, marks, valueAt, this.chart.bbox, ratio);
     context.restore();
-  }
-
-  #scaledX = (v) => (this.content.xLog ? Math.log10(v) : v);
-  #scaledY = (v) => (this.content.yLog ? Math.log10(v) : v);
-
-  #span(context, mark, at, top, height) {
-    const [left, right] = [mark.x, mark.x2].map((v) => at.x(this.#scaledX(v)));
-    context.globalAlpha = 0.12;
-    context.fillStyle = mark.color;
-    context.fillRect(left, top, right - left, height);
-    context.globalAlpha = 1;
-  }
-
-  #mark(context, mark, at, top, height, ratio) {
-    const [x, y] = [at.x(this.#scaledX(mark.x)), at.y(this.#scaledY(mark.y))];
-    context.strokeStyle = context.fillStyle = mark.color;
-    context.lineWidth = 1.2 * ratio;
-    if (mark.rule) {
-      context.setLineDash([4 * ratio, 4 * ratio]);
-      context.beginPath();
-      context.moveTo(x, top);
-      context.lineTo(x, top + height);
-      context.stroke();
-      context.setLineDash([]);
-    }
-    context.beginPath();
-    context.arc(x, y, 5 * ratio, 0, 2 * Math.PI);
-    context.fill();
-  }
-
-  /** A mark's number, below the one before: marks may lie close together. */
-  #words(context, mark, at, top, ratio) {
-    if (!mark.text) return;
-    context.font = `500 ${12 * ratio}px Roboto, sans-serif`;
-    context.textBaseline = "top";
-    context.textAlign = "left";
-    const {left, width} = this.chart.bbox;
-    const most = left + width - context.measureText(mark.text).width - 6 * ratio;
-    const place = [Math.min(at.x(this.#scaledX(mark.x)) + 6 * ratio, most), top + 4 * ratio];
-    context.strokeStyle = inks().getPropertyValue("--paper");
-    context.lineWidth = 4 * ratio;
-    context.strokeText(mark.text, ...place);
-    context.fillStyle = mark.color;
-    context.fillText(mark.text, ...place);
   }
 
   // ---------------------------------------------------------------------- cursor

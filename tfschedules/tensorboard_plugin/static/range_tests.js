@@ -5,6 +5,7 @@ import {downloads} from "./download.js";
 import {checkBox, element, short} from "./page.js";
 
 const MOST_CYCLES = 3; // shaded at once: more would hide one another
+const MOST_APART = 5; // times the start of one test that another may begin at
 const MOST_WRITTEN = 8; // suggestions with their numbers beside them
 
 const sorted = (values) => Float64Array.from(values.filter(Number.isFinite)).sort();
@@ -51,6 +52,21 @@ function heightAt(test, rate) {
   return values[a] + share * (values[b] - values[a]);
 }
 
+/** What the smoothed curve begins with; NaN if it has no number. */
+const startOf = (test) => test.curves.smoothed_values.find(Number.isFinite) ?? NaN;
+
+/** The test with its values as parts of what they were at the start. */
+function relative(test) {
+  const start = startOf(test);
+  const curves = Object.fromEntries(
+    Object.entries(test.curves).map(([name, values]) => [
+      name,
+      name === "learning_rates" ? values : values.map((v) => v / start),
+    ]),
+  );
+  return {...test, curves, absolute: test.curves};
+}
+
 export class RangeTests {
   name = "Range tests";
   key = "range_tests";
@@ -63,7 +79,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
   ];
 
   constructor(changed) {
-    this.seen = {raw: true, band: true, marks: true, all: false, xLog: true, yLog: false};
+    this.seen = {raw: true, band: true, marks: true, all: false};
+    Object.assign(this.seen, {relative: false, xLog: true, yLog: false});
     const box = (name, text) =>
       checkBox(text, this.seen[name], (on) => {
         this.seen[name] = on;
@@ -81,7 +98,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         box("raw", "raw"),
         box("band", "band of repeats"),
         box("marks", "suggestions"),
-        box("all", "the divergence, too"),
+        box("all", "show divergence"),
+        box("relative", "relative to the start"),
         box("xLog", "log rate"),
         box("yLog", "log loss"),
         downloads("range_tests", () => this.#content()),
@@ -114,10 +132,28 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       .map(({run, rows, count}) => `Of ${run}, ${rows.length} of ${count} points are shown.`);
     if (notes.length === 0) notes.push("Every point of a range test is kept and shown.");
     else if (notes.length < good.length) notes.push("Of the others every point is shown.");
+    const without = good.filter((test) => !(startOf(test) > 0));
+    if (this.seen.relative && without.length) {
+      const names = without.map(({run}) => run).join(", ");
+      notes.unshift(`Not drawn, as they do not begin above 0: ${names}.`);
+    }
+    if (!this.seen.relative && this.#differ(good)) {
+      notes.unshift("The losses begin at very different values: check “relative to the start” to compare them.");
+    }
     if (damaged) {
       notes.unshift(`${good.length} of ${this.tests.length} range tests are shown: the table says why.`);
     }
     return notes.join(" ");
+  }
+
+  /** Whether one test would flatten another in the same picture. */
+  #differ(tests) {
+    const metrics = [...new Set(tests.map(({metric}) => metric))];
+    return metrics.some((metric) => {
+      const starts = tests.filter((test) => test.metric === metric).map(startOf);
+      const sizes = starts.map(Math.abs).filter((size) => size > 0);
+      return Math.max(...sizes) > MOST_APART * Math.min(...sizes);
+    });
   }
 
   #charts() {
@@ -134,7 +170,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         this.charts.set(metric, new Chart({label, height: 420}));
         this.place.append(this.charts.get(metric).root);
       }
-      const tests = good.filter((test) => test.metric === metric);
+      let tests = good.filter((test) => test.metric === metric);
+      if (this.seen.relative) tests = tests.filter((test) => startOf(test) > 0).map(relative);
       this.charts.get(metric).show(this.#picture(metric, tests));
     }
   }
@@ -147,7 +184,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       const part = {x, color: test.color, ordered: true};
       if (raw) content.lines.push({...part, y: values, alpha: 0.45, width: 1});
       const words = (i) =>
-        `learning rate ${short(x[i])}, raw ${short(values[i])}, step ${test.rows?.[i] ?? i}`;
+        `learning rate ${short(x[i])}, raw ${short((test.absolute ?? test.curves).values[i])}, step ${test.rows?.[i] ?? i}`;
       const seen = values.map((_, i) => i).filter((i) => Number.isFinite(smoothed[i]));
       // Validation data are looked at now and then: the line goes on between.
       const at = (array) => Float64Array.from(seen, (i) => array[i]);
@@ -173,7 +210,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
     }
     const groups = [...new Set(tests.map((test) => test.group))];
     const of = groups.length === 1 && groups[0] !== null ? ` of ${groups[0]}` : "";
-    return {...content, xLabel: `learning rate${of}`, yLabel: alike(metric)};
+    const yLabel = alike(metric) + (this.seen.relative ? " / its start" : "");
+    return {...content, xLabel: `learning rate${of}`, yLabel};
   }
 
   #marks({suggestion, bounds, color, ...test}, count) {

@@ -1,6 +1,7 @@
 /** Training: rate, momentum and loss over the steps, in panels under one cursor. */
 
 import {Chart} from "./chart.js";
+import {firstBad, withoutDivergence} from "./divergence.js";
 import {downloads} from "./download.js";
 import {arrange, checkBox, choice, element, short, slider} from "./page.js";
 import {smooth} from "./smoothing.js";
@@ -12,6 +13,8 @@ const LOSS = `${PREFIX}loss`;
 const DASHES = [[6, 3], [2, 2], [10, 3, 2, 3], [12, 4], [1, 3], [6, 2, 2, 2]];
 // A row of the HParams tab: the ends of some epochs of the run that holds it.
 const ROW = /\/fit_\d+$/;
+const MOST_WRITTEN = 8; // runs that are not finite, with words beside them
+const MOST_SAID = 3; // of them, in the note
 const X_LABELS = {step: "step", hours: "hours since the run began"};
 
 const panelOf = (tag) => (tag.startsWith(`${RATE}/`) ? RATE : tag);
@@ -45,6 +48,28 @@ function order(panels) {
   return [...panels].sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
 }
 
+/** The value at a step of a curve that was perhaps not kept there; null outside of it. */
+function valueAt({steps, values}, step) {
+  const next = steps.findIndex((one) => one >= step);
+  if (next < 0) return null;
+  if (steps[next] === step) return values[next];
+  if (next === 0) return null;
+  const share = (step - steps[next - 1]) / (steps[next] - steps[next - 1]);
+  return values[next - 1] + share * (values[next] - values[next - 1]);
+}
+
+/** Where the loss of a run is not finite: {step, rate, text}; null where it always is. */
+function badEnd(loss, rates) {
+  const bad = firstBad(loss.values, loss.steps);
+  if (bad === null) return null;
+  const step = loss.steps[bad.i];
+  const rate = rates ? valueAt(rates, step) : null;
+  const when = `${bad.rest ? "from" : "at"} step ${step}${bad.exact ? "" : " or before"}`;
+  const text = `${bad.word} ${when}${rate === null ? "" : `, rate ${short(rate, 3)}`}`;
+  // The line ends at the last finite value before.
+  return {i: bad.i, last: Math.max(0, bad.i - 1), rate, text};
+}
+
 /** What was kept of a run's steps, where that is not all of them. */
 function sampled(curves) {
   for (const {steps} of curves) {
@@ -68,7 +93,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   ];
 
   constructor(changed) {
-    this.seen = {x: "step", logRate: false, logLoss: false, smoothing: 0.6};
+    this.seen = {x: "step", logRate: false, logLoss: false, all: false, smoothing: 0.6};
     const set = (name) => (value) => {
       this.seen[name] = value;
       changed();
@@ -90,6 +115,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         x.label,
         checkBox("log rate", false, set("logRate")),
         checkBox("log loss", false, set("logLoss")),
+        checkBox("show divergence", false, set("all")),
         slider("smoothing of the loss", this.seen.smoothing, set("smoothing")),
         downloads("training", () => this.#content()),
       ),
@@ -97,6 +123,8 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       this.place,
     );
     this.legend = [];
+    this.bad = new Map(); // from runs to where their loss is not finite
+    this.beyond = []; // losses that go beyond their axis
   }
 
   /** Show what was recorded of these runs. */
@@ -109,9 +137,18 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     );
     return () => {
       this.legend = runs.map(({color, run}) => ({color, name: run}));
+      this.bad = this.#bad(found);
+      this.beyond = [];
       this.#panels(runs, found);
       return this.#note(found);
     };
+  }
+
+  /** A Map from runs whose loss is somewhere not finite to where that is. */
+  #bad(found) {
+    const [losses, rates] = [LOSS, RATE].map((tag) => found.get(tag) ?? new Map());
+    const all = [...losses].map(([run, loss]) => [run, badEnd(loss, rates.get(run))]);
+    return new Map(all.filter(([, bad]) => bad !== null));
   }
 
   #panels(runs, found) {
@@ -122,24 +159,57 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       this.panels.delete(tag);
     }
     const zoom = this.panels.values().next().value?.chart.zoom.x ?? null;
+    const all = new Map([...found].map(([tag, curves]) => [tag, this.#lines(tag, runs, curves)]));
+    // One for all panels: steps whose values are not finite belong to it, too.
+    const ends = [...all.values()].flat().flatMap(({x}) => [x[0], x.at(-1)]);
+    const xRange = [Math.min(...ends), Math.max(...ends)];
     for (const tag of panels) {
       if (!this.panels.has(tag)) this.panels.set(tag, this.#panel(tag, zoom));
       const lines = [...found.keys()]
         .filter((one) => panelOf(one) === tag)
         .sort()
-        .flatMap((one) => this.#lines(one, runs, found.get(one)));
+        .flatMap((one) => all.get(one));
       const panel = this.panels.get(tag);
       panel.lines = lines;
       panel.chart.show({
         lines,
+        marks: this.#marks(tag, runs, found),
+        xRange,
         xLog: false,
-        yLog: (tag === RATE && this.seen.logRate) || (tag === LOSS && this.seen.logLoss),
+        yLog: this.#isLog(tag),
+        yRange: tag === LOSS ? this.#withoutDivergence(runs, found.get(LOSS)) : null,
         xLabel: tag === panels.at(-1) ? X_LABELS[this.seen.x] : "",
         yLabel: tag.slice(PREFIX.length).replaceAll("_", " "),
       });
     }
     arrange(this.place, panels.map((tag) => this.panels.get(tag).chart.root));
     this.#legend(groupsOf(runs));
+  }
+
+  #isLog(tag) {
+    return (tag === RATE && this.seen.logRate) || (tag === LOSS && this.seen.logLoss);
+  }
+
+  /** What of y shows the losses, and not how they diverge. */
+  #withoutDivergence(runs, losses) {
+    const curves = runs.filter(({run}) => losses.has(run)).map(({run}) => losses.get(run).values);
+    if (this.seen.all) return null;
+    const {range, beyond} = withoutDivergence(curves, this.seen.logLoss);
+    this.beyond = beyond.map((i) => curves[i]);
+    return range;
+  }
+
+  /** Where losses are not finite, on the rate and on the loss. */
+  #marks(tag, runs, found) {
+    if (tag !== LOSS && tag !== RATE) return [];
+    const bad = runs.filter(({run}) => this.bad.has(run) && found.get(tag).has(run));
+    return bad.map(({run, color}) => {
+      const {i, last, rate, text} = this.bad.get(run);
+      const {steps, wall_times: times, values} = found.get(LOSS).get(run);
+      const x = this.seen.x === "step" ? steps[i] : (times[i] - times[0]) / 3600;
+      const words = bad.length <= MOST_WRITTEN && tag === LOSS ? text : "";
+      return {kind: "cross", x, y: tag === RATE ? rate : values[last], color, text: words};
+    });
   }
 
   /** Which dashes are which group's. */
@@ -191,13 +261,32 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   #note(found) {
     const curves = [...found.values()].flatMap((runs) => [...runs.values()]);
     const part = sampled(curves);
-    if (part === null) return "Every step is shown.";
-    const [kept, all] = part;
-    return (
-      `TensorBoard has kept ${kept} of ${all} steps of a run, chosen at random. ` +
-      "To see more, up to the 10,000 that are shown here at most, start it with " +
-      "--samples_per_plugin=scalars=10000."
-    );
+    const notes = [];
+    if (this.bad.size) {
+      const runs = [...this.bad].slice(0, MOST_SAID).map(([run, {text}]) => `${run}: ${text}`);
+      const more = this.bad.size - runs.length;
+      notes.push(`The loss is not finite of ${runs.join("; ")}${more ? `; and ${more} more` : ""}.`);
+    }
+    if (this.beyond.length) {
+      const most = this.beyond.flatMap((values) => [...values.filter(Number.isFinite)]);
+      const farthest = most.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+      const count = this.beyond.length === 1 ? "One run goes" : `${this.beyond.length} runs go`;
+      notes.push(
+        `The axis of the loss shows the descent. ${count} on beyond it, as far as ` +
+          `${short(farthest, 3)}: check “show divergence” to see that.`,
+      );
+    }
+    if (part === null) {
+      notes.push("TensorBoard has kept every step.");
+    } else {
+      const [kept, all] = part;
+      notes.push(
+        `TensorBoard has kept ${kept} of ${all} steps of a run, chosen at random. ` +
+          "To see more, up to the 10,000 that are shown here at most, start it with " +
+          "--samples_per_plugin=scalars=10000.",
+      );
+    }
+    return notes.join(" ");
   }
 
   #content() {

@@ -1,0 +1,144 @@
+"""The Schedules tab in a browser: what a practitioner wants to know at first sight."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tensorboard_server import NOW, Written, sweep
+
+from tfschedules.finding.result import RangeTestResult
+
+RATE, LOSS = "schedule/learning_rate", "schedule/loss"
+STEPS = np.arange(200)
+PEAKS = dict(zip("abcdefghij", np.geomspace(0.01, 1, 10), strict=True))
+
+
+def rates(peak: float) -> np.ndarray:
+    """Up to the peak at step 60, then down to nearly nothing."""
+    return np.interp(STEPS, [0, 60, 199], [peak / 25, peak, peak * 1e-4])
+
+
+def losses(peak: float) -> np.ndarray:
+    """What falls the faster, the higher the rate is."""
+    noise = np.random.default_rng(0).normal(0, 0.02, len(STEPS))
+    return 0.2 + 2 / (1 + np.cumsum(rates(peak))) + noise
+
+
+def write(folder) -> Written:
+    """Ten trainings with long names, of which the last two go wrong, and range tests."""
+    written = Written(folder)
+    for i, (name, peak) in enumerate(PEAKS.items()):
+        values = {RATE: rates(peak), LOSS: losses(peak)}
+        if name == "i":
+            values[LOSS][40:45] = np.geomspace(10, 7e10, 5)
+            values[LOSS][45:] = np.nan
+        if name == "j":
+            values[LOSS][[50, 60]] = np.inf, np.nan
+        run = f"digits/one cycle {name}/schedules"
+        written.training(run, STEPS, values, began=NOW + 1000 * i)
+    for i, (name, factor) in enumerate({"small": 1, "large": 400, "below": -1}.items()):
+        curve, values = sweep(seed=i)
+        result = RangeTestResult.from_sweep(curve, values * factor, steps=100)
+        written.range_test(f"digits/{name}/range_test", result)
+    return written
+
+
+def run(name: str) -> str:
+    """A training's folder."""
+    return f"digits/one cycle {name}/schedules"
+
+
+@pytest.fixture(autouse=True)
+def written(page, tensorboards) -> Written:
+    """What the folder holds that the page shows, which is opened anew."""
+    folder = tensorboards.folder / "watch"
+    made = folder.exists()
+    written = None if made else write(folder)
+    server = tensorboards.start("watch", folder, "--load_fast=true")
+    if made:
+        written = tensorboards.watched
+    tensorboards.watched = written
+    server.wait_for_runs({*written.scalars, *written.tests})
+    page.open(server, alone=True)
+    return written
+
+
+# ------------------------------------------------------------------------- divergence
+
+
+def test_a_diverged_training_does_not_flatten_the_others(page, written):
+    page.view("training")
+    chart, rate = page.chart(LOSS), page.chart(RATE)
+    low, high, _ = chart.axis("y")
+    # The descents: from 0.2 to 2.2, and not the 7e10 of the one.
+    assert low < 0.2
+    assert 2.2 < high < 4
+    note = page.text(".note")
+    assert "One run goes on beyond it, as far as 7e10" in note
+    assert f"{run('i')}: NaN from step 45, rate {rates(PEAKS['i'])[45]:.3g}" in note
+    assert f"{run('j')}: infinite at step 50, rate {rates(PEAKS['j'])[50]:.3g}" in note
+    assert "TensorBoard has kept every step." in note
+    # A cross at the last finite loss, here above the picture, and on the rate.
+    color = page.colors()
+    crosses = """
+        return chart.content.marks.map(({kind, x, y, color, text}) => (
+          {kind, x, y, color, text}))"""
+    diverged, spiky = chart.js(crosses)
+    assert (diverged["kind"], diverged["x"]) == ("cross", 45)
+    assert diverged["y"] == pytest.approx(7e10)
+    assert diverged["text"].startswith("NaN from step 45, rate")
+    assert spiky["x"] == 50
+    assert spiky["y"] == pytest.approx(losses(PEAKS["j"])[49])
+    page.only(run("i"))
+    ends = chart.axis("y")
+    top = ends[1] - 7 / chart.over().size["height"] * (ends[1] - ends[0])
+    assert chart.ink(color[run("i")], [(45, top)]) == 1
+    assert rate.ink(color[run("i")], [(45, rates(PEAKS["i"])[45])]) == 1
+    cross = [(45 + dx / 10, rates(PEAKS["i"])[45]) for dx in (-4, 4)]
+    assert rate.ink(color[run("i")], cross, reach=3) == 2
+    # All of it where that is asked for.
+    page.control("show divergence")
+    assert chart.axis("y")[1] > 7e10
+    assert "beyond" not in page.text(".note")
+    # On a logarithmic axis too: eleven decades leave one for the descent.
+    page.control("log loss")
+    assert chart.axis("y")[1] > 7e10
+    page.control("show divergence")
+    low, high, log = chart.axis("y")
+    assert log
+    assert 0.05 < low < 2.2 < high < 100
+    # Without one that goes wrong everything is there, and nothing is said.
+    page.only(run("a"), run("h"))
+    page.control("log loss")
+    low, high, _ = chart.axis("y")
+    both = np.concatenate([losses(PEAKS[name]) for name in "ah"])
+    assert low < both.min() < both.max() < high
+    assert page.text(".note") == "TensorBoard has kept every step."
+
+
+def test_range_tests_of_other_scales_are_compared_by_their_start(page, written):
+    chart = page.chart("loss")
+    assert "begin at very different values" in page.text(".note")
+    assert chart.axis("y")[1] > 400
+    page.control("relative to the start")
+    note = page.text(".note")
+    assert "Not drawn, as they do not begin above 0: digits/below/range_test." in note
+    assert "very different" not in note
+    lines = [line for line in chart.lines() if line["name"]]
+    assert len(lines) == 2
+    for line, name in zip(lines, ("small", "large"), strict=True):
+        result = written.tests[f"digits/{name}/range_test"]
+        curve = result.smoothed_losses[np.isfinite(result.smoothed_losses)]
+        assert line["y"] == pytest.approx(curve / curve[0])
+    low, high, _ = chart.axis("y")
+    assert 0 < low < 0.2
+    assert 1 < high < 2
+    # The suggestion's dot lies on the curve, and the words have the loss as it was.
+    result = written.tests["digits/large/range_test"]
+    curve = result.smoothed_losses
+    height = np.interp(result.suggestion, result.learning_rates, curve / curve[0])
+    color = page.colors()["digits/large/range_test"]
+    assert chart.ink(color, [(result.suggestion, height)], reach=0) == 1
+    chart.hover(1e-4)
+    words = chart.tip()[0]
+    assert float(words.split("raw ")[1].split(",")[0]) > 2
