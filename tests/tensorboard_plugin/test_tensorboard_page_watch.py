@@ -25,7 +25,7 @@ def losses(peak: float) -> np.ndarray:
 
 
 def write(folder) -> Written:
-    """Ten trainings with long names, of which the last two go wrong, and range tests."""
+    """Ten trainings, of which the last two go wrong, and range tests."""
     written = Written(folder)
     for i, (name, peak) in enumerate(PEAKS.items()):
         values = {RATE: rates(peak), LOSS: losses(peak)}

@@ -47,6 +47,7 @@ _FILES = {
     "range_tests.js": _JAVASCRIPT,
     "runs.js": _JAVASCRIPT,
     "smoothing.js": _JAVASCRIPT,
+    "tip.js": _JAVASCRIPT,
     "training.js": _JAVASCRIPT,
     "versus.js": _JAVASCRIPT,
     "style.css": _CSS,

@@ -16,6 +16,12 @@ export function padded([low, high], share) {
   return [low - margin, high + margin];
 }
 
+/** What two ranges have in common; the first where the other is none, or elsewhere. */
+export function overlap([low, high], other) {
+  const part = other ? [Math.max(low, other[0]), Math.min(high, other[1])] : [low, high];
+  return part[0] < part[1] ? part : [low, high];
+}
+
 /** A range whose numbers there are, and of which some lie between its ends. */
 export function bounded(range, log) {
   const most = log ? [-307, 308] : [-1e307, 1e307];

@@ -5,13 +5,13 @@
  * + and - zoom around it, Escape shows all.
  */
 
-import {bounded, decades, even, labels, nice, numbered, padded, real} from "./axes.js";
+import {bounded, decades, even, labels, nice, numbered, overlap, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
 import {drawMarks, drawSpans} from "./marks.js";
 import {element, short} from "./page.js";
+import {Tip} from "./tip.js";
 
 const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
-const MOST_NAMED = 12; // lines that the cursor's box names
 const GUTTER = 86; // for the numbers of y, equal for panels below one another
 
 // Pixels that the numbers beside an axis take, where its words are 12 pixels high.
@@ -28,7 +28,8 @@ export class Chart {
    */
   constructor(options) {
     this.options = options;
-    this.tip = element("div", {className: "tip", role: "status", hidden: true});
+    this.words = new Tip();
+    this.tip = this.words.root;
     this.rule = element("div", {className: "rule", hidden: true});
     this.dot = element("div", {className: "dot", hidden: true});
     this.plot = element("div", {
@@ -42,7 +43,10 @@ export class Chart {
     this.plot.addEventListener("blur", () => this.leave());
     this.content = {lines: [], bands: [], marks: []};
     this.zoom = {x: null, y: null};
-    this.cursor = null; // {left, top} in pixels of the plot, and whether the mouse's
+    // {t, left, share, mouse}: x on the axis's scale and in pixels, the share of the height
+    // from above, and whether it is the mouse's. The keyboard's stays at its x.
+    this.cursor = null;
+    this.followed = null; // where another panel's cursor is
     this.resizing = new ResizeObserver(() => this.#resize());
     this.resizing.observe(this.root);
   }
@@ -67,9 +71,13 @@ export class Chart {
     };
     if (content.xLog !== before.xLog) this.zoom.x = null;
     if (content.yLog !== before.yLog) this.zoom.y = null;
-    const cursor = document.activeElement === this.plot ? this.cursor : null;
+    const {cursor, followed} = this;
+    const here = cursor?.mouse ? this.plot.matches(":hover") : document.activeElement === this.plot;
     this.#build();
-    if (cursor) queueMicrotask(() => this.#move(cursor)); // after uPlot's own
+    this.follow(followed);
+    // After uPlot's own.
+    if (cursor && here) queueMicrotask(() => this.#put(cursor));
+    else if (cursor) this.leave();
   }
 
   /** Zoom to [low, high] of the axes' own scales; null shows all. */
@@ -80,6 +88,7 @@ export class Chart {
 
   /** Put the cursor's rule at x = t, without the box of words. */
   follow(t) {
+    this.followed = t;
     this.rule.hidden = t === null || !this.chart;
     if (this.rule.hidden) return;
     const share = (t - this.x[0]) / (this.x[1] - this.x[0]);
@@ -89,9 +98,14 @@ export class Chart {
 
   /** Take the cursor away. */
   leave() {
-    this.cursor = null;
-    this.tip.hidden = this.rule.hidden = this.dot.hidden = true;
+    this.#hide();
     this.options.onCursor?.(null);
+  }
+
+  #hide() {
+    this.cursor = null;
+    this.follow(null);
+    this.tip.hidden = this.dot.hidden = true;
   }
 
   /** The picture of the chart as a canvas. */
@@ -162,7 +176,7 @@ export class Chart {
     const data = [real(this.x, xLog), real(this.y, yLog)];
     this.chart = new window.uPlot(options, data, this.plot);
     this.chart.over.append(this.rule, this.dot, this.tip);
-    this.leave();
+    this.#hide();
   }
 
   /** What gives a logarithmic axis its numbers. */
@@ -178,7 +192,9 @@ export class Chart {
   }
 
   #resize() {
-    if (this.chart && this.root.clientWidth) this.chart.setSize(this.#size());
+    if (!this.chart || !this.root.clientWidth) return;
+    this.chart.setSize(this.#size());
+    queueMicrotask(() => this.#again()); // after uPlot's own
   }
 
   /** What of x and y is seen, on the axes' own scales. */
@@ -188,9 +204,13 @@ export class Chart {
       const ends = range?.map((v) => (log ? Math.log10(v) : v));
       return ends?.every(Number.isFinite) ? ends : null;
     };
-    const all = (axis) => extent(lines, axis) ?? [0, 1];
-    this.x = bounded(this.zoom.x ?? padded(first(xRange, xLog) ?? all("x"), 0.01), xLog);
-    this.y = bounded(this.zoom.y ?? first(yRange, yLog) ?? padded(all("y"), 0.05), yLog);
+    const all = (axis, within) => extent(lines, axis, within);
+    const {x, y} = this.zoom;
+    this.x = bounded(x ?? padded(first(xRange, xLog) ?? all("x") ?? [0, 1], 0.01), xLog);
+    const part = first(yRange, yLog);
+    const seen = x ? all("y", x) : null; // of a part of x, what is there
+    const whole = seen ? padded(overlap(seen, part), 0.05) : part;
+    this.y = bounded(y ?? whole ?? padded(all("y") ?? [0, 1], 0.05), yLog);
   }
 
   #rescale() {
@@ -198,6 +218,13 @@ export class Chart {
     this.#ranges();
     const {xLog, yLog} = this.content;
     this.chart.setData([real(this.x, xLog), real(this.y, yLog)]);
+    this.#again();
+  }
+
+  /** Put the cursor where it belongs after the axes have changed. */
+  #again() {
+    if (this.cursor) this.#put(this.cursor);
+    else this.follow(this.followed);
   }
 
   /** From places on the axes' own scales to pixels: of the canvas, or of the page. */
@@ -266,13 +293,23 @@ export class Chart {
     }
   }
 
-  #move(cursor) {
-    this.cursor = cursor;
+  /** Put a cursor there again: the mouse is at the same pixel, the keyboard's at its x. */
+  #put({t, left, share, mouse}) {
     const {clientWidth: width, clientHeight: height} = this.chart.over;
-    const t = this.x[0] + (cursor.left / width) * (this.x[1] - this.x[0]);
+    const top = share * height;
+    const at = ((t - this.x[0]) / (this.x[1] - this.x[0])) * width;
+    if (mouse) this.chart.setCursor({left: Math.min(left, width), top});
+    else if (at >= -0.5 && at <= width + 0.5) this.#move({left: at, top});
+    else this.leave();
+  }
+
+  #move({left, top, mouse = false}) {
+    const {clientWidth: width, clientHeight: height} = this.chart.over;
+    const t = this.x[0] + (left / width) * (this.x[1] - this.x[0]);
+    this.cursor = {t, left, share: top / height, mouse};
     this.follow(t);
     this.options.onCursor?.(t);
-    const hits = this.#hits(t, this.#at(0, 0, width, height));
+    const hits = this.#hits(t, top, this.#at(0, 0, width, height));
     this.tip.hidden = this.dot.hidden = hits.length === 0;
     if (hits.length === 0) return;
     const [first] = hits;
@@ -281,17 +318,14 @@ export class Chart {
     this.dot.style.background = first.line.color;
     const inside = first.px >= 0 && first.px <= width && first.py >= 0 && first.py <= height;
     this.dot.hidden = !inside;
-    this.#say(hits);
-    const right = cursor.left > width / 2;
-    this.tip.style.left = right ? "" : `${cursor.left + 14}px`;
-    this.tip.style.right = right ? `${width - cursor.left + 14}px` : "";
-    this.tip.style.top = `${Math.min(cursor.top, height / 2)}px`;
+    this.words.say(hits, this.content.xLabel);
+    this.words.place(left, top);
   }
 
   /** The points under the cursor, the nearest first: {line, i, px, py, distance}. */
-  #hits(t, at) {
+  #hits(t, py, at) {
     const hits = [];
-    const [px, py] = [at.x(t), this.cursor.top];
+    const px = at.x(t);
     for (const line of this.content.lines.filter((line) => line.name)) {
       const [i, distance] = line.ordered
         ? [nearestInX(line, t), 0]
@@ -309,28 +343,10 @@ export class Chart {
     return hits.sort((one, other) => one.distance - other.distance);
   }
 
-  #say(hits) {
-    const {xLabel} = this.content;
-    const [{line, i}] = hits;
-    const rows = hits.slice(0, MOST_NAMED).map((hit) =>
-      element(
-        "div",
-        {},
-        element("span", {className: "swatch", style: `background:${hit.line.color}`}),
-        element("b", {}, short(hit.line.y[hit.i])),
-        element("bdi", {}, ` ${hit.line.name}`),
-        hit.line.x[hit.i] === line.x[i] ? "" : ` at ${short(hit.line.x[hit.i])}`,
-      ),
-    );
-    const more = hits.length - rows.length;
-    const words = line.words?.(i) ?? `${xLabel} ${short(line.x[i], 6)}`;
-    this.tip.replaceChildren(element("div", {}, words), ...rows);
-    if (more > 0) this.tip.append(element("div", {}, `and ${more} more`));
-  }
-
   #key(event) {
     const {clientWidth: width, clientHeight: height} = this.chart.over;
-    const {left, top} = this.cursor ?? {left: width / 2, top: height / 2};
+    const {left, share} = this.cursor ?? {left: width / 2, share: 0.5};
+    const top = share * height;
     const far = event.shiftKey ? 0.1 : 0.01;
     const moves = {
       ArrowLeft: [-far * width, 0],

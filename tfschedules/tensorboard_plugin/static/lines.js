@@ -28,14 +28,18 @@ export function scaled(line, xLog, yLog) {
   return {...line, tx: transformed(line.x, xLog), ty: transformed(line.y, yLog)};
 }
 
-/** [lowest, highest] of one of the arrays of scaled lines; null if there is no point. */
-export function extent(lines, axis) {
+/**
+ * [lowest, highest] of one of the arrays of scaled lines, of the points whose other one is
+ * `within` a range, where that is given; null if there is no point.
+ */
+export function extent(lines, axis, within = [-Infinity, Infinity]) {
   let low = Infinity;
   let high = -Infinity;
   for (const line of lines) {
     const [own, other] = axis === "x" ? [line.tx, line.ty] : [line.ty, line.tx];
     for (let i = 0; i < own.length; i++) {
-      if (Number.isNaN(own[i]) || Number.isNaN(other[i])) continue;
+      // NaN is within nothing.
+      if (Number.isNaN(own[i]) || !(other[i] >= within[0] && other[i] <= within[1])) continue;
       if (own[i] < low) low = own[i];
       if (own[i] > high) high = own[i];
     }
