@@ -53,7 +53,7 @@ def test_suggestions_bounds_and_bands_are_where_they_belong(page, written):
         )
         assert chart.ink(color, [(result.suggestion, height)], reach=0) == 1
         # The cycle's bounds, shaded: another color than just outside of them.
-        top = high - 0.02 * (high - low)
+        top = high - 0.07 * (high - low)  # below the suggestion's number
         first, last = result.bounds
         rates = [first * 0.97, first * 1.03, last * 0.97, last * 1.03]
         shades = chart.js(
@@ -64,6 +64,21 @@ def test_suggestions_bounds_and_bands_are_where_they_belong(page, written):
             *([rate, top] for rate in rates),
         )
         assert shades[1] == shades[2] != shades[0] == shades[3]
+        # Its number is in ink, which has contrast enough; the dot has the color.
+        place = chart.js(
+            """
+            const place = Math.round(chart.chart.valToPos(rest[0], "x", true));
+            const {top} = chart.chart.bbox;
+            return [like(pixels(chart, place + 19, top, 50, 16), "rgb(33, 33, 33)"),
+              like(pixels(chart, place + 19, top, 50, 16), rest[1]),
+              like(pixels(chart, place + 5, top, 10, 16), rest[1])]""",
+            result.suggestion,
+            color,
+        )
+        ink, colored, dot = place
+        assert ink > 30
+        assert colored == 0
+        assert dot > 20
     # What they are without marks.
     page.control("suggestions")
     assert chart.ink(color, [(result.suggestion, y) for y in heights]) < 15
@@ -102,14 +117,28 @@ def test_the_table_says_what_was_found(page, written):
         assert float(row["suggestion"]) == pytest.approx(result.suggestion, rel=5e-3)
         bounds = [float(end) for end in row["cycle"].split(" … ")]
         assert bounds == pytest.approx([*result.bounds], rel=5e-3)
-        assert row["stopped"] == result.stop_reason
+        assert row["ended"] == result.stop_reason
         assert row["steps"] == f"100 of {result.steps}"
-        assert row["why"] == result.reason
+        # The suggestion has a column, and is not said again with other digits.
+        rule, rest = result.reason.split(f" suggests {result.suggestion:.2g}")
+        assert row["why"] == rule + rest
         best = np.nanmax if result.higher_is_better else np.nanmin
         seen = result.smoothed_values[np.isfinite(result.smoothed_values)]
-        assert float(row["best"]) == pytest.approx(best(seen), rel=5e-4)
-    assert found["tests/accuracy"]["of"] == "val_accuracy, group head"
-    assert found["tests/one sweep"]["of"] == "loss"
+        value, rate = map(float, row["best value"].split(" at "))
+        assert value == pytest.approx(best(seen), rel=5e-4)
+        place = result.smoothed_values.tolist().index(best(seen))
+        assert rate == pytest.approx(result.learning_rates[place], rel=5e-3)
+    assert found["tests/accuracy"]["metric"] == "val_accuracy, group head"
+    assert found["tests/one sweep"]["metric"] == "loss"
+    # All of the table is seen in a window of 1280 pixels.
+    page.driver.set_window_size(1280, 900)
+    try:
+        wide = page.js("""
+            const table = document.querySelector("main table");
+            return [table.getBoundingClientRect().right, innerWidth]""")
+        assert wide[0] <= wide[1]
+    finally:
+        page.driver.set_window_size(1400, 1100)
 
 
 # ------------------------------------------------------------------------------- axes
@@ -311,6 +340,7 @@ def test_a_point_alone_is_seen(page):
     page.only("a point")
     color = page.colors()["a point"]
     assert page.chart(LOSS).ink(color, [(7, 0.5)]) == 1
+    assert page.chart(LOSS).count(color) > 15  # a dot, and no dash
     page.view("versus")
     page.choose("x", "step")
     assert page.chart("versus").ink(color, [(7, 0.5)]) == 1

@@ -63,6 +63,57 @@ def written(page, tensorboards) -> Written:
     return written
 
 
+# ------------------------------------------------------------------------------ names
+
+
+def test_names_are_without_what_all_have_in_common(page, written):
+    def listed() -> dict[str, str]:
+        return dict(
+            page.js("""
+                const names = [...document.querySelectorAll(".run bdi")];
+                return names.map((name) => [name.title, name.textContent])""")
+        )
+
+    tests = {f"digits/{name}/range_test": name for name in ("small", "large", "below")}
+    assert listed() == tests
+    table = page.js("""
+        const rows = [...document.querySelectorAll("tbody bdi")];
+        return rows.map((name) => [name.title, name.textContent])""")
+    assert dict(table) == tests
+    page.view("training")
+    assert listed() == {run(name): f"one cycle {name}" for name in PEAKS}
+    chart = page.chart(RATE)
+    assert {line["name"] for line in chart.lines()} == {*listed().values()}
+    # A filter changes no name.
+    page.after(lambda: page.filter("cycle a"))
+    assert listed() == {run("a"): "one cycle a"}
+    # Of all kinds, each differs in its folder and in its last part.
+    page.filter("")
+    page.view("versus")
+    assert listed() == {
+        run: run.removeprefix("digits/") for run in {**written.tests, **written.scalars}
+    }
+    short = """
+        const {shortNames} = await import("./static/names.js");
+        return [...shortNames(arguments[0]).values()]"""
+    for runs, names in (
+        (["a"], ["a"]),
+        (["", "a/b"], ["", "a/b"]),
+        (["a", "a/b"], ["a", "a/b"]),
+        (["a/b", "a/b/c", "a/d"], ["b", "b/c", "d"]),
+        (["x/lr=0.1", "x/lr=0.3"], ["lr=0.1", "lr=0.3"]),
+        (
+            ["a run that has many words, 1", "a run that has many words, 22"],
+            ["…1", "…22"],
+        ),
+        (
+            [f"resnet_with_a_long_name_{i}_seed_0/schedules" for i in "12"],
+            ["…1", "…2"],
+        ),
+    ):
+        assert page.js(short, runs) == names, runs
+
+
 # ------------------------------------------------------------------------- divergence
 
 
@@ -75,8 +126,8 @@ def test_a_diverged_training_does_not_flatten_the_others(page, written):
     assert 2.2 < high < 4
     note = page.text(".note")
     assert "One run goes on beyond it, as far as 7e10" in note
-    assert f"{run('i')}: NaN from step 45, rate {rates(PEAKS['i'])[45]:.3g}" in note
-    assert f"{run('j')}: infinite at step 50, rate {rates(PEAKS['j'])[50]:.3g}" in note
+    assert f"cycle i: NaN from step 45, rate {rates(PEAKS['i'])[45]:.3g}" in note
+    assert f"cycle j: infinite at step 50, rate {rates(PEAKS['j'])[50]:.3g}" in note
     assert "TensorBoard has kept every step." in note
     # A cross at the last finite loss, here above the picture, and on the rate.
     color = page.colors()
@@ -122,7 +173,7 @@ def test_range_tests_of_other_scales_are_compared_by_their_start(page, written):
     assert chart.axis("y")[1] > 400
     page.control("relative to the start")
     note = page.text(".note")
-    assert "Not drawn, as they do not begin above 0: digits/below/range_test." in note
+    assert "Not drawn, as they do not begin above 0: below." in note
     assert "very different" not in note
     lines = [line for line in chart.lines() if line["name"]]
     assert len(lines) == 2

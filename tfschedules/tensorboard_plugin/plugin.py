@@ -43,6 +43,7 @@ _FILES = {
     "host.js": _JAVASCRIPT,
     "lines.js": _JAVASCRIPT,
     "marks.js": _JAVASCRIPT,
+    "names.js": _JAVASCRIPT,
     "page.js": _JAVASCRIPT,
     "range_tests.js": _JAVASCRIPT,
     "runs.js": _JAVASCRIPT,

@@ -8,6 +8,7 @@
 
 const LINE = 16; // pixels from words to words
 const PAD = 4;
+const DOT = 8; // beside words
 
 const inks = () => getComputedStyle(document.body);
 
@@ -73,16 +74,19 @@ function cross(context, x, y, arm, ratio) {
   }
 }
 
-/** A mark's words, below those before: marks may lie close together. */
+/** A mark's words in ink, with a dot of its color, below those before. */
 function words(context, mark, at, {left, width}, top, ratio) {
   context.font = `500 ${12 * ratio}px Roboto, sans-serif`;
   context.textBaseline = "top";
   context.textAlign = "left";
-  const most = left + width - context.measureText(mark.text).width - 2 * PAD * ratio;
-  const place = [Math.min(at.x(mark.x) + 6 * ratio, most), top + PAD * ratio];
+  const size = context.measureText(mark.text).width + (DOT + 2 * PAD) * ratio;
+  const x = Math.min(at.x(mark.x) + 6 * ratio, left + width - size);
+  const place = [x + (DOT + PAD) * ratio, top + PAD * ratio];
   context.strokeStyle = inks().getPropertyValue("--paper");
   context.lineWidth = 4 * ratio;
   context.strokeText(mark.text, ...place);
-  context.fillStyle = mark.color;
+  context.fillStyle = inks().getPropertyValue("--ink");
   context.fillText(mark.text, ...place);
+  context.fillStyle = mark.color;
+  dot(context, x + (DOT / 2) * ratio, place[1] + 5 * ratio, (DOT / 2) * ratio);
 }

@@ -52,6 +52,9 @@ function heightAt(test, rate) {
   return values[a] + share * (values[b] - values[a]);
 }
 
+/** The reason, without the suggestion, which has a column of its own. */
+const why = (reason) => reason.replace(/^(Rule "[^"]*") suggests [^ ,:]+(?=[,:] )/, "$1");
+
 /** What the smoothed curve begins with; NaN if it has no number. */
 const startOf = (test) => test.curves.smoothed_values.find(Number.isFinite) ?? NaN;
 
@@ -129,12 +132,12 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
     const damaged = this.tests.length - good.length;
     const notes = good
       .filter((test) => test.rows)
-      .map(({run, rows, count}) => `Of ${run}, ${rows.length} of ${count} points are shown.`);
+      .map(({name, rows, count}) => `Of ${name}, ${rows.length} of ${count} points are shown.`);
     if (notes.length === 0) notes.push("Every point of a range test is kept and shown.");
     else if (notes.length < good.length) notes.push("Of the others every point is shown.");
     const without = good.filter((test) => !(startOf(test) > 0));
     if (this.seen.relative && without.length) {
-      const names = without.map(({run}) => run).join(", ");
+      const names = without.map(({name}) => name).join(", ");
       notes.unshift(`Not drawn, as they do not begin above 0: ${names}.`);
     }
     if (!this.seen.relative && this.#differ(good)) {
@@ -193,7 +196,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         x: at(x),
         y: at(smoothed),
         width: 2,
-        name: test.run,
+        name: test.name,
         words: (i) => words(seen[i]),
       });
       const between = this.seen.band ? band(test) : null;
@@ -228,26 +231,26 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
   }
 
   #rows() {
-    const heads = ["run", "suggestion", "cycle", "best at", "best", "of", "stopped", "steps", "why"];
+    const heads = ["run", "suggestion", "cycle", "best value", "metric", "ended", "steps", "why"];
     const head = element("tr", {}, ...heads.map((text) => element("th", {scope: "col"}, text)));
     const rows = this.tests.map((test) => {
       const swatch = element("span", {className: "swatch"});
       swatch.style.background = test.color;
-      const name = element("th", {scope: "row"}, swatch, element("bdi", {}, test.run));
+      const name = element("bdi", {title: test.run}, test.name);
+      const own = element("th", {scope: "row"}, swatch, name);
       if (test.error) {
-        return element("tr", {}, name, element("td", {colSpan: heads.length - 1}, test.error));
+        return element("tr", {}, own, element("td", {colSpan: heads.length - 1}, test.error));
       }
       const cells = [
         short(test.suggestion, 3),
         test.bounds ? test.bounds.map((v) => short(v, 3)).join(" … ") : "none",
-        short(test.best?.[0], 3),
-        short(test.best?.[1]),
+        test.best ? `${short(test.best[1])} at ${short(test.best[0], 3)}` : "none",
         test.metric + (test.group === null ? "" : `, group ${test.group}`),
         test.stop_reason,
         `${test.count} of ${test.steps}`,
-        test.reason,
+        why(test.reason),
       ];
-      return element("tr", {}, name, ...cells.map((text) => element("td", {}, text)));
+      return element("tr", {}, own, ...cells.map((text) => element("td", {}, text)));
     });
     return element(
       "table",

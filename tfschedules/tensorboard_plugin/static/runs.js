@@ -1,14 +1,18 @@
 /** The list of runs: check boxes, a filter, and the colors that TensorBoard gives them. */
 
 import {runColor} from "./host.js";
+import {shortNames} from "./names.js";
 import {arrange, button, element} from "./page.js";
+
+const NO_NAME = "(no name)";
 
 export class Runs {
   #all = []; // as the server lists them
   #here = []; // those with something to show in this view
   #off = new Set(); // names of runs that were unchecked
+  #names = new Map(); // from names of runs to short ones
   #pattern = null;
-  #rows = new Map(); // from names of runs to {row, box, swatch}, made once
+  #rows = new Map(); // from names of runs to {row, box, swatch, name}, made once
 
   constructor(changed) {
     this.changed = changed;
@@ -42,14 +46,15 @@ export class Runs {
   set(all, isHere) {
     this.#all = all.map((run, index) => ({...run, index}));
     this.#here = this.#all.filter(isHere);
+    this.#names = shortNames(this.#here.map(({run}) => run));
     this.#draw();
   }
 
-  /** The runs to show, in TensorBoard's order: {run, color, scalars, range_test}. */
+  /** The runs to show, in TensorBoard's order: {run, name, color, scalars, range_test}. */
   get shown() {
     return this.#passing()
       .filter(({run}) => !this.#off.has(run))
-      .map((run) => ({...run, color: runColor(run.index)}));
+      .map((run) => ({...run, name: this.#names.get(run.run), color: runColor(run.index)}));
   }
 
   /** After a change from light to dark. */
@@ -89,7 +94,8 @@ export class Runs {
   #draw() {
     const rows = this.#passing().map(({run, index}) => {
       if (!this.#rows.has(run)) this.#rows.set(run, this.#row(run));
-      const {row, box, swatch} = this.#rows.get(run);
+      const {row, box, swatch, name} = this.#rows.get(run);
+      name.textContent = this.#names.get(run) || NO_NAME;
       box.checked = !this.#off.has(run);
       swatch.style.background = runColor(index);
       return row;
@@ -107,8 +113,8 @@ export class Runs {
       this.changed();
     });
     const swatch = element("span", {className: "swatch"});
-    const name = element("bdi", {title: run}, run === "" ? "(no name)" : run);
-    return {row: element("label", {className: "run"}, box, swatch, name), box, swatch};
+    const name = element("bdi", {title: run});
+    return {row: element("label", {className: "run"}, box, swatch, name), box, swatch, name};
   }
 
   #counted() {

@@ -137,6 +137,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     );
     return () => {
       this.legend = runs.map(({color, run}) => ({color, name: run}));
+      this.names = new Map(runs.map(({run, name}) => [run, name]));
       this.bad = this.#bad(found);
       this.beyond = [];
       this.#panels(runs, found);
@@ -240,11 +241,11 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     const dash = group ? dashOf(groupsOf(runs).indexOf(tag)) : [];
     return runs
       .filter(({run}) => curves.has(run))
-      .flatMap(({run, color}) => {
+      .flatMap(({run, name: own, color}) => {
         const {steps, wall_times: times, values} = curves.get(run);
         const hours = () => times.map((time) => (time - times[0]) / 3600);
         const x = this.seen.x === "step" ? steps : hours();
-        const name = group ? `${run}, ${group}` : run;
+        const name = group ? `${own}, ${group}` : own;
         const words = (i) => `step ${steps[i]}, ${new Date(times[i] * 1000).toLocaleString()}`;
         const line = {x, y: values, color, dash, ordered: true, name, words, run, tag, steps};
         if (tag !== LOSS || this.seen.smoothing === 0) return [line];
@@ -263,7 +264,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     const part = sampled(curves);
     const notes = [];
     if (this.bad.size) {
-      const runs = [...this.bad].slice(0, MOST_SAID).map(([run, {text}]) => `${run}: ${text}`);
+      const runs = [...this.bad].slice(0, MOST_SAID).map(([run, {text}]) => `${this.names.get(run)}: ${text}`);
       const more = this.bad.size - runs.length;
       notes.push(`The loss is not finite of ${runs.join("; ")}${more ? `; and ${more} more` : ""}.`);
     }

@@ -126,7 +126,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     };
     this.lines = runs
       .filter(({run}) => ys.has(run) && (xs === null || xs.has(run)))
-      .map(({run, color}) => {
+      .map(({run, name, color}) => {
         const own = ys.get(run);
         const times = own.wall_times;
         const computed = {
@@ -138,7 +138,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         between += pair.between;
         const words = (i) => `step ${pair.steps[i]}, ${x} ${short(pair.x[i])}`;
         const ordered = pair.x.every((v, i) => i === 0 || v >= pair.x[i - 1]);
-        const line = {...pair, color, dots, name: run, words};
+        const line = {...pair, color, dots, run, name, words};
         return {...line, alpha: 0.85, ordered: ordered && !dots};
       });
     const faint = (line) => ({...line, name: "", alpha: 0.2, width: 1});
@@ -168,10 +168,10 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
 
   #content() {
     const rows = [["run", "step", this.seen.x, this.seen.y]];
-    for (const {name, steps, x, y} of this.lines) {
-      steps.forEach((step, i) => rows.push([name, step, x[i], y[i]]));
+    for (const {run, steps, x, y} of this.lines) {
+      steps.forEach((step, i) => rows.push([run, step, x[i], y[i]]));
     }
-    const legend = this.lines.map(({color, name}) => ({color, name}));
+    const legend = this.lines.map(({color, run}) => ({color, name: run}));
     return {charts: [this.chart], legend, rows};
   }
 }
