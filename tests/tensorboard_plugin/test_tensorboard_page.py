@@ -51,7 +51,7 @@ def test_the_tab_opens_and_each_view_draws(both):
     assert tab.lower() == "schedules"
     page.inside()
     views = page.driver.find_elements("css selector", "[role=tab]")
-    names = ["Range tests", "Training", "Any against any"]
+    names = ["Range tests", "Training", "X–Y plot"]
     assert [view.text for view in views] == names
     # The first with something to see is open.
     assert page.find("#tab-range_tests").get_attribute("aria-selected") == "true"
@@ -258,7 +258,7 @@ def test_the_filter_is_a_regular_expression(known):
     box = page.find("aside input[type=search]")
     box.send_keys("(")
     assert "Invalid regular expression" in page.text("aside .problem")
-    assert "The filter before is kept." in page.text("aside .problem")
+    assert "The previous filter stays." in page.text("aside .problem")
     assert box.get_attribute("aria-invalid") == "true"
     assert page.shown() == before
     page.after(lambda: page.filter("no such run"))

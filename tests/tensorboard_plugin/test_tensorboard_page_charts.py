@@ -346,7 +346,7 @@ def test_a_point_alone_is_seen(page):
     assert page.chart("versus").ink(color, [(7, 0.5)]) == 1
 
 
-# ------------------------------------------------------------------- any against any
+# -------------------------------------------------------------------------- X–Y plot
 
 
 def test_x_is_read_off_between_its_own_steps(page, written):

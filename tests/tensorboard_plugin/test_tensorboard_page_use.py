@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from schedules_page import downloaded
 from tensorboard_server import Written
 
@@ -234,9 +235,19 @@ def test_downloads_are_what_is_shown(page, written):
         for name in ("learning_rates", "losses", "smoothed_losses", "values"):
             column = [float(row[head.index(name)]) for row in own]
             np.testing.assert_array_equal(column, getattr(result, name))
-        column = [float(row[head.index("sweep 1")]) for row in own]
-        np.testing.assert_array_equal(column, result.sweeps[0])
     assert len(rows) == 200
+    # No column is another one once more, such as the only sweep of one.
+    columns = [*zip(*rows, strict=True)]
+    assert len({*columns}) == len(columns) == len(head)
+    page.only("tests/four sweeps")
+    head, *rows = table()
+    assert [name for name in head if name.startswith("sweep")] == [
+        f"sweep {i}" for i in (1, 2, 3, 4)
+    ]
+    assert "values" not in head  # these are the losses
+    for i, sweep in enumerate(written.tests["tests/four sweeps"].sweeps):
+        column = [float(row[head.index(f"sweep {i + 1}")]) for row in rows]
+        np.testing.assert_array_equal(column, sweep)
 
     page.view("training")
     odd = "</script><b id=injected>\"a\" & 'b'"
@@ -265,7 +276,19 @@ def test_downloads_are_what_is_shown(page, written):
     assert png.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     assert png.endswith(b"IEND\xaeB`\x82")
     width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
-    canvas = page.chart("versus").js("return [chart.canvas.width, chart.canvas.height]")
-    assert width == canvas[0]
-    assert height > canvas[1]
-    assert len(png) > 5000
+    # Twice the pixels, with a title above and the run below.
+    chart = page.chart("versus")
+    canvas = chart.js("return [chart.canvas.width, chart.canvas.height]")
+    assert width == 2 * canvas[0]
+    assert height > 2 * canvas[1] + 2 * 50
+    picture = np.round(255 * imread(io.BytesIO(png))[..., :3])
+    dark = np.abs(picture - 33).max(axis=-1) < 24
+    assert dark[:72, :700].sum() > 500
+    name = page.colors()["a,b&run=c#d%41+e"]
+    color = np.array(name.removeprefix("rgb(").rstrip(")").split(","), float)
+    own = np.abs(picture - color).max(axis=-1) < 24
+    assert own[72 + 2 * canvas[1] :, :60].sum() > 400
+    line = np.abs(picture - (0.85 * color + 0.15 * 255)).max(axis=-1) < 24
+    assert line[72 : 72 + 2 * canvas[1]].sum() > 2 * chart.count(name)
+    # The chart on the page is as it was.
+    assert chart.js("return [chart.canvas.width, chart.canvas.height]") == canvas

@@ -193,3 +193,106 @@ def test_range_tests_of_other_scales_are_compared_by_their_start(page, written):
     chart.hover(1e-4)
     words = chart.tip()[0]
     assert float(words.split("raw ")[1].split(",")[0]) > 2
+
+
+# ------------------------------------------------------------------------- the window
+
+
+def test_the_list_says_how_many_runs_are_drawn(page, written):
+    page.view("versus")
+    assert page.text(".count") == "10 of 13 shown"
+    faint = page.js("""
+        return [...document.querySelectorAll(".run.absent bdi")].map((e) => e.title)""")
+    assert {*faint} == {*written.tests}
+    page.choose("y", "range_test/loss")
+    assert page.text(".count") == "0 of 13 shown"
+    page.choose("x", "step")
+    assert page.text(".count") == "3 of 13 shown"
+    page.view("training")
+    assert page.text(".count") == "10 of 10 shown"
+
+
+def test_the_plot_of_x_and_y_shows_where_points_are(page):
+    page.view("versus")
+    chart = page.chart("versus")
+    # The last steps go down to 1e-6; the others begin at 4e-4.
+    low, high, log = chart.axis("x")
+    assert log
+    assert 3e-5 < low < 4e-4
+    assert high > 0.9
+    assert chart.axis("y")[1] < 4
+    assert "points lie outside of the axes: check “show all”" in page.text(".note")
+    page.control("show all")
+    assert chart.axis("x")[0] < 1e-6
+    assert chart.axis("y")[1] > 7e10
+    assert "outside" not in page.text(".note")
+
+
+def test_pictures_fill_the_window(page):
+    def ends() -> list:
+        """Where the last chart and the note end, the window, and what is scrolled."""
+        return page.js("""
+            const bottom = (one) => one.getBoundingClientRect().bottom;
+            const charts = [...document.querySelectorAll(".chart")];
+            const main = document.querySelector("main");
+            return [bottom(charts.at(-1)), bottom(document.querySelector(".note")),
+              innerHeight, main.scrollHeight - main.clientHeight]""")
+
+    try:
+        for width, height in ((1280, 900), (1920, 1200)):
+            page.driver.set_window_size(width, height)
+            for key in ("training", "versus"):
+                page.view(key)
+                page.js("return new Promise((done) => setTimeout(done, 100))")
+                chart, note, window, scrolled = ends()
+                assert scrolled == 0, (key, width)
+                assert note <= window
+                assert chart > 0.8 * window
+        page.driver.set_window_size(1280, 400)
+        page.view("training")
+        page.js("return new Promise((done) => setTimeout(done, 100))")
+        assert (
+            page.chart(LOSS).js("return chart.options.height") >= 220
+        )  # and is scrolled
+    finally:
+        page.driver.set_window_size(1400, 1100)
+
+
+def test_on_a_phone_all_is_in_one_column_and_legible(page, tensorboards):
+    """Also inside of TensorBoard, whose page takes 980 pixels there."""
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    server = tensorboards.start("watch", tensorboards.folder / "watch")
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        page.open(server)
+        page.view("training")
+        page.only(run("a"))
+        assert page.js("return innerWidth") == 980
+        side, main, tip, font = page.chart(RATE).js("""
+            const over = chart.chart.over;
+            const {left, top, width, height} = over.getBoundingClientRect();
+            const place = {clientX: left + width / 2, clientY: top + height / 2};
+            over.dispatchEvent(new MouseEvent("mouseenter", place));
+            over.dispatchEvent(new MouseEvent("mousemove", {...place, movementX: 1}));
+            const frame = () => new Promise(requestAnimationFrame);
+            await frame();
+            await frame();
+            const box = (one) => {
+              const {left, right, top, bottom} = one.getBoundingClientRect();
+              return {left, right, top, bottom};
+            };
+            const text = document.querySelector(".run bdi");
+            const {height: tall} = text.getBoundingClientRect();
+            return [box(document.querySelector("aside")),
+              box(document.querySelector("main")), box(chart.tip), tall]""")
+        assert side["bottom"] <= main["top"] + 1  # below one another
+        assert main["right"] - main["left"] == pytest.approx(980, abs=1)
+        assert main["bottom"] == pytest.approx(page.js("return innerHeight"), abs=2)
+        assert font * 390 / 980 > 12  # pixels of the phone
+        # The middle of the plot is the middle of the steps.
+        words = page.chart(RATE).tip()[0]
+        assert int(words.split(",")[0].removeprefix("step ")) in (99, 100)
+        assert tip["left"] >= 0
+        assert tip["right"] <= 980
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -8,7 +8,7 @@
 import {bounded, decades, even, labels, nice, numbered, overlap, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
 import {drawMarks, drawSpans} from "./marks.js";
-import {element, short} from "./page.js";
+import {element, short, zoomOf} from "./page.js";
 import {Tip} from "./tip.js";
 
 const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
@@ -21,10 +21,23 @@ const LINE = 15;
 
 const inks = () => getComputedStyle(document.body);
 
+/** A mouse's event in the plot's own pixels, of which uPlot takes them to be. */
+const unzoomed = (u, _, handle) => (event) => {
+  const zoom = zoomOf(u.over);
+  if (zoom === 1) return handle(event);
+  const {left, top} = u.over.getBoundingClientRect();
+  const {type, button, buttons, movementX, movementY} = event;
+  const place = {
+    clientX: left + (event.clientX - left) / zoom,
+    clientY: top + (event.clientY - top) / zoom,
+  };
+  return handle(new MouseEvent(type, {...place, button, buttons, movementX, movementY}));
+};
+
 export class Chart {
   /**
-   * `options`: `label` says what it shows; `height` in pixels; `onCursor(t)`, `onZoom(x)`
-   * hear of the cursor and of a new [low, high] of x, both as on the axis's scale.
+   * `options`: `label` says what it shows; `height` in pixels at first; `onCursor(t)`,
+   * `onZoom(x)` hear of the cursor and of a new [low, high] of x, both as on the axis's scale.
    */
   constructor(options) {
     this.options = options;
@@ -46,6 +59,7 @@ export class Chart {
     // {t, left, share, mouse}: x on the axis's scale and in pixels, the share of the height
     // from above, and whether it is the mouse's. The keyboard's stays at its x.
     this.cursor = null;
+    this.scale = 1; // of the pixels, while a picture is made
     this.followed = null; // where another panel's cursor is
     this.resizing = new ResizeObserver(() => this.#resize());
     this.resizing.observe(this.root);
@@ -113,6 +127,33 @@ export class Chart {
     return this.chart.ctx.canvas;
   }
 
+  /** Be as high as this, in pixels. */
+  grow(height) {
+    if (height === this.options.height) return;
+    this.options.height = height;
+    this.#resize();
+  }
+
+  /** The picture in twice the pixels that it has on a plain screen, as a canvas. */
+  async sharp() {
+    this.scale = 2 / devicePixelRatio;
+    this.chart.setSize(this.#size());
+    await Promise.resolve(); // uPlot draws in a microtask
+    const copy = element("canvas", {width: this.canvas.width, height: this.canvas.height});
+    copy.getContext("2d").drawImage(this.canvas, 0, 0);
+    this.scale = 1;
+    this.chart.setSize(this.#size());
+    return copy;
+  }
+
+  /** Take more pixels, after uPlot has set their number; all is drawn after this. */
+  #scaleUp() {
+    if (this.scale === 1) return;
+    this.canvas.width *= this.scale;
+    this.canvas.height *= this.scale;
+    this.chart.ctx.scale(this.scale, this.scale);
+  }
+
   // ---------------------------------------------------------------------- axes
 
   #build() {
@@ -157,6 +198,7 @@ export class Chart {
           ...axis,
           label: yLabel,
           ...lines("y", yLog),
+          space: 22,
           size: GUTTER - axis.labelSize,
         },
       ],
@@ -165,10 +207,16 @@ export class Chart {
         y: false,
         points: {show: false},
         drag: {x: true, y: true, uni: 20, setScale: false},
-        bind: {dblclick: () => () => this.#zoomed({x: null, y: null})},
+        bind: {
+          dblclick: () => () => this.#zoomed({x: null, y: null}),
+          mousedown: unzoomed,
+          mousemove: unzoomed,
+          mouseup: unzoomed,
+        },
       },
       hooks: {
         draw: [() => this.#draw()],
+        setSize: [() => this.#scaleUp()],
         setCursor: [(u) => this.#pointer(u)],
         setSelect: [(u) => this.#selected(u)],
       },

@@ -9,6 +9,7 @@ import {Training} from "./training.js";
 import {Versus} from "./versus.js";
 
 const MOST_RUNS = 500; // drawn at once: more are no picture, and fill the browser's memory
+const MARGINS = 76; // pixels around the note and below it
 const NO_RUN = "No run is shown: check one in the list, or change the filter.";
 
 const here = (file) => new URL(file, import.meta.url).href;
@@ -56,6 +57,7 @@ class Page {
       ...[tabs, this.away, this.problem, this.empty, this.panel, this.note],
     );
     this.root = element("div", {className: "page"}, this.runs.root, main);
+    new ResizeObserver(() => this.#fit()).observe(this.root);
     this.view = null; // until the first runs tell which has something to show
   }
 
@@ -120,6 +122,7 @@ class Page {
       const show = await view.draw(shown, this.data);
       if (drawing !== this.#drawing) return;
       const note = show();
+      this.runs.mark(view.drawn);
       const part =
         shown.length < checked.length
           ? `The first ${shown.length} of ${checked.length} runs are shown: filter the list to see others. `
@@ -127,6 +130,7 @@ class Page {
       this.note.textContent = shown.length ? part + note : NO_RUN;
       this.panel.setAttribute("aria-busy", "false");
       this.problem.textContent = this.data.problems(shown.map(({run}) => run)).join("\n");
+      this.#fit();
       this.root.dataset.drawn = view.key;
     } catch (error) {
       if (drawing !== this.#drawing) return;
@@ -135,6 +139,15 @@ class Page {
       this.problem.textContent = `This could not be drawn: ${error.message}`;
       console.error(error);
     }
+  }
+
+  /** Let the view's pictures fill the window, below their controls and above the note. */
+  #fit() {
+    if (!this.view || this.panel.hidden) return;
+    const main = this.panel.parentElement;
+    const others = [...main.children].filter((child) => child !== this.panel);
+    const taken = others.reduce((sum, child) => sum + child.offsetHeight, MARGINS);
+    this.view.fit(Math.max(0, main.clientHeight - taken));
   }
 
   #tab(view) {

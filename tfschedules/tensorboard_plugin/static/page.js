@@ -11,6 +11,9 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** How many of the window's pixels one of an element's is; more than 1 on phones. */
+export const zoomOf = (made) => made.currentCSSZoom ?? 1;
+
 /** Give a parent these children; what has the keyboard's focus keeps it. */
 export function arrange(parent, children) {
   const now = parent.children;

@@ -55,6 +55,15 @@ function heightAt(test, rate) {
 /** The reason, without the suggestion, which has a column of its own. */
 const why = (reason) => reason.replace(/^(Rule "[^"]*") suggests [^ ,:]+(?=[,:] )/, "$1");
 
+/** The columns of all tests, without those that are another one's in each of them. */
+function different(tests) {
+  const all = [...new Set(tests.flatMap((curves) => Object.keys(curves)))];
+  const equal = (one, other) => one?.length === other?.length && !one?.some((v, i) => !Object.is(v, other[i]));
+  const twice = (name, i) =>
+    all.slice(0, i).some((other) => tests.every((curves) => equal(curves[name], curves[other])));
+  return all.filter((name, i) => !twice(name, i));
+}
+
 /** What the smoothed curve begins with; NaN if it has no number. */
 const startOf = (test) => test.curves.smoothed_values.find(Number.isFinite) ?? NaN;
 
@@ -111,6 +120,15 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       this.table,
     );
     this.tests = [];
+    this.drawn = new Set();
+  }
+
+  /** Share a height among the pictures, and leave some of it for the table. */
+  fit(height) {
+    const controls = this.root.firstElementChild.offsetHeight + 16;
+    const table = Math.min(this.table.offsetHeight, 0.3 * height);
+    const own = Math.floor((height - controls - table) / this.charts.size);
+    for (const chart of this.charts.values()) chart.grow(Math.max(300, own));
   }
 
   /** Show the range tests of these runs. */
@@ -120,6 +138,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       this.tests = runs
         .filter(({run}) => found.has(run))
         .map((run) => ({...run, ...found.get(run.run)}));
+      this.drawn = new Set(this.tests.filter((test) => !test.error).map(({run}) => run));
       this.#charts();
       this.table.replaceChildren(this.#rows());
       return this.#note();
@@ -263,7 +282,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
 
   #content() {
     const good = this.tests.filter((test) => !test.error);
-    const names = [...new Set(good.flatMap((test) => Object.keys(test.curves)))];
+    const names = different(good.map(({curves}) => curves));
     const rows = [["run", "step", "metric", ...names]];
     for (const {run, metric, curves, rows: steps} of good) {
       curves.learning_rates.forEach((_, i) => {
@@ -274,6 +293,6 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       color,
       name: `${run}: suggestion ${short(suggestion, 3)}`,
     }));
-    return {charts: [...this.charts.values()], legend, rows};
+    return {title: "Range tests", charts: [...this.charts.values()], legend, rows};
   }
 }

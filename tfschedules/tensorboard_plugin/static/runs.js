@@ -10,6 +10,7 @@ export class Runs {
   #all = []; // as the server lists them
   #here = []; // those with something to show in this view
   #off = new Set(); // names of runs that were unchecked
+  #drawn = null; // names of those that the view has drawn, once it has
   #names = new Map(); // from names of runs to short ones
   #pattern = null;
   #rows = new Map(); // from names of runs to {row, box, swatch, name}, made once
@@ -44,6 +45,7 @@ export class Runs {
 
   /** Take another list of runs, and which of them this view is about. */
   set(all, isHere) {
+    this.#drawn = null;
     this.#all = all.map((run, index) => ({...run, index}));
     this.#here = this.#all.filter(isHere);
     this.#names = shortNames(this.#here.map(({run}) => run));
@@ -55,6 +57,12 @@ export class Runs {
     return this.#passing()
       .filter(({run}) => !this.#off.has(run))
       .map((run) => ({...run, name: this.#names.get(run.run), color: runColor(run.index)}));
+  }
+
+  /** Note which runs the view has drawn: a Set. Others are faint, with the reason. */
+  mark(drawn) {
+    this.#drawn = drawn;
+    this.#counted();
   }
 
   /** After a change from light to dark. */
@@ -74,7 +82,7 @@ export class Runs {
       this.problem.textContent = "";
       this.filter.setAttribute("aria-invalid", "false");
     } catch (error) {
-      this.problem.textContent = `${error.message}. The filter before is kept.`;
+      this.problem.textContent = `${error.message}. The previous filter stays.`;
       this.filter.setAttribute("aria-invalid", "true");
       return;
     }
@@ -118,6 +126,9 @@ export class Runs {
   }
 
   #counted() {
-    this.count.textContent = `${this.shown.length} of ${this.#here.length} shown`;
+    const checked = this.shown.map(({run}) => run);
+    const absent = this.#drawn ? checked.filter((run) => !this.#drawn.has(run)) : [];
+    this.count.textContent = `${checked.length - absent.length} of ${this.#here.length} shown`;
+    for (const [run, {row}] of this.#rows) row.classList.toggle("absent", absent.includes(run));
   }
 }

@@ -1,6 +1,6 @@
 /** The box of words at the cursor: what is near it, from top to bottom. */
 
-import {element, short} from "./page.js";
+import {element, short, zoomOf} from "./page.js";
 
 const MOST_NAMED = 12; // lines: those nearest to the cursor
 const BESIDE = 14; // pixels from the cursor
@@ -41,14 +41,20 @@ export class Tip {
   /** Put the box beside a place of its parent, where all of it is seen. */
   place(left, top) {
     const {root} = this;
+    const zoom = zoomOf(root);
+    const boxOf = (one) => {
+      const {left, top, right, bottom, width, height} = one.getBoundingClientRect();
+      const all = {left, top, right, bottom, width, height};
+      return Object.fromEntries(Object.entries(all).map(([name, v]) => [name, v / zoom]));
+    };
     root.style.left = root.style.top = "0";
-    const [own, parent] = [root, root.offsetParent].map((one) => one.getBoundingClientRect());
-    const area = (root.closest("main") ?? document.body).getBoundingClientRect();
+    const [own, parent] = [root, root.offsetParent].map(boxOf);
+    const area = boxOf(root.closest("main") ?? document.body);
     const right = left + BESIDE;
     const fits = parent.left + right + own.width <= area.right - EDGE;
     const x = fits ? right : left - BESIDE - own.width;
     const least = area.left - parent.left + EDGE;
-    const lowest = Math.min(area.bottom, innerHeight) - parent.top - own.height - EDGE;
+    const lowest = Math.min(area.bottom, innerHeight / zoom) - parent.top - own.height - EDGE;
     const highest = area.top - parent.top + EDGE;
     root.style.left = `${Math.max(x, least)}px`;
     root.style.top = `${Math.max(Math.min(top, lowest), highest)}px`;

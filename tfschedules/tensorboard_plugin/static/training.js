@@ -125,6 +125,18 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     this.legend = [];
     this.bad = new Map(); // from runs to where their loss is not finite
     this.beyond = []; // losses that go beyond their axis
+    this.drawn = new Set();
+  }
+
+  /** Share a height among the panels: more for the rate and the loss. */
+  fit(height) {
+    const share = (tag) => ({[RATE]: 3, [LOSS]: 5})[tag] ?? 2;
+    const tags = [...this.panels.keys()];
+    const sum = tags.reduce((total, tag) => total + share(tag), 0);
+    const rest = height - (this.root.offsetHeight - this.place.offsetHeight) - 4 * tags.length;
+    for (const [tag, {chart}] of this.panels) {
+      chart.grow(Math.max(tag === LOSS ? 220 : 110, Math.floor((rest * share(tag)) / sum)));
+    }
   }
 
   /** Show what was recorded of these runs. */
@@ -136,7 +148,8 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       await Promise.all(ours.map(async (tag) => [tag, await data.scalars(tag, having(tag))])),
     );
     return () => {
-      this.legend = runs.map(({color, run}) => ({color, name: run}));
+      this.drawn = new Set([...found.values()].flatMap((curves) => [...curves.keys()]));
+      this.legend = runs.filter(({run}) => this.drawn.has(run)).map(({color, run}) => ({color, name: run}));
       this.names = new Map(runs.map(({run, name}) => [run, name]));
       this.bad = this.#bad(found);
       this.beyond = [];
@@ -299,6 +312,6 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       }
     }
     const charts = [...this.panels.values()].map(({chart}) => chart);
-    return {charts, legend: this.legend, rows};
+    return {title: "Training", charts, legend: this.legend, rows};
   }
 }
