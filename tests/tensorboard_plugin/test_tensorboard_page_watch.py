@@ -7,6 +7,7 @@ import pytest
 from tensorboard_server import NOW, Written, sweep
 
 from tfschedules.finding.result import RangeTestResult
+from tfschedules.tensorboard import EventWriter
 
 RATE, LOSS = "schedule/learning_rate", "schedule/loss"
 STEPS = np.arange(200)
@@ -193,6 +194,75 @@ def test_range_tests_of_other_scales_are_compared_by_their_start(page, written):
     chart.hover(1e-4)
     words = chart.tip()[0]
     assert float(words.split("raw ")[1].split(",")[0]) > 2
+
+
+# --------------------------------------------------------------------- what is kept
+
+LONG = 60_000
+SPIKES = (5_003, 15_012, 23_456, 33_333, 47_001, 59_998)
+
+
+def test_a_long_training_has_all_its_spikes_and_restarts(page, tensorboards):
+    folder = tensorboards.folder / "long"
+    steps = np.arange(LONG)
+    noise = np.random.default_rng(0).normal(0, 0.02, LONG)
+    values = {RATE: 0.1 * (1 - steps % 10_000 / 10_000), LOSS: 0.5 + noise}
+    values[LOSS][[*SPIKES]] = 3
+    values[LOSS][31_234] = np.nan
+    written = Written(folder)
+    with EventWriter(folder / "long") as writer:
+        for part in np.array_split(steps, 60):
+            own = {tag: column[part] for tag, column in values.items()}
+            writer.scalars(part, NOW + part * 0.01, own)
+    written.training("old", steps[:900], {LOSS: values[LOSS][:900]})
+    server = tensorboards.start("long", folder, "--load_fast=true")
+    server.wait_for_runs({"long", "old"})
+    page.open(server, alone=True)
+    page.until(
+        "const {runs} = schedules; schedules.reload(); return runs.shown.length > 1"
+    )
+    page.view("training")
+    loss = page.chart(LOSS)
+    raw, smooth = loss.lines()[:2]
+    assert 1000 < len(raw["x"]) < 4000
+    by_step = dict(zip(raw["x"], raw["y"], strict=True))
+    column = values[LOSS].astype(np.float32)
+    assert {step: by_step.get(step) for step in SPIKES} == dict.fromkeys(SPIKES, 3)
+    assert all(
+        float(value) == column[int(step)]
+        for step, value in by_step.items()
+        if step != 31_234
+    )
+    # The mean is that of the steps that TensorBoard has kept, without the spikes.
+    assert np.nanmax([float(value) for value in smooth["y"]]) < 2
+    page.only("long")
+    assert "as far as 3: check" in page.text(".note")
+    page.control("show divergence")
+    heights = np.linspace(1, 2.9, 20)
+    for step in SPIKES:
+        assert loss.js(
+            """
+            const [step, heights] = rest;
+            const left = Math.round(chart.chart.valToPos(step, "x", true)) - 2;
+            return heights.filter((v) => {
+              const top = Math.round(chart.chart.valToPos(v, "y", true));
+              const data = pixels(chart, left, top, 5, 1);
+              for (let i = 3; i < data.length; i += 4) if (data[i] > 28) return true;
+            }).length""",
+            step,
+            heights.tolist(),
+        ) == len(heights)
+    # From the end of a cycle to the next in one step.
+    (rate,) = page.chart(RATE).lines()
+    for end in range(9_999, LONG - 1, 10_000):
+        place = rate["x"].index(end)
+        assert rate["x"][place + 1] == end + 1
+        assert rate["y"][place : place + 2] == pytest.approx([1e-5, 0.1], rel=1e-3)
+    note = page.text(".note")
+    assert "NaN at step 31234, rate 0.0877" in note  # and not "or before"
+    assert "TensorBoard has kept 1000 of" in note
+    assert "a spike of one step is seen" in note
+    assert "samples_per_plugin" not in note
 
 
 # ------------------------------------------------------------------------- the window

@@ -5,6 +5,8 @@
     GET range_tests?run=…&run=…                   the range tests of these runs
     GET scalars?tag=…&points=…&run=…&run=…        a scalar's curve in each of these runs
 
+A curve comes with its extremes, where they are written.
+
 Arrays are base64 of little-endian float64: JSON has no NaN and no infinity, and is
 ten times slower for a million numbers.
 
@@ -30,6 +32,7 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from werkzeug import wrappers
 
 from tfschedules.finding import PLUGIN_NAME, TAG, from_tensor, thinned
+from tfschedules.tensorboard import extremes_tag, joined_extremes
 
 # The files that are served, with their types. Nothing else is.
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
@@ -39,6 +42,7 @@ _FILES = {
     "chart.js": _JAVASCRIPT,
     "data.js": _JAVASCRIPT,
     "divergence.js": _JAVASCRIPT,
+    "extremes.js": _JAVASCRIPT,
     "download.js": _JAVASCRIPT,
     "host.js": _JAVASCRIPT,
     "lines.js": _JAVASCRIPT,
@@ -60,6 +64,7 @@ _FOLDER = Path(__file__).with_name("static")
 _MOST_RUNS = 100  # in one request
 _MOST_POINTS = 10_000  # of a curve
 _MOST_NUMBERS = 30_000  # of a range test: 5000 rows of a single sweep
+_MOST_TENSORS = 100  # of a tag's extremes: TensorBoard keeps no more
 _LONGEST = 300  # letters of an error
 
 _Answer = Callable[..., Any]
@@ -150,7 +155,11 @@ class SchedulesPlugin(base_plugin.TBPlugin):
         return _json(request, {"range_tests": tests})
 
     def _scalars(self, request: wrappers.Request) -> Any:
-        """`{run: {"steps": array, "wall_times": array, "values": array}}`."""
+        """`{run: {"steps": array, "wall_times": array, "values": array, …}}`.
+
+        Where the run's extremes are written, there is `"extremes"` with arrays of
+        `steps` and `values`, and `reach`: up to that step they are those of all steps.
+        """
         tag = request.args.get("tag")
         if not tag:
             raise errors.InvalidArgumentError("give one `tag=`, a scalar's name")
@@ -160,8 +169,47 @@ class SchedulesPlugin(base_plugin.TBPlugin):
             plugin_name=scalar_metadata.PLUGIN_NAME,
             downsample=_points(request),
         )
-        curves = _each(_run_names(request), tag, read, _curve, f"The scalar {tag}")
+        runs, extremes = _run_names(request), self._extremes(request, tag)
+
+        def answer(run: str, data: Sequence[Any]) -> dict[str, Any]:
+            return _curve(data) | extremes(run)
+
+        curves = _each(runs, tag, read, answer, f"The scalar {tag}")
         return _json(request, {"scalars": curves})
+
+    def _extremes(
+        self, request: wrappers.Request, tag: str
+    ) -> Callable[[str], dict[str, Any]]:
+        """What gives a run's extremes of a scalar; all are read at once if possible."""
+        name = extremes_tag(tag)
+        read = functools.partial(
+            self._data.read_tensors,
+            **_experiment(request),
+            plugin_name=PLUGIN_NAME,
+            downsample=_MOST_TENSORS,
+        )
+
+        def read_of(runs: Sequence[str]) -> Any:
+            return read(run_tag_filter=_filter(runs, name))
+
+        try:
+            known = read_of(_run_names(request))
+        except errors.PublicError:
+            raise
+        except Exception:  # one of them is damaged
+            known = None
+
+        def of(run: str) -> dict[str, Any]:
+            found = read_of([run]) if known is None else known
+            events = found.get(run, {}).get(name, ())
+            joined = joined_extremes([event.numpy for event in events])
+            if joined is None:
+                return {}
+            steps, values, reach = joined
+            arrays = {"steps": _array(steps), "values": _array(values)}
+            return {"extremes": arrays | {"reach": reach}}
+
+        return of
 
 
 def _route(answer: _Answer, parameters: Sequence[str]) -> _Answer:
@@ -281,7 +329,7 @@ def _range_test(content: bytes, tensor: np.ndarray) -> dict[str, Any]:
     return words | {"count": count, "rows": shown, "curves": curves}
 
 
-def _curve(run: str, data: Sequence[provider.ScalarDatum]) -> dict[str, str]:
+def _curve(data: Sequence[provider.ScalarDatum]) -> dict[str, Any]:
     return {
         "steps": _array([datum.step for datum in data]),
         "wall_times": _array([datum.wall_time for datum in data]),

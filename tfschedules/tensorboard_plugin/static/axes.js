@@ -8,6 +8,11 @@ import {short} from "./page.js";
 const FINEST = 1e-9; // the least part of its numbers that a range spans
 const FEWEST = 4; // lines of a logarithmic axis
 
+// Pixels that the numbers beside an axis take, where its words are 12 pixels high.
+const DIGIT = 7;
+const GAP = 8;
+const LINE = 15;
+
 export const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
 
 /** A range with a margin; of a single value, one around it. */
@@ -56,7 +61,7 @@ export function decades(_, __, low, high) {
  *
  * `place(v)` is where a line is, in pixels; `room(one, other)` how much two numbers need.
  */
-export function numbered(splits, place, room) {
+function numbered(splits, place, room) {
   const digit = (v) => Number(v.toExponential().split("e")[0]);
   const having = (...digits) => splits.filter((v) => digits.includes(digit(v)));
   const fits = (seen) =>
@@ -87,6 +92,14 @@ export function even(_, __, low, high, step) {
     found.push(Number((i * step).toPrecision(12)) + 0); // + 0: no -0
   }
   return found;
+}
+
+/** What gives the logarithmic axis `x` or `y` its numbers. */
+export function numbers(name) {
+  const width = (v) => DIGIT * short(v, 6).length;
+  const beside = (one, other) => (width(one) + width(other)) / 2 + GAP;
+  const room = name === "x" ? beside : () => LINE;
+  return (u, splits) => numbered(splits, (v) => u.valToPos(v, name), room);
 }
 
 /** The numbers beside an axis's lines, with digits enough to tell them apart. */

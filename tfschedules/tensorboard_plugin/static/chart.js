@@ -5,34 +5,16 @@
  * + and - zoom around it, Escape shows all.
  */
 
-import {bounded, decades, even, labels, nice, numbered, overlap, padded, real} from "./axes.js";
+import {bounded, decades, even, labels, nice, numbers, overlap, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
 import {drawMarks, drawSpans} from "./marks.js";
-import {element, short, zoomOf} from "./page.js";
+import {element, short, unzoomed} from "./page.js";
 import {Tip} from "./tip.js";
 
 const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
 const GUTTER = 86; // for the numbers of y, equal for panels below one another
 
-// Pixels that the numbers beside an axis take, where its words are 12 pixels high.
-const DIGIT = 7;
-const GAP = 8;
-const LINE = 15;
-
 const inks = () => getComputedStyle(document.body);
-
-/** A mouse's event in the plot's own pixels, of which uPlot takes them to be. */
-const unzoomed = (u, _, handle) => (event) => {
-  const zoom = zoomOf(u.over);
-  if (zoom === 1) return handle(event);
-  const {left, top} = u.over.getBoundingClientRect();
-  const {type, button, buttons, movementX, movementY} = event;
-  const place = {
-    clientX: left + (event.clientX - left) / zoom,
-    clientY: top + (event.clientY - top) / zoom,
-  };
-  return handle(new MouseEvent(type, {...place, button, buttons, movementX, movementY}));
-};
 
 export class Chart {
   /**
@@ -180,7 +162,7 @@ export class Chart {
     // Where an axis has its lines, and which of them have numbers.
     const lines = (name, log) => ({
       incrs: nice,
-      ...(log ? {splits: decades, filter: this.#filter(name)} : {splits: even}),
+      ...(log ? {splits: decades, filter: numbers(name)} : {splits: even}),
     });
     const options = {
       ...size,
@@ -225,14 +207,6 @@ export class Chart {
     this.chart = new window.uPlot(options, data, this.plot);
     this.chart.over.append(this.rule, this.dot, this.tip);
     this.#hide();
-  }
-
-  /** What gives a logarithmic axis its numbers. */
-  #filter(name) {
-    const width = (v) => DIGIT * short(v, 6).length;
-    const beside = (one, other) => (width(one) + width(other)) / 2 + GAP;
-    const room = name === "x" ? beside : () => LINE;
-    return (u, splits) => numbered(splits, (v) => u.valToPos(v, name), room);
   }
 
   #size() {

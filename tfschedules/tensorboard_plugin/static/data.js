@@ -51,6 +51,15 @@ function curve(stored) {
   );
 }
 
+/** Arrays by name, as numbers; what is no array stays. */
+function plain(stored) {
+  const {extremes, ...arrays} = stored;
+  const found = curve(arrays);
+  if (!extremes) return {...found, extremes: null};
+  const {reach, ...points} = extremes;
+  return {...found, extremes: {...curve(points), reach}};
+}
+
 export class Data {
   #asked = new Map(); // from "route tag" to a Map from runs to promises
   #problems = new Map(); // from runs to messages: scalars that cannot be read
@@ -69,10 +78,13 @@ export class Data {
     );
   }
 
-  /** A Map from runs to {steps, wall_times, values} of a tag; `problems` has the others. */
+  /**
+   * A Map from runs to {steps, wall_times, values, extremes} of a tag; `problems` has the
+   * others. `extremes` are {steps, values, reach} or null: see extremes.js.
+   */
   async scalars(tag, runs) {
     return this.#get("scalars", [["tag", tag]], runs, (stored, run) => {
-      if (!stored.error) return curve(stored);
+      if (!stored.error) return plain(stored);
       this.#problems.set(run, stored.error);
       return null;
     });

@@ -15,16 +15,16 @@ function median(values) {
 /**
  * The first value that is not finite: {i, word, rest, exact}, null if there is none.
  * `rest` is whether all that follow are not finite either; `exact` whether the step
- * before it is there, so that it is the first of the run.
+ * before it is there, or all steps up to `reach` were seen, so that it is the first.
  */
-export function firstBad(values, steps) {
+export function firstBad(values, steps, reach) {
   const i = values.findIndex((v) => !number(v));
   if (i < 0) return null;
   return {
     i,
     word: Number.isNaN(values[i]) ? "NaN" : "infinite",
     rest: values.subarray(i).every((v) => !number(v)),
-    exact: steps[i] === 0 || (i > 0 && steps[i] - steps[i - 1] === 1),
+    exact: steps[i] === 0 || (i > 0 && steps[i] - steps[i - 1] === 1) || steps[i] <= reach,
   };
 }
 

@@ -3,6 +3,7 @@
 import {Chart} from "./chart.js";
 import {firstBad, withoutDivergence} from "./divergence.js";
 import {downloads} from "./download.js";
+import {between, seenOf, whole} from "./extremes.js";
 import {arrange, checkBox, choice, element, short, slider} from "./page.js";
 import {smooth} from "./smoothing.js";
 
@@ -60,7 +61,7 @@ function valueAt({steps, values}, step) {
 
 /** Where the loss of a run is not finite: {step, rate, text}; null where it always is. */
 function badEnd(loss, rates) {
-  const bad = firstBad(loss.values, loss.steps);
+  const bad = firstBad(loss.values, loss.steps, seenOf(loss).reach);
   if (bad === null) return null;
   const step = loss.steps[bad.i];
   const rate = rates ? valueAt(rates, step) : null;
@@ -70,13 +71,32 @@ function badEnd(loss, rates) {
   return {i: bad.i, last: Math.max(0, bad.i - 1), rate, text};
 }
 
-/** What was kept of a run's steps, where that is not all of them. */
-function sampled(curves) {
-  for (const {steps} of curves) {
-    const all = steps.at(-1) - steps[0] + 1;
-    if (steps.length < all) return [steps.length, all];
+/** What TensorBoard has kept of the steps, and what of them is drawn. */
+function kept(curves) {
+  const parts = curves.map(seenOf).filter(({kept, all}) => kept < all);
+  if (parts.length === 0) return ["TensorBoard has kept every step."];
+  const most = (list) => list.reduce((one, other) => (other.all > one.all ? other : one));
+  const seen = parts.filter(({reach}) => reach >= 0);
+  const unseen = parts.filter(({reach}) => reach < 0);
+  const said = ({kept, all}) =>
+    `TensorBoard has kept ${kept} of ${all} steps of a run, chosen at random`;
+  const notes = [];
+  if (seen.length) {
+    const late = seen.filter(({reach, last}) => reach < last).map(({reach}) => reach);
+    const until = late.length ? ` up to step ${Math.min(...late)}` : "";
+    notes.push(
+      `${said(most(seen))}. Of every few steps the lowest and the highest are drawn ` +
+        `besides${until}: a spike of one step is seen.`,
+    );
   }
-  return null;
+  if (unseen.length) {
+    notes.push(
+      `${said(most(unseen))}${seen.length ? ", without these" : ""}. ` +
+        "To see more, up to the 10,000 that are shown here at most, start it with " +
+        "--samples_per_plugin=scalars=10000.",
+    );
+  }
+  return notes;
 }
 
 export class Training {
@@ -144,9 +164,9 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     const tags = new Set(runs.flatMap((run) => Object.keys(run.scalars)));
     const ours = [...tags].filter((tag) => tag.startsWith(PREFIX));
     const having = (tag) => runs.filter((run) => tag in run.scalars).map(({run}) => run);
-    const found = new Map(
-      await Promise.all(ours.map(async (tag) => [tag, await data.scalars(tag, having(tag))])),
-    );
+    const wholes = (curves) => new Map([...curves].map(([run, curve]) => [run, whole(curve)]));
+    const curvesOf = async (tag) => [tag, wholes(await data.scalars(tag, having(tag)))];
+    const found = new Map(await Promise.all(ours.map(curvesOf)));
     return () => {
       this.drawn = new Set([...found.values()].flatMap((curves) => [...curves.keys()]));
       this.legend = runs.filter(({run}) => this.drawn.has(run)).map(({color, run}) => ({color, name: run}));
@@ -250,12 +270,16 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   }
 
   #lines(tag, runs, curves) {
+    const smoothed = (steps, sampled) => {
+      const own = smooth(sampled.values, this.seen.smoothing);
+      return steps === sampled.steps ? own : between(steps, sampled.steps, own);
+    };
     const group = tag.startsWith(`${RATE}/`) ? tag.slice(RATE.length + 1) : "";
     const dash = group ? dashOf(groupsOf(runs).indexOf(tag)) : [];
     return runs
       .filter(({run}) => curves.has(run))
       .flatMap(({run, name: own, color}) => {
-        const {steps, wall_times: times, values} = curves.get(run);
+        const {steps, wall_times: times, values, sampled} = curves.get(run);
         const hours = () => times.map((time) => (time - times[0]) / 3600);
         const x = this.seen.x === "step" ? steps : hours();
         const name = group ? `${own}, ${group}` : own;
@@ -264,7 +288,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         if (tag !== LOSS || this.seen.smoothing === 0) return [line];
         const curve = {
           ...line,
-          y: smooth(values, this.seen.smoothing),
+          y: smoothed(steps, sampled),
           width: 2,
           words: (i) => `${words(i)}, raw ${short(values[i])}`,
         };
@@ -274,7 +298,6 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
 
   #note(found) {
     const curves = [...found.values()].flatMap((runs) => [...runs.values()]);
-    const part = sampled(curves);
     const notes = [];
     if (this.bad.size) {
       const runs = [...this.bad].slice(0, MOST_SAID).map(([run, {text}]) => `${this.names.get(run)}: ${text}`);
@@ -290,16 +313,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
           `${short(farthest, 3)}: check “show divergence” to see that.`,
       );
     }
-    if (part === null) {
-      notes.push("TensorBoard has kept every step.");
-    } else {
-      const [kept, all] = part;
-      notes.push(
-        `TensorBoard has kept ${kept} of ${all} steps of a run, chosen at random. ` +
-          "To see more, up to the 10,000 that are shown here at most, start it with " +
-          "--samples_per_plugin=scalars=10000.",
-      );
-    }
+    notes.push(...kept(curves));
     return notes.join(" ");
   }
 
