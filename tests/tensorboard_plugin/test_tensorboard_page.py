@@ -51,7 +51,7 @@ def test_the_tab_opens_and_each_view_draws(both):
     assert tab.lower() == "schedules"
     page.inside()
     views = page.driver.find_elements("css selector", "[role=tab]")
-    names = ["Range tests", "Training", "X–Y plot"]
+    names = ["Range tests", "Training", "Comparison", "X–Y plot"]
     assert [view.text for view in views] == names
     # The first with something to see is open.
     assert page.find("#tab-range_tests").get_attribute("aria-selected") == "true"

@@ -82,9 +82,11 @@ def test_the_keyboard_reaches_views_and_charts(page):
             break
     assert focused(".id") == "tab-training"
     for key, view in (
+        (Keys.ARROW_RIGHT, "comparison"),
         (Keys.ARROW_RIGHT, "versus"),
         (Keys.ARROW_RIGHT, "range_tests"),
         (Keys.ARROW_LEFT, "versus"),
+        (Keys.ARROW_LEFT, "comparison"),
         (Keys.ARROW_LEFT, "training"),
     ):
         page.after(lambda key=key: press(key))

@@ -10,6 +10,7 @@ from tfschedules.finding.result import RangeTestResult
 from tfschedules.tensorboard import EventWriter
 
 RATE, LOSS = "schedule/learning_rate", "schedule/loss"
+VALIDATION = "evaluation_loss_vs_iterations"
 STEPS = np.arange(200)
 PEAKS = dict(zip("abcdefghij", np.geomspace(0.01, 1, 10), strict=True))
 
@@ -35,8 +36,14 @@ def write(folder) -> Written:
             values[LOSS][45:] = np.nan
         if name == "j":
             values[LOSS][[50, 60]] = np.inf, np.nan
-        run = f"digits/one cycle {name}/schedules"
-        written.training(run, STEPS, values, began=NOW + 1000 * i)
+        written.training(run(name), STEPS, values, began=NOW + 1000 * i)
+    for name in "ab":  # what the logger and Keras's own callback write besides
+        with EventWriter(folder / run(name)) as writer:
+            given = {"schedule": f"OneCycle(max_lr={PEAKS[name]:.3g})"}
+            writer.session_start(given | {"optimizer": "SGD"})
+        folder_of = run(name).rpartition("/")[0]
+        values = {VALIDATION: [0.9, 0.5 + PEAKS[name], 0.8], "epoch_loss": [1, 1, 1]}
+        written.training(f"{folder_of}/validation", [50, 100, 150], values, began=NOW)
     for i, (name, factor) in enumerate({"small": 1, "large": 400, "below": -1}.items()):
         curve, values = sweep(seed=i)
         result = RangeTestResult.from_sweep(curve, values * factor, steps=100)
@@ -196,6 +203,81 @@ def test_range_tests_of_other_scales_are_compared_by_their_start(page, written):
     assert float(words.split("raw ")[1].split(",")[0]) > 2
 
 
+def test_runs_that_go_wrong_are_marked_in_the_list(page):
+    page.view("training")
+    marks = """
+        const marks = [...document.querySelectorAll(".run .wrong:not([hidden])")];
+        const runOf = (mark) => mark.parentElement.querySelector("bdi").title;
+        return marks.map((mark) => [runOf(mark), mark.textContent, mark.title])"""
+    first, second = page.js(marks)
+    assert first[:2] == [run("i"), "NaN"]
+    assert first[2].startswith("NaN from step 45, rate ")
+    assert second[:2] == [run("j"), "infinite"]
+    page.view("range_tests")
+    assert page.js(marks) == []
+
+
+# ---------------------------------------------------------------------- who has won
+
+
+def test_a_table_compares_all_trainings(page):
+    def table() -> dict[str, dict[str, str]]:
+        heads, rows = page.js("""
+            const text = (row) => [...row.children].map((cell) => cell.textContent);
+            return [text(document.querySelector(".comparison thead tr")),
+              [...document.querySelectorAll(".comparison tbody tr")].map(text)]""")
+        return {row[0]: dict(zip(heads, row, strict=True)) for row in rows}
+
+    page.view("comparison")
+    rows = table()
+    assert [*rows] == [f"one cycle {name}" for name in PEAKS]
+    for name, peak in PEAKS.items():
+        row = rows[f"one cycle {name}"]
+        assert float(row["highest rate"]) == pytest.approx(peak, rel=5e-3)
+        assert row["steps"] == "200"
+        assert row["time"] == "49.8 s"  # 199 quarters of a second
+    for name in "abc":
+        row, last = rows[f"one cycle {name}"], losses(PEAKS[name])[-10:].mean()
+        assert float(row["last loss"]) == pytest.approx(last, rel=5e-4)
+        assert row["not finite"] == "never"
+        given = (row["schedule"], row["optimizer"], row["best validation loss"])
+        if name == "c":
+            assert given == ("not recorded", "not recorded", "none")
+            continue
+        rate = rates(PEAKS[name])[99]  # of the last update before it
+        assert given == (
+            f"OneCycle(max_lr={PEAKS[name]:.3g})",
+            "SGD",
+            f"{0.5 + PEAKS[name]:.4g} after 100 steps, rate {rate:.3g}",
+        )
+    assert rows["one cycle i"]["last loss"] == "NaN"
+    assert rows["one cycle i"]["not finite"].startswith("NaN from step 45, rate ")
+    # Sorted, and what has no number comes last both ways.
+    sort = "document.querySelectorAll('.comparison thead button')[5].click()"
+    orders = []
+    for _ in range(2):
+        page.js(sort)
+        *finite, nan = [row["last loss"] for row in table().values()]
+        assert nan == "NaN"
+        orders.append([float(loss) for loss in finite])
+    assert orders[0] == sorted(orders[0]) == orders[1][::-1]
+    # A click shows one alone, in all views; the table keeps the others, faint.
+    click = "document.querySelector('.comparison tbody button').click()"
+    page.after(lambda: page.js(click))
+    best = next(iter(table()))
+    assert page.js("return schedules.runs.shown.map(({name}) => name)") == [best]
+    assert len(table()) == 10
+    assert page.js("return document.querySelectorAll('tr.absent').length") == 9
+    page.view("training")
+    assert {line["name"] for line in page.chart(RATE).lines()} == {best}
+    page.view("comparison")
+    page.after(lambda: page.js(click))
+    assert len(page.shown()) == 10
+    # The filter is about the table, too.
+    page.after(lambda: page.filter("cycle [ab]"))
+    assert {*table()} == {"one cycle a", "one cycle b"}
+
+
 # --------------------------------------------------------------------- what is kept
 
 LONG = 60_000
@@ -270,14 +352,15 @@ def test_a_long_training_has_all_its_spikes_and_restarts(page, tensorboards):
 
 def test_the_list_says_how_many_runs_are_drawn(page, written):
     page.view("versus")
-    assert page.text(".count") == "10 of 13 shown"
+    assert page.text(".count") == "10 of 15 shown"
     faint = page.js("""
         return [...document.querySelectorAll(".run.absent bdi")].map((e) => e.title)""")
-    assert {*faint} == {*written.tests}
+    validations = {f"digits/one cycle {name}/validation" for name in "ab"}
+    assert {*faint} == {*written.tests} | validations
     page.choose("y", "range_test/loss")
-    assert page.text(".count") == "0 of 13 shown"
+    assert page.text(".count") == "0 of 15 shown"
     page.choose("x", "step")
-    assert page.text(".count") == "3 of 13 shown"
+    assert page.text(".count") == "3 of 15 shown"
     page.view("training")
     assert page.text(".count") == "10 of 10 shown"
 

@@ -3,6 +3,7 @@
     GET static/<file>                             the page's own files, as listed
     GET runs                                      every run with its tags
     GET range_tests?run=…&run=…                   the range tests of these runs
+    GET settings?run=…&run=…                      what these runs were given
     GET scalars?tag=…&points=…&run=…&run=…        a scalar's curve in each of these runs
 
 A curve comes with its extremes, where they are written.
@@ -33,6 +34,7 @@ from werkzeug import wrappers
 
 from tfschedules.finding import PLUGIN_NAME, TAG, from_tensor, thinned
 from tfschedules.tensorboard import extremes_tag, joined_extremes
+from tfschedules.tensorboard_plugin import settings
 
 # The files that are served, with their types. Nothing else is.
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
@@ -40,6 +42,7 @@ _FILES = {
     "index.js": _JAVASCRIPT,
     "axes.js": _JAVASCRIPT,
     "chart.js": _JAVASCRIPT,
+    "comparison.js": _JAVASCRIPT,
     "data.js": _JAVASCRIPT,
     "divergence.js": _JAVASCRIPT,
     "extremes.js": _JAVASCRIPT,
@@ -54,6 +57,7 @@ _FILES = {
     "smoothing.js": _JAVASCRIPT,
     "tip.js": _JAVASCRIPT,
     "training.js": _JAVASCRIPT,
+    "training_data.js": _JAVASCRIPT,
     "versus.js": _JAVASCRIPT,
     "style.css": _CSS,
     "uplot/uPlot.iife.min.js": _JAVASCRIPT,
@@ -89,6 +93,7 @@ class SchedulesPlugin(base_plugin.TBPlugin):
             **files,
             "/runs": _route(self._runs, ()),
             "/range_tests": _route(self._range_tests, ("run",)),
+            "/settings": _route(self._settings, ("run",)),
             "/scalars": _route(self._scalars, ("run", "tag", "points")),
         }
 
@@ -153,6 +158,27 @@ class SchedulesPlugin(base_plugin.TBPlugin):
 
         tests = _each(runs, TAG, read, answer, "This range test")
         return _json(request, {"range_tests": tests})
+
+    def _settings(self, request: wrappers.Request) -> Any:
+        """`{run: {name: value}}` of the runs that have a row of the HParams tab."""
+        rows = functools.partial(
+            self._data.list_tensors,
+            **_experiment(request),
+            plugin_name=settings.PLUGIN_NAME,
+        )
+
+        def read(run_tag_filter: provider.RunTagFilter) -> Any:
+            found = rows(run_tag_filter=run_tag_filter)
+            return {
+                run: {tag: [s] for tag, s in own.items()} for run, own in found.items()
+            }
+
+        def answer(run: str, row: Sequence[Any]) -> dict[str, Any]:
+            return dict(settings.settings_from(row[0].plugin_content))
+
+        runs = _run_names(request)
+        given = _each(runs, settings.TAG, read, answer, "What it was given")
+        return _json(request, {"settings": given})
 
     def _scalars(self, request: wrappers.Request) -> Any:
         """`{run: {"steps": array, "wall_times": array, "values": array, …}}`.

@@ -61,12 +61,20 @@ function plain(stored) {
 }
 
 export class Data {
+  known = []; // the runs as they were listed last
+
   #asked = new Map(); // from "route tag" to a Map from runs to promises
   #problems = new Map(); // from runs to messages: scalars that cannot be read
 
   /** Every run in TensorBoard's order: {run, scalars: {tag: last step}, range_test}. */
   async runs() {
-    return (await get("runs", [])).runs;
+    this.known = (await get("runs", [])).runs;
+    return this.known;
+  }
+
+  /** A Map from runs to what they were given, by name; runs without a record are not in it. */
+  async settings(runs) {
+    return this.#get("settings", [], runs, (given) => (given.error ? null : given));
   }
 
   /** A Map from runs to range tests; a run that has none is not in it. */

@@ -1,5 +1,6 @@
 /** The page of the Schedules tab: views, the list of runs, and when to draw. */
 
+import {Comparison} from "./comparison.js";
 import {Data} from "./data.js";
 import {isDark, onDarkMode, onReload} from "./host.js";
 import {arrange, element} from "./page.js";
@@ -41,7 +42,8 @@ class Page {
   constructor() {
     this.data = new Data();
     const redraw = () => this.draw();
-    this.views = [RangeTests, Training, Versus].map((View) => new View(redraw));
+    const only = (run) => this.runs.only(run);
+    this.views = [RangeTests, Training, Comparison, Versus].map((View) => new View(redraw, only));
     this.runs = new Runs(redraw);
     this.tabs = this.views.map((view) => this.#tab(view));
     this.away = element("div", {className: "problem", role: "alert"});
@@ -119,10 +121,10 @@ class Page {
     const checked = this.runs.shown;
     const shown = checked.slice(0, MOST_RUNS);
     try {
-      const show = await view.draw(shown, this.data);
+      const show = await view.draw(shown, this.data, this.runs.passing);
       if (drawing !== this.#drawing) return;
       const note = show();
-      this.runs.mark(view.drawn);
+      this.runs.mark(view.drawn, view.wrong);
       const part =
         shown.length < checked.length
           ? `The first ${shown.length} of ${checked.length} runs are shown: filter the list to see others. `

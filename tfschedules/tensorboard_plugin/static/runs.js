@@ -13,7 +13,7 @@ export class Runs {
   #drawn = null; // names of those that the view has drawn, once it has
   #names = new Map(); // from names of runs to short ones
   #pattern = null;
-  #rows = new Map(); // from names of runs to {row, box, swatch, name}, made once
+  #rows = new Map(); // from names of runs to {row, box, swatch, name, mark}, made once
 
   constructor(changed) {
     this.changed = changed;
@@ -52,22 +52,51 @@ export class Runs {
     this.#draw();
   }
 
+  /** Those that the filter lets through, whether they are checked or not. */
+  get passing() {
+    return this.#passing().map((run) => this.#named(run));
+  }
+
   /** The runs to show, in TensorBoard's order: {run, name, color, scalars, range_test}. */
   get shown() {
     return this.#passing()
       .filter(({run}) => !this.#off.has(run))
-      .map((run) => ({...run, name: this.#names.get(run.run), color: runColor(run.index)}));
+      .map((run) => this.#named(run));
   }
 
-  /** Note which runs the view has drawn: a Set. Others are faint, with the reason. */
-  mark(drawn) {
+  /** Show this run and no other of this view, or all where it is the only one. */
+  only(run) {
+    const shown = this.shown;
+    const alone = shown.length === 1 && shown[0].run === run;
+    for (const {run: each} of this.#here) {
+      if (alone || each === run) this.#off.delete(each);
+      else this.#off.add(each);
+    }
+    this.#draw();
+    this.changed();
+  }
+
+  /**
+   * Note which runs the view has drawn, a Set; others are faint. `wrong` is a Map from runs
+   * whose loss is not finite to words about that.
+   */
+  mark(drawn, wrong = new Map()) {
     this.#drawn = drawn;
+    for (const [run, {mark}] of this.#rows) {
+      mark.hidden = !wrong.has(run);
+      mark.textContent = wrong.get(run)?.split(" ")[0] ?? "";
+      mark.title = wrong.get(run) ?? "";
+    }
     this.#counted();
   }
 
   /** After a change from light to dark. */
   repaint() {
     this.#draw();
+  }
+
+  #named(run) {
+    return {...run, name: this.#names.get(run.run), color: runColor(run.index)};
   }
 
   #passing() {
@@ -122,7 +151,9 @@ export class Runs {
     });
     const swatch = element("span", {className: "swatch"});
     const name = element("bdi", {title: run});
-    return {row: element("label", {className: "run"}, box, swatch, name), box, swatch, name};
+    const mark = element("span", {className: "wrong", hidden: true});
+    const row = element("label", {className: "run"}, box, swatch, name, mark);
+    return {row, box, swatch, name, mark};
   }
 
   #counted() {

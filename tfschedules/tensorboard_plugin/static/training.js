@@ -1,19 +1,15 @@
 /** Training: rate, momentum and loss over the steps, in panels under one cursor. */
 
 import {Chart} from "./chart.js";
-import {firstBad, withoutDivergence} from "./divergence.js";
+import {withoutDivergence} from "./divergence.js";
 import {downloads} from "./download.js";
 import {between, seenOf, whole} from "./extremes.js";
 import {arrange, checkBox, choice, element, short, slider} from "./page.js";
 import {smooth} from "./smoothing.js";
+import {badEnd, isTraining, LOSS, PREFIX, RATE} from "./training_data.js";
 
-const PREFIX = "schedule/";
-const RATE = `${PREFIX}learning_rate`;
-const LOSS = `${PREFIX}loss`;
 // One for each group of layers, after the line of the base rate.
 const DASHES = [[6, 3], [2, 2], [10, 3, 2, 3], [12, 4], [1, 3], [6, 2, 2, 2]];
-// A row of the HParams tab: the ends of some epochs of the run that holds it.
-const ROW = /\/fit_\d+$/;
 const MOST_WRITTEN = 8; // runs that are not finite, with words beside them
 const MOST_SAID = 3; // of them, in the note
 const X_LABELS = {step: "step", hours: "hours since the run began"};
@@ -49,28 +45,6 @@ function order(panels) {
   return [...panels].sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
 }
 
-/** The value at a step of a curve that was perhaps not kept there; null outside of it. */
-function valueAt({steps, values}, step) {
-  const next = steps.findIndex((one) => one >= step);
-  if (next < 0) return null;
-  if (steps[next] === step) return values[next];
-  if (next === 0) return null;
-  const share = (step - steps[next - 1]) / (steps[next] - steps[next - 1]);
-  return values[next - 1] + share * (values[next] - values[next - 1]);
-}
-
-/** Where the loss of a run is not finite: {step, rate, text}; null where it always is. */
-function badEnd(loss, rates) {
-  const bad = firstBad(loss.values, loss.steps, seenOf(loss).reach);
-  if (bad === null) return null;
-  const step = loss.steps[bad.i];
-  const rate = rates ? valueAt(rates, step) : null;
-  const when = `${bad.rest ? "from" : "at"} step ${step}${bad.exact ? "" : " or before"}`;
-  const text = `${bad.word} ${when}${rate === null ? "" : `, rate ${short(rate, 3)}`}`;
-  // The line ends at the last finite value before.
-  return {i: bad.i, last: Math.max(0, bad.i - 1), rate, text};
-}
-
 /** What TensorBoard has kept of the steps, and what of them is drawn. */
 function kept(curves) {
   const parts = curves.map(seenOf).filter(({kept, all}) => kept < all);
@@ -102,8 +76,7 @@ function kept(curves) {
 export class Training {
   name = "Training";
   key = "training";
-  isHere = ({run, scalars}) =>
-    !ROW.test(run) && Object.keys(scalars).some((tag) => tag.startsWith(PREFIX));
+  isHere = isTraining;
   empty = [
     "No training with a schedule was recorded in this folder. To see one here, record it:",
     `import tfschedules as tfs
@@ -172,6 +145,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       this.legend = runs.filter(({run}) => this.drawn.has(run)).map(({color, run}) => ({color, name: run}));
       this.names = new Map(runs.map(({run, name}) => [run, name]));
       this.bad = this.#bad(found);
+      this.wrong = new Map([...this.bad].map(([run, {text}]) => [run, text]));
       this.beyond = [];
       this.#panels(runs, found);
       return this.#note(found);
