@@ -113,13 +113,21 @@ def joined_extremes(
     Raises:
         ValueError: If a tensor is damaged.
     """
-    series = sorted((_checked(t) for t in tensors if len(t)), key=lambda own: own[0][0])
-    if not series:
+    # Of the tensors of one process, which begin with the same step, the last has all.
+    latest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    for steps, values in (_checked(tensor) for tensor in tensors if len(tensor)):
+        first = int(steps[0])
+        if first not in latest or steps[-1] > latest[first][0][-1]:
+            latest[first] = steps, values
+    if not latest:
         return None
+    series = [latest[first] for first in sorted(latest)]
     reach = int(series[0][0][-1])
     for steps, _ in series:
         if steps[0] <= reach + 1:
             reach = max(reach, int(steps[-1]))
+    if len(series) == 1:
+        return *series[0], reach
     steps, rows = np.unique(
         np.concatenate([steps for steps, _ in series]), return_index=True
     )

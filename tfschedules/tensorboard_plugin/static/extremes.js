@@ -20,24 +20,35 @@ export function between(steps, known, values) {
 }
 
 /**
- * The curve with its extremes, where it has some: all steps that are known. `sampled` is the
- * curve without them, whose steps are evenly likely, as smoothing wants them.
+ * The curve with its extremes, where it has some and lacks steps: all that are known.
+ * `sampled` is the curve without them, whose steps are evenly likely, as smoothing wants.
  */
 export function whole(curve) {
-  if (!curve.extremes) return {...curve, sampled: curve};
-  if (!joined.has(curve)) joined.set(curve, join(curve));
+  if (!joined.has(curve)) {
+    const {steps, extremes} = curve;
+    const every = steps.length === steps.at(-1) - steps[0] + 1;
+    joined.set(curve, {...(extremes && !every ? join(curve) : curve), sampled: curve});
+  }
   return joined.get(curve);
 }
 
+/** Both in one, in the order of the steps; each step once. */
 function join(curve) {
-  const known = new Map();
-  for (const {steps, values} of [curve.extremes, curve]) {
-    steps.forEach((step, i) => known.set(step, values[i]));
+  const {steps: own, values: ownValues, extremes: {steps: other, values: otherValues}} = curve;
+  const steps = new Float64Array(own.length + other.length);
+  const values = new Float64Array(steps.length);
+  let [i, k, count] = [0, 0, 0];
+  while (i < own.length || k < other.length) {
+    const next = i < own.length && !(other[k] < own[i]); // also where there is no other left
+    steps[count] = next ? own[i] : other[k];
+    values[count++] = next ? ownValues[i] : otherValues[k];
+    const step = steps[count - 1];
+    if (own[i] === step) i++;
+    if (other[k] === step) k++;
   }
-  const steps = Float64Array.from(known.keys()).sort();
-  const values = Float64Array.from(steps, (step) => known.get(step));
-  const times = between(steps, curve.steps, curve.wall_times);
-  return {...curve, steps, values, wall_times: times, sampled: curve};
+  const all = steps.subarray(0, count);
+  const times = between(all, own, curve.wall_times);
+  return {...curve, steps: all, values: values.subarray(0, count), wall_times: times};
 }
 
 /** How many of how many steps TensorBoard has kept; up to which the logger has seen all. */
