@@ -39,8 +39,9 @@ def write(folder) -> Written:
         written.training(run(name), STEPS, values, began=NOW + 1000 * i)
     for name in "ab":  # what the logger and Keras's own callback write besides
         with EventWriter(folder / run(name)) as writer:
-            given = {"schedule": f"OneCycle(max_lr={PEAKS[name]:.3g})"}
-            writer.session_start(given | {"optimizer": "SGD"})
+            given = {"schedule": "OneCycle", "three_phase": False, "anneal": "cosine"}
+            given |= {"max_lr": PEAKS[name], "optimizer": "SGD", "momentum": 0.9}
+            writer.session_start(given | {"multiplier/head": 0.1})
         folder_of = run(name).rpartition("/")[0]
         values = {VALIDATION: [0.9, 0.5 + PEAKS[name], 0.8], "epoch_loss": [1, 1, 1]}
         written.training(f"{folder_of}/validation", [50, 100, 150], values, began=NOW)
@@ -246,7 +247,7 @@ def test_a_table_compares_all_trainings(page):
             continue
         rate = rates(PEAKS[name])[99]  # of the last update before it
         assert given == (
-            f"OneCycle(max_lr={PEAKS[name]:.3g})",
+            f'OneCycle(max_lr={PEAKS[name]:.6g}, anneal="cosine", three_phase=False)',
             "SGD",
             f"{0.5 + PEAKS[name]:.4g} after 100 steps, rate {rate:.3g}",
         )

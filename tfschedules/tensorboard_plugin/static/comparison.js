@@ -7,6 +7,13 @@ import {badEnd, isTraining, LOSS, RATE} from "./training_data.js";
 const LAST = 0.05; // the part of a run's steps whose mean loss is its last
 const VALIDATION = "evaluation_loss_vs_iterations"; // as Keras's TensorBoard writes it
 
+const FIRST = ["max_lr", "total_steps"]; // arguments that one looks for
+// What a row's settings have that is no argument of the rate's schedule.
+const OTHERS = [
+  ...["schedule", "optimizer", "steps_per_execution", "gradient_accumulation_steps"],
+  ...["momentum", "weight_decay"],
+];
+
 /** The mean of the last losses; NaN or infinite where one of them is. */
 function lastLoss({sampled: {values}}) {
   const last = values.slice(-Math.max(1, Math.round(LAST * values.length)));
@@ -37,6 +44,22 @@ function validationOf(run, all) {
   const beside = all.filter((other) => isTraining(other) && other.run.replace(/[^/]*$/, "") === folder);
   const found = all.find((other) => other.run === `${folder}validation`);
   return beside.length === 1 && found && VALIDATION in found.scalars ? found.run : null;
+}
+
+/** The schedule as code, from the row's settings; null where none is recorded. */
+function scheduleOf(settings) {
+  if (!settings?.schedule) return null;
+  if (settings.formula) return settings.formula;
+  const isArgument = (name) => !OTHERS.includes(name) && !/\/|_schedule$/.test(name);
+  const names = Object.keys(settings).filter(isArgument);
+  const place = (name) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length);
+  names.sort((one, other) => place(one) - place(other)); // the others by name, as they come
+  const code = (value) => {
+    if (typeof value === "boolean") return value ? "True" : "False";
+    return typeof value === "number" ? short(value, 6) : `"${value}"`;
+  };
+  const all = names.map((name) => `${name}=${code(settings[name])}`).join(", ");
+  return settings.schedule === "none" ? `no schedule, ${all}` : `${settings.schedule}(${all})`;
 }
 
 function time(seconds) {
@@ -134,7 +157,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       run,
       name,
       color,
-      schedule: settings?.schedule,
+      schedule: scheduleOf(settings),
       optimizer: settings?.optimizer,
       peak: peaks.length ? peaks.reduce((a, b) => Math.max(a, b)) : null,
       steps: curve ? steps.at(-1) - steps[0] + 1 : 0,
