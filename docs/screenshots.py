@@ -148,9 +148,17 @@ def look(driver: webdriver.Chrome, address: str) -> None:
         "const box = document.querySelector('input[type=range]');"
         "box.value = 0.9; box.dispatchEvent(new Event('input'));"
     )
-    places = {"range_tests": (200, 30), "training": (-100, 30), "versus": (260, -160)}
+    places = {
+        "range_tests": (200, 30),
+        "training": (-100, 30),
+        "comparison": None,
+        "versus": (260, -160),
+    }
     for view, place in places.items():
         show(view)
+        if place is None:
+            save(view)
+            continue
         if view == "versus":
             filter_box.send_keys("one|restarts")
             driver.execute_script(slide)

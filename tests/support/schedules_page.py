@@ -35,7 +35,7 @@ REQUIRED = os.environ.get("TFSCHEDULES_BROWSER") == "required"
 # What scripts find: a chart by its name, and what is on it.
 HELPERS = r"""
 const find = (name) => {
-  const [tests, training, versus] = schedules.views;
+  const [tests, training, , versus] = schedules.views;
   if (name === "versus") return versus.chart;
   return tests.charts.get(name) ?? training.panels.get(name).chart;
 };

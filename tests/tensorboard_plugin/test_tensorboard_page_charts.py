@@ -55,7 +55,7 @@ def test_suggestions_bounds_and_bands_are_where_they_belong(page, written):
         )
         assert chart.ink(color, [(result.suggestion, height)], reach=0) == 1
         # The cycle's bounds, shaded: another color than just outside of them.
-        top = high - 0.02 * (high - low)
+        top = high - 0.07 * (high - low)  # below the suggestion's number
         first, last = result.bounds
         rates = [first * 0.97, first * 1.03, last * 0.97, last * 1.03]
         shades = chart.js(
@@ -66,6 +66,21 @@ def test_suggestions_bounds_and_bands_are_where_they_belong(page, written):
             *([rate, top] for rate in rates),
         )
         assert shades[1] == shades[2] != shades[0] == shades[3]
+        # Its number is in ink, which has contrast enough; the dot has the color.
+        place = chart.js(
+            """
+            const place = Math.round(chart.chart.valToPos(rest[0], "x", true));
+            const {top} = chart.chart.bbox;
+            return [like(pixels(chart, place + 19, top, 50, 16), "rgb(33, 33, 33)"),
+              like(pixels(chart, place + 19, top, 50, 16), rest[1]),
+              like(pixels(chart, place + 5, top, 10, 16), rest[1])]""",
+            result.suggestion,
+            color,
+        )
+        ink, colored, dot = place
+        assert ink > 30
+        assert colored == 0
+        assert dot > 20
     # What they are without marks.
     page.control("suggestions")
     assert chart.ink(color, [(result.suggestion, y) for y in heights]) < 15
@@ -104,14 +119,28 @@ def test_the_table_says_what_was_found(page, written):
         assert float(row["suggestion"]) == pytest.approx(result.suggestion, rel=5e-3)
         bounds = [float(end) for end in row["cycle"].split(" … ")]
         assert bounds == pytest.approx([*result.bounds], rel=5e-3)
-        assert row["stopped"] == result.stop_reason
+        assert row["ended"] == result.stop_reason
         assert row["steps"] == f"100 of {result.steps}"
-        assert row["why"] == result.reason
+        # The suggestion has a column, and is not said again with other digits.
+        rule, rest = result.reason.split(f" suggests {result.suggestion:.2g}")
+        assert row["why"] == rule + rest
         best = np.nanmax if result.higher_is_better else np.nanmin
         seen = result.smoothed_values[np.isfinite(result.smoothed_values)]
-        assert float(row["best"]) == pytest.approx(best(seen), rel=5e-4)
-    assert found["tests/accuracy"]["of"] == "val_accuracy, group head"
-    assert found["tests/one sweep"]["of"] == "loss"
+        value, rate = map(float, row["best value"].split(" at "))
+        assert value == pytest.approx(best(seen), rel=5e-4)
+        place = result.smoothed_values.tolist().index(best(seen))
+        assert rate == pytest.approx(result.learning_rates[place], rel=5e-3)
+    assert found["tests/accuracy"]["metric"] == "val_accuracy, group head"
+    assert found["tests/one sweep"]["metric"] == "loss"
+    # All of the table is seen in a window of 1280 pixels.
+    page.driver.set_window_size(1280, 900)
+    try:
+        wide = page.js("""
+            const table = document.querySelector("main table");
+            return [table.getBoundingClientRect().right, innerWidth]""")
+        assert wide[0] <= wide[1]
+    finally:
+        page.driver.set_window_size(1400, 1100)
 
 
 # ------------------------------------------------------------------------------- axes
@@ -147,8 +176,8 @@ def test_axes_are_logarithmic_where_that_is_chosen(page, written):
     assert states == [
         *((True, False), (False, False), (False, True), (True, True), (True, False)),
     ]
-    # "the divergence, too": every point is inside the axis.
-    page.control("the divergence, too")
+    # "show divergence": every point is inside the axis.
+    page.control("show divergence")
     low, high, _ = chart.axis("y")
     finite = result.losses[np.isfinite(result.losses)]
     assert low < finite.min() < finite.max() < high
@@ -171,6 +200,54 @@ def test_a_logarithmic_axis_may_begin_anywhere(page):
         assert chart.axis("x") == [pytest.approx(low), pytest.approx(high), True]
         assert page.console() == []
         assert chart.count(color) > 50
+
+
+def test_zoomed_logarithmic_axes_have_numbers(page):
+    """Some at every zoom, and never over one another.
+
+    uPlot's own filter leaves a horizontal axis between two decades without any.
+    """
+    page.only("tests/one sweep")
+    page.control("log loss")
+    chart = page.chart("loss")
+    for low, high, some in (
+        (1e-5, 10, {1e-4, 1e-3, 1e-2, 0.1, 1}),
+        (0.0123, 0.31, {0.02, 0.05, 0.1, 0.2}),
+        (0.0021, 0.0089, {0.003, 0.005, 0.006, 0.008}),
+        (0.021, 0.039, {0.025, 0.03, 0.035}),
+        (0.97, 1.03, {0.98, 1, 1.02}),
+        (1e-150, 1e150, {1}),
+    ):
+        chart.js(
+            """
+            const [x, y] = [rest.map(Math.log10), rest.map(Math.log10)];
+            chart.zoomTo({x, y});
+            return new Promise((done) => requestAnimationFrame(done))""",
+            low,
+            high,
+        )
+        for axis, name in enumerate("xy"):
+            assert chart.axis(name) == [pytest.approx(low), pytest.approx(high), True]
+            lines, texts = chart.js(
+                """
+                const {_splits, _values} = chart.chart.axes[rest[0]];
+                const places = _splits.map((v) => chart.chart.valToPos(v, rest[1]));
+                return [places, _values]""",
+                axis,
+                name,
+            )
+            seen = [
+                (p, text)
+                for p, text in zip(lines, texts, strict=True)
+                if text is not None
+            ]
+            assert len(seen) >= 3, (low, name)
+            if axis == 0 or high < 1:
+                assert some <= {float(text) for _, text in seen}, (low, name)
+            for (one, left), (other, right) in itertools.pairwise(seen):
+                least = 6 * (len(left) + len(right)) / 2 if axis == 0 else 13
+                assert abs(one - other) > least, (low, name, left, right)
+                assert float(left) < float(right)
 
 
 def test_training_has_its_own_log_axes_and_hours(page, written):
@@ -278,12 +355,13 @@ def test_a_point_alone_is_seen(page):
     page.only("a point")
     color = page.colors()["a point"]
     assert page.chart(LOSS).ink(color, [(7, 0.5)]) == 1
+    assert page.chart(LOSS).count(color) > 15  # a dot, and no dash
     page.view("versus")
     page.choose("x", "step")
     assert page.chart("versus").ink(color, [(7, 0.5)]) == 1
 
 
-# ------------------------------------------------------------------- any against any
+# -------------------------------------------------------------------------- X–Y plot
 
 
 def test_x_is_read_off_between_its_own_steps(page, written):

@@ -39,6 +39,7 @@ def test_an_empty_folder_says_what_to_write_and_live_runs_appear(page, tensorboa
     for key, written in {
         "range_tests": "tfs.find_learning_rate(model, x, y, log_dir=",
         "training": "tfs.TensorBoardLogger(",
+        "comparison": "tfs.TensorBoardLogger(",
         "versus": "tfs.TensorBoardLogger(",
     }.items():
         page.find(f"#tab-{key}").click()

@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from schedules_page import downloaded
 from tensorboard_server import Written
 
@@ -30,11 +31,18 @@ def test_the_mouse_zooms_all_panels_and_names_what_is_under_it(page, written):
     page.only("one_cycle")
     charts = {tag: page.chart(tag) for tag in (RATE, MOMENTUM, LOSS)}
     whole = {tag: chart.axis("x")[:2] for tag, chart in charts.items()}
-    y = charts[RATE].axis("y")
+    charts[RATE].drag((100, 130))
+    for tag, chart in charts.items():
+        assert chart.axis("x")[:2] == pytest.approx([100, 130], abs=1)
+        # y is that of what is seen.
+        seen = written.scalars["one_cycle"][tag][2][100:131].astype(float)
+        low, high, _ = chart.axis("y")
+        size = seen.max() - seen.min()
+        assert low == pytest.approx(seen.min(), abs=0.15 * size)
+        assert high == pytest.approx(seen.max(), abs=0.15 * size)
+    charts[RATE].drag((110, 120))
+    charts[MOMENTUM].double_click()
     charts[RATE].drag((100, 200))
-    for chart in charts.values():
-        assert chart.axis("x")[:2] == pytest.approx([100, 200], abs=1)
-    assert charts[RATE].axis("y") == y
     charts[RATE].hover(150)
     assert charts[RATE].tip()[0].startswith("step 150, ")
     value = written.scalars["one_cycle"][RATE][2][150]
@@ -76,9 +84,11 @@ def test_the_keyboard_reaches_views_and_charts(page):
             break
     assert focused(".id") == "tab-training"
     for key, view in (
+        (Keys.ARROW_RIGHT, "comparison"),
         (Keys.ARROW_RIGHT, "versus"),
         (Keys.ARROW_RIGHT, "range_tests"),
         (Keys.ARROW_LEFT, "versus"),
+        (Keys.ARROW_LEFT, "comparison"),
         (Keys.ARROW_LEFT, "training"),
     ):
         page.after(lambda key=key: press(key))
@@ -113,6 +123,101 @@ def test_the_keyboard_reaches_views_and_charts(page):
     assert chart.tip() == []
 
 
+def test_the_cursor_stays_where_it_belongs(page):
+    """After zooms, redrawing and reloads, by mouse and by keyboard."""
+    from selenium.webdriver import ActionChains, Keys
+
+    def press(*keys: str) -> None:
+        ActionChains(page.driver).send_keys(*keys).perform()
+
+    def state(chart) -> tuple:
+        """What the box says and where the rule is, of x; and the dot, of both."""
+        page.js("return new Promise((done) => requestAnimationFrame(() => done()))")
+        rule, x, y = chart.js("""
+            const place = (one, side) => one.hidden ? NaN : parseFloat(one.style[side]);
+            const {rule, dot, chart: plot} = chart;
+            return [plot.posToVal(place(rule, "left"), "x"),
+              plot.posToVal(place(dot, "left"), "x"),
+              plot.posToVal(place(dot, "top"), "y")]""")
+        step = int(chart.tip()[0].split(",")[0].removeprefix("step "))
+        return step, rule, x, y
+
+    page.view("training")
+    page.only("one_cycle")
+    chart = page.chart(RATE)
+    page.js("arguments[0].focus()", chart.plot())
+    press(*[Keys.ARROW_RIGHT] * 6)
+    step, *_ = before = state(chart)
+    assert before[1] == pytest.approx(step, abs=1)
+    for act in (
+        lambda: press("+", "+"),
+        lambda: page.after(lambda: page.js("schedules.reload()")),
+        lambda: page.chart(LOSS).js("chart.zoomTo({x: [100, 250]})"),
+        lambda: page.driver.set_window_size(1200, 1000),
+        lambda: press("-"),
+    ):
+        act()
+        now = state(chart)
+        assert now[0] == step
+        assert now[1] == pytest.approx(before[1], abs=0.5)
+        assert now[2] == pytest.approx(step, abs=0.5)
+        assert now[3] == pytest.approx(before[3], rel=0.02)
+    other = page.chart(MOMENTUM).js(
+        "return chart.chart.posToVal(parseFloat(chart.rule.style.left), 'x')"
+    )
+    assert other == pytest.approx(before[1], abs=0.5)
+    page.driver.set_window_size(1400, 1100)
+    press(Keys.ESCAPE)
+    # The mouse stays at its pixel, and what is said is what is there.
+    chart.hover(200)
+    chart.js("chart.zoomTo({x: [0, 300]})")
+    page.after(lambda: page.js("schedules.reload()"))
+    step, rule, x, _ = state(chart)
+    assert rule == pytest.approx(step, abs=1)
+    assert x == pytest.approx(step, abs=0.5)
+
+
+def test_the_box_at_the_cursor_is_whole_and_in_the_order_of_the_lines(page):
+    page.view("training")
+    page.driver.set_window_size(900, 600)
+    try:
+        for tag, share in ((RATE, 0.05), (LOSS, 0.95), (LOSS, 0.02)):
+            for step in (2, 20, 38):
+                chart = page.chart(tag)
+                page.js("arguments[0].scrollIntoView({block: 'end'})", chart.plot())
+                chart.js("chart.zoomTo({x: [0, 40]})")
+                chart.hover(step, share)
+                box, width, height = chart.js("""
+                    const box = chart.tip.getBoundingClientRect();
+                    const sides = [box.left, box.right, box.top, box.bottom];
+                    return [sides, innerWidth, innerHeight]""")
+                left, right, top, bottom = box
+                assert 0 <= left < right <= width
+                assert 0 <= top < bottom <= height
+                words, *rows = chart.tip()
+                rows = [row for row in rows if not row.startswith("and ")]
+                assert words.startswith("step ")
+                # From top to bottom as the lines are; the nearest is set off.
+                values = [float(line.split()[0]) for line in rows]
+                assert len(values) > 8
+                assert values == sorted(values, reverse=True)
+                heights, near = chart.js(
+                    """
+                    const rows = [...chart.tip.children].slice(1, 1 + rest[0]);
+                    const near = rows.findIndex((row) => row.className === "near");
+                    return [[...new Set(rows.map((row) => row.clientHeight))], near]""",
+                    len(rows),
+                )
+                assert len(heights) == 1  # a line each
+                assert heights[0] < 20
+                low, high, _ = chart.axis("y")
+                mouse = high - share * (high - low)
+                nearest = min(values, key=lambda value: abs(value - mouse))
+                assert values[near] == nearest
+    finally:
+        page.driver.set_window_size(1400, 1100)
+
+
 # ---------------------------------------------------------------------------- downloads
 
 
@@ -134,9 +239,19 @@ def test_downloads_are_what_is_shown(page, written):
         for name in ("learning_rates", "losses", "smoothed_losses", "values"):
             column = [float(row[head.index(name)]) for row in own]
             np.testing.assert_array_equal(column, getattr(result, name))
-        column = [float(row[head.index("sweep 1")]) for row in own]
-        np.testing.assert_array_equal(column, result.sweeps[0])
     assert len(rows) == 200
+    # No column is another one once more, such as the only sweep of one.
+    columns = [*zip(*rows, strict=True)]
+    assert len({*columns}) == len(columns) == len(head)
+    page.only("tests/four sweeps")
+    head, *rows = table()
+    assert [name for name in head if name.startswith("sweep")] == [
+        f"sweep {i}" for i in (1, 2, 3, 4)
+    ]
+    assert "values" not in head  # these are the losses
+    for i, sweep in enumerate(written.tests["tests/four sweeps"].sweeps):
+        column = [float(row[head.index(f"sweep {i + 1}")]) for row in rows]
+        np.testing.assert_array_equal(column, sweep)
 
     page.view("training")
     odd = "</script><b id=injected>\"a\" & 'b'"
@@ -165,7 +280,19 @@ def test_downloads_are_what_is_shown(page, written):
     assert png.startswith(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     assert png.endswith(b"IEND\xaeB`\x82")
     width, height = (int.from_bytes(png[i : i + 4], "big") for i in (16, 20))
-    canvas = page.chart("versus").js("return [chart.canvas.width, chart.canvas.height]")
-    assert width == canvas[0]
-    assert height > canvas[1]
-    assert len(png) > 5000
+    # Twice the pixels, with a title above and the run below.
+    chart = page.chart("versus")
+    canvas = chart.js("return [chart.canvas.width, chart.canvas.height]")
+    assert width == 2 * canvas[0]
+    assert height > 2 * canvas[1] + 2 * 50
+    picture = np.round(255 * imread(io.BytesIO(png))[..., :3])
+    dark = np.abs(picture - 33).max(axis=-1) < 24
+    assert dark[:72, :700].sum() > 500
+    name = page.colors()["a,b&run=c#d%41+e"]
+    color = np.array(name.removeprefix("rgb(").rstrip(")").split(","), float)
+    own = np.abs(picture - color).max(axis=-1) < 24
+    assert own[72 + 2 * canvas[1] :, :60].sum() > 400
+    line = np.abs(picture - (0.85 * color + 0.15 * 255)).max(axis=-1) < 24
+    assert line[72 : 72 + 2 * canvas[1]].sum() > 2 * chart.count(name)
+    # The chart on the page is as it was.
+    assert chart.js("return [chart.canvas.width, chart.canvas.height]") == canvas

@@ -342,4 +342,4 @@ def test_the_pages_module_is_one_of_the_files():
     apps = plugin.get_plugin_apps()
     assert plugin.frontend_metadata().es_module_path in apps
     served = {f"/static/{name}" for name in FILES}
-    assert apps.keys() == served | {"/runs", "/range_tests", "/scalars"}
+    assert apps.keys() == served | {"/runs", "/range_tests", "/scalars", "/settings"}

@@ -109,6 +109,9 @@ def test_tensorboard_imports_no_more_than_it_must(tmp_path):
         reading,
         *(f"{reading}.{part}" for part in parts),
         f"{package}.plugin",
+        f"{package}.settings",
+        "tfschedules.tensorboard",
+        "tfschedules.tensorboard.extremes",
     ]
     lines = [str(sorted(before)), "SchedulesPlugin", str(sorted(after)), "[]"]
     assert done.stdout.splitlines() == lines

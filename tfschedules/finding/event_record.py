@@ -19,11 +19,11 @@ import numpy as np
 
 from tfschedules._support import checks
 from tfschedules.finding.suggestions.curves import checked
+from tfschedules.tensorboard import PLUGIN_NAME as PLUGIN_NAME
 
 if TYPE_CHECKING:
     from tfschedules.finding.result import RangeTestResult
 
-PLUGIN_NAME = "schedules"
 TAG = "range_test/result"
 
 _VERSION = 1

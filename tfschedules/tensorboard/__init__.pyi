@@ -1,3 +1,8 @@
+from .extremes import (
+    PLUGIN_NAME as PLUGIN_NAME,
+    extremes_tag as extremes_tag,
+    joined_extremes as joined_extremes,
+)
 from .identity import (
     Found as Found,
     begin_run as begin_run,

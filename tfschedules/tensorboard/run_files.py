@@ -154,7 +154,7 @@ class RunFiles:
             self._own[:] = [*self._own[1 - _MOST_RUNS :], self._journal]
         _recorded.add(self._model)
         self._closed = False
-        self.begun, self._row = False, self._writer
+        self.begun, self._row, self._told = False, self._writer, False
         self.flushed_at = time.monotonic()
 
     def begin(self) -> None:
@@ -192,8 +192,11 @@ class RunFiles:
     def scalars(
         self, steps: np.ndarray, times: np.ndarray, columns: Mapping[str, np.ndarray]
     ) -> None:
-        """Write some steps."""
+        """Write some steps, and in words where the loss is first not finite."""
         self._writer.scalars(steps, times, columns)
+        if not self._told and (text := _divergence(steps, columns)):
+            self._told = True
+            self._writer.text("schedule/divergence", text, int(steps[-1]))
         reached = int(steps[-1]) + 1
         self._journal.reached = max(self._journal.reached, reached)
 
@@ -251,3 +254,16 @@ class RunFiles:
             self._row.close()
             if not self.begun:
                 discard(self._journal, self._writer.path)
+
+
+def _divergence(steps: np.ndarray, columns: Mapping[str, np.ndarray]) -> str | None:
+    """Where the first loss is that is not finite, and at which rate; None without."""
+    bad = ~np.isfinite(columns.get("schedule/loss", np.zeros(len(steps))))
+    if not bad.any():
+        return None
+    place = int(bad.argmax())
+    loss = "NaN" if np.isnan(columns["schedule/loss"][place]) else "infinite"
+    rate = columns["schedule/learning_rate"][place]
+    return (
+        f"The loss is {loss} at step {steps[place]}, at the learning rate {rate:.3g}."
+    )

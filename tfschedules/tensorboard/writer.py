@@ -21,6 +21,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 
 from tfschedules._support import checks
 from tfschedules.tensorboard import sessions
+from tfschedules.tensorboard.extremes import CONTENT, PLUGIN_NAME, Extremes
 from tfschedules.tensorboard.runs import file_errors, folder_path, is_local, take
 from tfschedules.tensorboard.wire import (
     checked_series,
@@ -71,6 +72,7 @@ class EventWriter:
         self._run_dir = str(Path(run_dir).absolute()) if is_local(run_dir) else run_dir
         self._last_step = -1
         self._last_steps: dict[str, int] = {}  # of images and texts, by tag
+        self._extremes = Extremes()
         self._length = 0
         self._file: Any = None
         with file_errors("write event files to", self._run_dir):
@@ -104,6 +106,9 @@ class EventWriter:
     ) -> None:
         """Write one event per step, with all its values.
 
+        Of more steps than TensorBoard keeps, it has the extremes besides, as tensors
+        of their own, now and then and at the end.
+
         Args:
             steps: Integers [n], rising strictly, above the last step written.
             wall_times: When the steps happened, in seconds since 1970 [n].
@@ -127,6 +132,13 @@ class EventWriter:
             )
         self._append(scalar_records(steps, wall_times, values))
         self._last_step = int(steps[-1])
+        self._extremes.add(steps, values)
+        if self._extremes.due:
+            self._write_extremes()
+
+    def _write_extremes(self) -> None:
+        for tag, table in self._extremes.tables():
+            self.table(tag, table, PLUGIN_NAME, CONTENT, self._last_step)
 
     def restart(self, step: int) -> None:
         """Let TensorBoard hide what the run has had from `step` on until now.
@@ -249,7 +261,12 @@ class EventWriter:
 
     def close(self) -> None:
         """Flush and end the file. Closing again does nothing."""
-        if not self.closed:
+        if self.closed:
+            return
+        try:
+            if self._extremes.left:
+                self._write_extremes()
+        finally:
             file, self._file = self._file, None
             self._give_back()
             with file_errors("write event files to", self._run_dir):

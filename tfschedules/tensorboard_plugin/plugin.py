@@ -3,7 +3,10 @@
     GET static/<file>                             the page's own files, as listed
     GET runs                                      every run with its tags
     GET range_tests?run=…&run=…                   the range tests of these runs
+    GET settings?run=…&run=…                      what these runs were given
     GET scalars?tag=…&points=…&run=…&run=…        a scalar's curve in each of these runs
+
+A curve comes with its extremes, where they are written.
 
 Arrays are base64 of little-endian float64: JSON has no NaN and no infinity, and is
 ten times slower for a million numbers.
@@ -30,6 +33,8 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from werkzeug import wrappers
 
 from tfschedules.finding import PLUGIN_NAME, TAG, from_tensor, thinned
+from tfschedules.tensorboard import extremes_tag, joined_extremes
+from tfschedules.tensorboard_plugin import settings
 
 # The files that are served, with their types. Nothing else is.
 _JAVASCRIPT, _CSS = "text/javascript", "text/css"
@@ -37,15 +42,22 @@ _FILES = {
     "index.js": _JAVASCRIPT,
     "axes.js": _JAVASCRIPT,
     "chart.js": _JAVASCRIPT,
+    "comparison.js": _JAVASCRIPT,
     "data.js": _JAVASCRIPT,
+    "divergence.js": _JAVASCRIPT,
+    "extremes.js": _JAVASCRIPT,
     "download.js": _JAVASCRIPT,
     "host.js": _JAVASCRIPT,
     "lines.js": _JAVASCRIPT,
+    "marks.js": _JAVASCRIPT,
+    "names.js": _JAVASCRIPT,
     "page.js": _JAVASCRIPT,
     "range_tests.js": _JAVASCRIPT,
     "runs.js": _JAVASCRIPT,
     "smoothing.js": _JAVASCRIPT,
+    "tip.js": _JAVASCRIPT,
     "training.js": _JAVASCRIPT,
+    "training_data.js": _JAVASCRIPT,
     "versus.js": _JAVASCRIPT,
     "style.css": _CSS,
     "uplot/uPlot.iife.min.js": _JAVASCRIPT,
@@ -56,6 +68,7 @@ _FOLDER = Path(__file__).with_name("static")
 _MOST_RUNS = 100  # in one request
 _MOST_POINTS = 10_000  # of a curve
 _MOST_NUMBERS = 30_000  # of a range test: 5000 rows of a single sweep
+_MOST_TENSORS = 100  # of a tag's extremes: TensorBoard keeps no more
 _LONGEST = 300  # letters of an error
 
 _Answer = Callable[..., Any]
@@ -80,6 +93,7 @@ class SchedulesPlugin(base_plugin.TBPlugin):
             **files,
             "/runs": _route(self._runs, ()),
             "/range_tests": _route(self._range_tests, ("run",)),
+            "/settings": _route(self._settings, ("run",)),
             "/scalars": _route(self._scalars, ("run", "tag", "points")),
         }
 
@@ -145,8 +159,33 @@ class SchedulesPlugin(base_plugin.TBPlugin):
         tests = _each(runs, TAG, read, answer, "This range test")
         return _json(request, {"range_tests": tests})
 
+    def _settings(self, request: wrappers.Request) -> Any:
+        """`{run: {name: value}}` of the runs that have a row of the HParams tab."""
+        rows = functools.partial(
+            self._data.list_tensors,
+            **_experiment(request),
+            plugin_name=settings.PLUGIN_NAME,
+        )
+
+        def read(run_tag_filter: provider.RunTagFilter) -> Any:
+            found = rows(run_tag_filter=run_tag_filter)
+            return {
+                run: {tag: [s] for tag, s in own.items()} for run, own in found.items()
+            }
+
+        def answer(run: str, row: Sequence[Any]) -> dict[str, Any]:
+            return dict(settings.settings_from(row[0].plugin_content))
+
+        runs = _run_names(request)
+        given = _each(runs, settings.TAG, read, answer, "What it was given")
+        return _json(request, {"settings": given})
+
     def _scalars(self, request: wrappers.Request) -> Any:
-        """`{run: {"steps": array, "wall_times": array, "values": array}}`."""
+        """`{run: {"steps": array, "wall_times": array, "values": array, …}}`.
+
+        Where the run's extremes are written, there is `"extremes"` with arrays of
+        `steps` and `values`, and `reach`: up to that step they are those of all steps.
+        """
         tag = request.args.get("tag")
         if not tag:
             raise errors.InvalidArgumentError("give one `tag=`, a scalar's name")
@@ -156,8 +195,47 @@ class SchedulesPlugin(base_plugin.TBPlugin):
             plugin_name=scalar_metadata.PLUGIN_NAME,
             downsample=_points(request),
         )
-        curves = _each(_run_names(request), tag, read, _curve, f"The scalar {tag}")
+        runs, extremes = _run_names(request), self._extremes(request, tag)
+
+        def answer(run: str, data: Sequence[Any]) -> dict[str, Any]:
+            return _curve(data) | extremes(run)
+
+        curves = _each(runs, tag, read, answer, f"The scalar {tag}")
         return _json(request, {"scalars": curves})
+
+    def _extremes(
+        self, request: wrappers.Request, tag: str
+    ) -> Callable[[str], dict[str, Any]]:
+        """What gives a run's extremes of a scalar; all are read at once if possible."""
+        name = extremes_tag(tag)
+        read = functools.partial(
+            self._data.read_tensors,
+            **_experiment(request),
+            plugin_name=PLUGIN_NAME,
+            downsample=_MOST_TENSORS,
+        )
+
+        def read_of(runs: Sequence[str]) -> Any:
+            return read(run_tag_filter=_filter(runs, name))
+
+        try:
+            known = read_of(_run_names(request))
+        except errors.PublicError:
+            raise
+        except Exception:  # one of them is damaged
+            known = None
+
+        def of(run: str) -> dict[str, Any]:
+            found = read_of([run]) if known is None else known
+            events = found.get(run, {}).get(name, ())
+            joined = joined_extremes([event.numpy for event in events])
+            if joined is None:
+                return {}
+            steps, values, reach = joined
+            arrays = {"steps": _array(steps), "values": _array(values)}
+            return {"extremes": arrays | {"reach": reach}}
+
+        return of
 
 
 def _route(answer: _Answer, parameters: Sequence[str]) -> _Answer:
@@ -277,7 +355,7 @@ def _range_test(content: bytes, tensor: np.ndarray) -> dict[str, Any]:
     return words | {"count": count, "rows": shown, "curves": curves}
 
 
-def _curve(run: str, data: Sequence[provider.ScalarDatum]) -> dict[str, str]:
+def _curve(data: Sequence[provider.ScalarDatum]) -> dict[str, Any]:
     return {
         "steps": _array([datum.step for datum in data]),
         "wall_times": _array([datum.wall_time for datum in data]),

@@ -6,6 +6,12 @@
 import {short} from "./page.js";
 
 const FINEST = 1e-9; // the least part of its numbers that a range spans
+const FEWEST = 4; // lines of a logarithmic axis
+
+// Pixels that the numbers beside an axis take, where its words are 12 pixels high.
+const DIGIT = 7;
+const GAP = 8;
+const LINE = 15;
 
 export const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
 
@@ -13,6 +19,12 @@ export const real = (range, log) => (log ? range.map((t) => 10 ** t) : range);
 export function padded([low, high], share) {
   const margin = (high - low) * share || Math.abs(low) * 0.05 || 0.5;
   return [low - margin, high + margin];
+}
+
+/** What two ranges have in common; the first where the other is none, or elsewhere. */
+export function overlap([low, high], other) {
+  const part = other ? [Math.max(low, other[0]), Math.min(high, other[1])] : [low, high];
+  return part[0] < part[1] ? part : [low, high];
 }
 
 /** A range whose numbers there are, and of which some lie between its ends. */
@@ -26,8 +38,9 @@ export function bounded(range, log) {
 }
 
 /**
- * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade. uPlot's own never
- * end where the axis does not begin at such a number.
+ * Where a logarithmic axis has its lines: at 1, 2, … 9 of each decade, and where that is
+ * too few, as a linear axis has them. uPlot's own never end where the axis does not begin
+ * at such a number.
  */
 export function decades(_, __, low, high) {
   const found = [];
@@ -37,8 +50,32 @@ export function decades(_, __, low, high) {
       if (split >= low && split <= high) found.push(split);
     }
   }
-  if (found.length > 1) return found;
-  return [0, 1, 2, 3, 4].map((i) => low + (i / 4) * (high - low));
+  if (found.length >= FEWEST) return found;
+  return even(null, null, low, high, nice(null, null, low, high, FEWEST, 1)[0]);
+}
+
+/**
+ * Which lines of a logarithmic axis get numbers: all, those at 1, 2 and 5, those at 1, or
+ * one of some decades, as there is room. uPlot's own filter gives numbers to the powers of
+ * ten alone where the axis is horizontal, so that a zoomed one has none.
+ *
+ * `place(v)` is where a line is, in pixels; `room(one, other)` how much two numbers need.
+ */
+function numbered(splits, place, room) {
+  const digit = (v) => Number(v.toExponential().split("e")[0]);
+  const having = (...digits) => splits.filter((v) => digits.includes(digit(v)));
+  const fits = (seen) =>
+    seen.every((v, i) => !i || Math.abs(place(v) - place(seen[i - 1])) >= room(seen[i - 1], v));
+  const least = Math.min(3, splits.length);
+  const levels = [splits, having(1, 2, 5), having(1)].filter((seen) => seen.length >= least);
+  let seen = levels.find(fits) ?? levels.at(-1);
+  const powers = seen.every((v) => digit(v) === 1);
+  const index = (v, i) => (powers ? Math.round(Math.log10(v)) : i); // with 1, where it is there
+  for (let every = 2, all = seen; !fits(seen); every++) {
+    seen = all.filter((v, i) => index(v, i) % every === 0);
+  }
+  const chosen = new Set(seen);
+  return splits.map((v) => (chosen.has(v) ? v : null));
 }
 
 /** How far apart a linear axis has its lines; uPlot's own stop at 1e16. */
@@ -55,6 +92,14 @@ export function even(_, __, low, high, step) {
     found.push(Number((i * step).toPrecision(12)) + 0); // + 0: no -0
   }
   return found;
+}
+
+/** What gives the logarithmic axis `x` or `y` its numbers. */
+export function numbers(name) {
+  const width = (v) => DIGIT * short(v, 6).length;
+  const beside = (one, other) => (width(one) + width(other)) / 2 + GAP;
+  const room = name === "x" ? beside : () => LINE;
+  return (u, splits) => numbered(splits, (v) => u.valToPos(v, name), room);
 }
 
 /** The numbers beside an axis's lines, with digits enough to tell them apart. */

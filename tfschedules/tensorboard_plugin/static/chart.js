@@ -5,24 +5,26 @@
  * + and - zoom around it, Escape shows all.
  */
 
-import {bounded, decades, even, labels, nice, padded, real} from "./axes.js";
+import {bounded, decades, even, labels, nice, numbers, overlap, padded, real} from "./axes.js";
 import {draw, drawBand, extent, nearest, nearestInX, scaled} from "./lines.js";
-import {element, short} from "./page.js";
+import {drawMarks, drawSpans} from "./marks.js";
+import {element, short, unzoomed} from "./page.js";
+import {Tip} from "./tip.js";
 
 const REACH = 12; // pixels beyond its ends in which a line is still under the cursor
-const MOST_NAMED = 12; // lines that the cursor's box names
 const GUTTER = 86; // for the numbers of y, equal for panels below one another
 
 const inks = () => getComputedStyle(document.body);
 
 export class Chart {
   /**
-   * `options`: `label` says what it shows; `height` in pixels; `onCursor(t)`, `onZoom(x)`
-   * hear of the cursor and of a new [low, high] of x, both as on the axis's scale.
+   * `options`: `label` says what it shows; `height` in pixels at first; `onCursor(t)`,
+   * `onZoom(x)` hear of the cursor and of a new [low, high] of x, both as on the axis's scale.
    */
   constructor(options) {
     this.options = options;
-    this.tip = element("div", {className: "tip", role: "status", hidden: true});
+    this.words = new Tip();
+    this.tip = this.words.root;
     this.rule = element("div", {className: "rule", hidden: true});
     this.dot = element("div", {className: "dot", hidden: true});
     this.plot = element("div", {
@@ -36,16 +38,19 @@ export class Chart {
     this.plot.addEventListener("blur", () => this.leave());
     this.content = {lines: [], bands: [], marks: []};
     this.zoom = {x: null, y: null};
-    this.cursor = null; // {left, top} in pixels of the plot, and whether the mouse's
+    // {t, left, share, mouse}: x on the axis's scale and in pixels, the share of the height
+    // from above, and whether it is the mouse's. The keyboard's stays at its x.
+    this.cursor = null;
+    this.scale = 1; // of the pixels, while a picture is made
+    this.followed = null; // where another panel's cursor is
     this.resizing = new ResizeObserver(() => this.#resize());
     this.resizing.observe(this.root);
   }
 
   /**
    * Show other things. `lines` as in lines.js; `bands`: {low, high, color, alpha}, two
-   * lines; `marks`: {kind: "span", x, x2, color} or
-   * {kind: "point", x, y, color, text, rule}; `xLog`, `yLog`;
-   * `xLabel`, `yLabel`; `yRange`: what to show of y at first, where not all.
+   * lines; `marks` as in marks.js; `xLog`, `yLog`; `xLabel`, `yLabel`; `xRange`,
+   * `yRange`: what to show of x and y at first, where not all.
    */
   show(content) {
     const before = this.content;
@@ -62,9 +67,13 @@ export class Chart {
     };
     if (content.xLog !== before.xLog) this.zoom.x = null;
     if (content.yLog !== before.yLog) this.zoom.y = null;
-    const cursor = document.activeElement === this.plot ? this.cursor : null;
+    const {cursor, followed} = this;
+    const here = cursor?.mouse ? this.plot.matches(":hover") : document.activeElement === this.plot;
     this.#build();
-    if (cursor) queueMicrotask(() => this.#move(cursor)); // after uPlot's own
+    this.follow(followed);
+    // After uPlot's own.
+    if (cursor && here) queueMicrotask(() => this.#put(cursor));
+    else if (cursor) this.leave();
   }
 
   /** Zoom to [low, high] of the axes' own scales; null shows all. */
@@ -75,6 +84,7 @@ export class Chart {
 
   /** Put the cursor's rule at x = t, without the box of words. */
   follow(t) {
+    this.followed = t;
     this.rule.hidden = t === null || !this.chart;
     if (this.rule.hidden) return;
     const share = (t - this.x[0]) / (this.x[1] - this.x[0]);
@@ -84,14 +94,46 @@ export class Chart {
 
   /** Take the cursor away. */
   leave() {
-    this.cursor = null;
-    this.tip.hidden = this.rule.hidden = this.dot.hidden = true;
+    this.#hide();
     this.options.onCursor?.(null);
+  }
+
+  #hide() {
+    this.cursor = null;
+    this.follow(null);
+    this.tip.hidden = this.dot.hidden = true;
   }
 
   /** The picture of the chart as a canvas. */
   get canvas() {
     return this.chart.ctx.canvas;
+  }
+
+  /** Be as high as this, in pixels. */
+  grow(height) {
+    if (height === this.options.height) return;
+    this.options.height = height;
+    this.#resize();
+  }
+
+  /** The picture in twice the pixels that it has on a plain screen, as a canvas. */
+  async sharp() {
+    this.scale = 2 / devicePixelRatio;
+    this.chart.setSize(this.#size());
+    await Promise.resolve(); // uPlot draws in a microtask
+    const copy = element("canvas", {width: this.canvas.width, height: this.canvas.height});
+    copy.getContext("2d").drawImage(this.canvas, 0, 0);
+    this.scale = 1;
+    this.chart.setSize(this.#size());
+    return copy;
+  }
+
+  /** Take more pixels, after uPlot has set their number; all is drawn after this. */
+  #scaleUp() {
+    if (this.scale === 1) return;
+    this.canvas.width *= this.scale;
+    this.canvas.height *= this.scale;
+    this.chart.ctx.scale(this.scale, this.scale);
   }
 
   // ---------------------------------------------------------------------- axes
@@ -117,6 +159,11 @@ export class Chart {
       distr: log ? 3 : 1,
       range: () => real(this[name], log),
     });
+    // Where an axis has its lines, and which of them have numbers.
+    const lines = (name, log) => ({
+      incrs: nice,
+      ...(log ? {splits: decades, filter: numbers(name)} : {splits: even}),
+    });
     const options = {
       ...size,
       scales: {x: scale("x", xLog), y: scale("y", yLog)},
@@ -126,13 +173,14 @@ export class Chart {
         {
           ...axis,
           ...(xLabel ? {label: xLabel} : {}),
-          ...(xLog ? {splits: decades} : {splits: even, incrs: nice}),
+          ...lines("x", xLog),
           size: 30,
         },
         {
           ...axis,
           label: yLabel,
-          ...(yLog ? {splits: decades} : {splits: even, incrs: nice}),
+          ...lines("y", yLog),
+          space: 22,
           size: GUTTER - axis.labelSize,
         },
       ],
@@ -141,10 +189,16 @@ export class Chart {
         y: false,
         points: {show: false},
         drag: {x: true, y: true, uni: 20, setScale: false},
-        bind: {dblclick: () => () => this.#zoomed({x: null, y: null})},
+        bind: {
+          dblclick: () => () => this.#zoomed({x: null, y: null}),
+          mousedown: unzoomed,
+          mousemove: unzoomed,
+          mouseup: unzoomed,
+        },
       },
       hooks: {
         draw: [() => this.#draw()],
+        setSize: [() => this.#scaleUp()],
         setCursor: [(u) => this.#pointer(u)],
         setSelect: [(u) => this.#selected(u)],
       },
@@ -152,7 +206,7 @@ export class Chart {
     const data = [real(this.x, xLog), real(this.y, yLog)];
     this.chart = new window.uPlot(options, data, this.plot);
     this.chart.over.append(this.rule, this.dot, this.tip);
-    this.leave();
+    this.#hide();
   }
 
   #size() {
@@ -160,17 +214,25 @@ export class Chart {
   }
 
   #resize() {
-    if (this.chart && this.root.clientWidth) this.chart.setSize(this.#size());
+    if (!this.chart || !this.root.clientWidth) return;
+    this.chart.setSize(this.#size());
+    queueMicrotask(() => this.#again()); // after uPlot's own
   }
 
   /** What of x and y is seen, on the axes' own scales. */
   #ranges() {
-    const {lines, yRange, xLog, yLog} = this.content;
-    const log = (v) => (yLog ? Math.log10(v) : v);
-    const first = yRange?.map(log).every(Number.isFinite) ? yRange.map(log) : null;
-    const all = (axis, share) => padded(extent(lines, axis) ?? [0, 1], share);
-    this.x = bounded(this.zoom.x ?? all("x", 0.01), xLog);
-    this.y = bounded(this.zoom.y ?? first ?? all("y", 0.05), yLog);
+    const {lines, xRange, yRange, xLog, yLog} = this.content;
+    const first = (range, log) => {
+      const ends = range?.map((v) => (log ? Math.log10(v) : v));
+      return ends?.every(Number.isFinite) ? ends : null;
+    };
+    const all = (axis, within) => extent(lines, axis, within);
+    const {x, y} = this.zoom;
+    this.x = bounded(x ?? padded(first(xRange, xLog) ?? all("x") ?? [0, 1], 0.01), xLog);
+    const part = first(yRange, yLog);
+    const seen = x ? all("y", x) : null; // of a part of x, what is there
+    const whole = seen ? padded(overlap(seen, part), 0.05) : part;
+    this.y = bounded(y ?? whole ?? padded(all("y") ?? [0, 1], 0.05), yLog);
   }
 
   #rescale() {
@@ -178,6 +240,13 @@ export class Chart {
     this.#ranges();
     const {xLog, yLog} = this.content;
     this.chart.setData([real(this.x, xLog), real(this.y, yLog)]);
+    this.#again();
+  }
+
+  /** Put the cursor where it belongs after the axes have changed. */
+  #again() {
+    if (this.cursor) this.#put(this.cursor);
+    else this.follow(this.followed);
   }
 
   /** From places on the axes' own scales to pixels: of the canvas, or of the page. */
@@ -200,60 +269,15 @@ export class Chart {
     context.beginPath();
     context.rect(left, top, width, height);
     context.clip();
-    for (const mark of this.content.marks) {
-      if (mark.kind === "span") this.#span(context, mark, at, top, height);
-    }
+    const {marks, xLog, yLog} = this.content;
+    const scale = (log) => (v) => (log ? Math.log10(v) : v);
+    const [tx, ty] = [scale(xLog), scale(yLog)];
+    const valueAt = {x: (v) => at.x(tx(v)), y: (v) => at.y(ty(v))};
+    drawSpans(context, marks, valueAt, this.chart.bbox);
     for (const band of this.content.bands) drawBand(context, band, at);
     for (const line of this.content.lines) draw(context, line, at, ratio);
-    const inside = ({x}) => this.#scaledX(x) >= this.x[0] && this.#scaledX(x) <= this.x[1];
-    const points = this.content.marks.filter((m) => m.kind === "point" && inside(m));
-    points.forEach((mark) => this.#mark(context, mark, at, top, height, ratio));
-    points.forEach((mark, i) => this.#words(context, mark, at, top + i * 16 * ratio, ratio));
+    drawMarks(context, marks, valueAt, this.chart.bbox, ratio);
     context.restore();
-  }
-
-  #scaledX = (v) => (this.content.xLog ? Math.log10(v) : v);
-  #scaledY = (v) => (this.content.yLog ? Math.log10(v) : v);
-
-  #span(context, mark, at, top, height) {
-    const [left, right] = [mark.x, mark.x2].map((v) => at.x(this.#scaledX(v)));
-    context.globalAlpha = 0.12;
-    context.fillStyle = mark.color;
-    context.fillRect(left, top, right - left, height);
-    context.globalAlpha = 1;
-  }
-
-  #mark(context, mark, at, top, height, ratio) {
-    const [x, y] = [at.x(this.#scaledX(mark.x)), at.y(this.#scaledY(mark.y))];
-    context.strokeStyle = context.fillStyle = mark.color;
-    context.lineWidth = 1.2 * ratio;
-    if (mark.rule) {
-      context.setLineDash([4 * ratio, 4 * ratio]);
-      context.beginPath();
-      context.moveTo(x, top);
-      context.lineTo(x, top + height);
-      context.stroke();
-      context.setLineDash([]);
-    }
-    context.beginPath();
-    context.arc(x, y, 5 * ratio, 0, 2 * Math.PI);
-    context.fill();
-  }
-
-  /** A mark's number, below the one before: marks may lie close together. */
-  #words(context, mark, at, top, ratio) {
-    if (!mark.text) return;
-    context.font = `500 ${12 * ratio}px Roboto, sans-serif`;
-    context.textBaseline = "top";
-    context.textAlign = "left";
-    const {left, width} = this.chart.bbox;
-    const most = left + width - context.measureText(mark.text).width - 6 * ratio;
-    const place = [Math.min(at.x(this.#scaledX(mark.x)) + 6 * ratio, most), top + 4 * ratio];
-    context.strokeStyle = inks().getPropertyValue("--paper");
-    context.lineWidth = 4 * ratio;
-    context.strokeText(mark.text, ...place);
-    context.fillStyle = mark.color;
-    context.fillText(mark.text, ...place);
   }
 
   // ---------------------------------------------------------------------- cursor
@@ -291,13 +315,23 @@ export class Chart {
     }
   }
 
-  #move(cursor) {
-    this.cursor = cursor;
+  /** Put a cursor there again: the mouse is at the same pixel, the keyboard's at its x. */
+  #put({t, left, share, mouse}) {
     const {clientWidth: width, clientHeight: height} = this.chart.over;
-    const t = this.x[0] + (cursor.left / width) * (this.x[1] - this.x[0]);
+    const top = share * height;
+    const at = ((t - this.x[0]) / (this.x[1] - this.x[0])) * width;
+    if (mouse) this.chart.setCursor({left: Math.min(left, width), top});
+    else if (at >= -0.5 && at <= width + 0.5) this.#move({left: at, top});
+    else this.leave();
+  }
+
+  #move({left, top, mouse = false}) {
+    const {clientWidth: width, clientHeight: height} = this.chart.over;
+    const t = this.x[0] + (left / width) * (this.x[1] - this.x[0]);
+    this.cursor = {t, left, share: top / height, mouse};
     this.follow(t);
     this.options.onCursor?.(t);
-    const hits = this.#hits(t, this.#at(0, 0, width, height));
+    const hits = this.#hits(t, top, this.#at(0, 0, width, height));
     this.tip.hidden = this.dot.hidden = hits.length === 0;
     if (hits.length === 0) return;
     const [first] = hits;
@@ -306,17 +340,14 @@ export class Chart {
     this.dot.style.background = first.line.color;
     const inside = first.px >= 0 && first.px <= width && first.py >= 0 && first.py <= height;
     this.dot.hidden = !inside;
-    this.#say(hits);
-    const right = cursor.left > width / 2;
-    this.tip.style.left = right ? "" : `${cursor.left + 14}px`;
-    this.tip.style.right = right ? `${width - cursor.left + 14}px` : "";
-    this.tip.style.top = `${Math.min(cursor.top, height / 2)}px`;
+    this.words.say(hits, this.content.xLabel);
+    this.words.place(left, top);
   }
 
   /** The points under the cursor, the nearest first: {line, i, px, py, distance}. */
-  #hits(t, at) {
+  #hits(t, py, at) {
     const hits = [];
-    const [px, py] = [at.x(t), this.cursor.top];
+    const px = at.x(t);
     for (const line of this.content.lines.filter((line) => line.name)) {
       const [i, distance] = line.ordered
         ? [nearestInX(line, t), 0]
@@ -334,28 +365,10 @@ export class Chart {
     return hits.sort((one, other) => one.distance - other.distance);
   }
 
-  #say(hits) {
-    const {xLabel} = this.content;
-    const [{line, i}] = hits;
-    const rows = hits.slice(0, MOST_NAMED).map((hit) =>
-      element(
-        "div",
-        {},
-        element("span", {className: "swatch", style: `background:${hit.line.color}`}),
-        element("b", {}, short(hit.line.y[hit.i])),
-        element("bdi", {}, ` ${hit.line.name}`),
-        hit.line.x[hit.i] === line.x[i] ? "" : ` at ${short(hit.line.x[hit.i])}`,
-      ),
-    );
-    const more = hits.length - rows.length;
-    const words = line.words?.(i) ?? `${xLabel} ${short(line.x[i], 6)}`;
-    this.tip.replaceChildren(element("div", {}, words), ...rows);
-    if (more > 0) this.tip.append(element("div", {}, `and ${more} more`));
-  }
-
   #key(event) {
     const {clientWidth: width, clientHeight: height} = this.chart.over;
-    const {left, top} = this.cursor ?? {left: width / 2, top: height / 2};
+    const {left, share} = this.cursor ?? {left: width / 2, share: 0.5};
+    const top = share * height;
     const far = event.shiftKey ? 0.1 : 0.01;
     const moves = {
       ArrowLeft: [-far * width, 0],

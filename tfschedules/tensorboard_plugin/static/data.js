@@ -51,13 +51,30 @@ function curve(stored) {
   );
 }
 
+/** Arrays by name, as numbers; what is no array stays. */
+function plain(stored) {
+  const {extremes, ...arrays} = stored;
+  const found = curve(arrays);
+  if (!extremes) return {...found, extremes: null};
+  const {reach, ...points} = extremes;
+  return {...found, extremes: {...curve(points), reach}};
+}
+
 export class Data {
+  known = []; // the runs as they were listed last
+
   #asked = new Map(); // from "route tag" to a Map from runs to promises
   #problems = new Map(); // from runs to messages: scalars that cannot be read
 
   /** Every run in TensorBoard's order: {run, scalars: {tag: last step}, range_test}. */
   async runs() {
-    return (await get("runs", [])).runs;
+    this.known = (await get("runs", [])).runs;
+    return this.known;
+  }
+
+  /** A Map from runs to what they were given, by name; runs without a record are not in it. */
+  async settings(runs) {
+    return this.#get("settings", [], runs, (given) => (given.error ? null : given));
   }
 
   /** A Map from runs to range tests; a run that has none is not in it. */
@@ -69,10 +86,13 @@ export class Data {
     );
   }
 
-  /** A Map from runs to {steps, wall_times, values} of a tag; `problems` has the others. */
+  /**
+   * A Map from runs to {steps, wall_times, values, extremes} of a tag; `problems` has the
+   * others. `extremes` are {steps, values, reach} or null: see extremes.js.
+   */
   async scalars(tag, runs) {
     return this.#get("scalars", [["tag", tag]], runs, (stored, run) => {
-      if (!stored.error) return curve(stored);
+      if (!stored.error) return plain(stored);
       this.#problems.set(run, stored.error);
       return null;
     });

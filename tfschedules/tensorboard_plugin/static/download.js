@@ -4,6 +4,8 @@ import {button, element} from "./page.js";
 
 const GAP = 12;
 const LINE = 18;
+const TITLE = 36;
+const RATIO = 2; // pixels of the picture for one of a plain screen
 
 function save(blob, name) {
   const address = URL.createObjectURL(blob);
@@ -30,38 +32,42 @@ export function csv(rows) {
   return rows.map((row) => `${row.map(cell).join(",")}\r\n`).join("");
 }
 
-/** The charts below one another, and below them a legend of {color, name}. */
-export function picture(charts, legend) {
-  const canvases = charts.map((chart) => chart.canvas);
-  const ratio = devicePixelRatio;
+/** A title, the charts below one another, and a legend of {color, name}; twice the pixels. */
+export async function picture(title, charts, legend) {
+  const canvases = [];
+  for (const chart of charts) canvases.push(await chart.sharp());
   const width = Math.max(...canvases.map((canvas) => canvas.width));
-  const sum = canvases.reduce((total, canvas) => total + canvas.height + GAP * ratio, 0);
+  const sum = canvases.reduce((total, canvas) => total + canvas.height + GAP * RATIO, 0);
   const whole = element("canvas", {
     width,
-    height: sum + (legend.length + 1) * LINE * ratio,
+    height: sum + (legend.length + 1) * LINE * RATIO + TITLE * RATIO,
   });
   const context = whole.getContext("2d");
   const inks = getComputedStyle(document.body);
+  const ink = inks.getPropertyValue("--ink");
   context.fillStyle = inks.getPropertyValue("--paper");
   context.fillRect(0, 0, whole.width, whole.height);
-  let top = 0;
+  context.textBaseline = "middle";
+  context.font = `500 ${15 * RATIO}px Roboto, sans-serif`;
+  context.fillStyle = ink;
+  context.fillText(title, GAP * RATIO, (TITLE / 2) * RATIO);
+  let top = TITLE * RATIO;
   for (const canvas of canvases) {
     context.drawImage(canvas, 0, top);
-    top += canvas.height + GAP * ratio;
+    top += canvas.height + GAP * RATIO;
   }
-  context.font = `${12 * ratio}px Roboto, sans-serif`;
-  context.textBaseline = "middle";
+  context.font = `${12 * RATIO}px Roboto, sans-serif`;
   for (const {color, name} of legend) {
     context.fillStyle = color;
-    context.fillRect(GAP * ratio, top + 2 * ratio, 12 * ratio, 12 * ratio);
-    context.fillStyle = inks.getPropertyValue("--ink");
-    context.fillText(name, (GAP + 18) * ratio, top + 8 * ratio);
-    top += LINE * ratio;
+    context.fillRect(GAP * RATIO, top + 2 * RATIO, 12 * RATIO, 12 * RATIO);
+    context.fillStyle = ink;
+    context.fillText(name, (GAP + 18) * RATIO, top + 8 * RATIO);
+    top += LINE * RATIO;
   }
   return whole;
 }
 
-/** Two buttons; `content()` is {charts, legend, rows} of what is shown now. */
+/** Two buttons; `content()` is {title, charts, legend, rows} of what is shown now. */
 export function downloads(name, content) {
   return element(
     "span",
@@ -70,10 +76,11 @@ export function downloads(name, content) {
       const text = csv(content().rows);
       save(new Blob([text], {type: "text/csv;charset=utf-8"}), `${name}.csv`);
     }),
-    button("PNG", "Download the picture as PNG", () => {
-      const {charts, legend} = content();
+    button("PNG", "Download the picture as PNG", async () => {
+      const {title, charts, legend} = content();
       if (charts.length === 0) return; // no run is shown
-      picture(charts, legend).toBlob((blob) => save(blob, `${name}.png`), "image/png");
+      const made = await picture(title, charts, legend);
+      made.toBlob((blob) => save(blob, `${name}.png`), "image/png");
     }),
   );
 }

@@ -12,6 +12,19 @@ const COLORS = {
   dark: ["#8e98a3", "#12b5cb", "#e52592", "#f9ab00", "#9334e6", "#7cb342", "#e8710a"],
 };
 
+// TensorBoard gives out its colors again from its eighth run on; ours follow. Each is as
+// far as can be (in OKLab) from those before, and has a contrast of 3 to the page.
+const MORE = {
+  light: [
+    "#0000cc", "#990000", "#1177ff", "#006600", "#9977aa", "#550088", "#ee00ff",
+    "#886622", "#990077", "#008877", "#ff0033", "#002277", "#550033", "#5522ff",
+  ],
+  dark: [
+    "#ccff00", "#ff99ff", "#1177ff", "#00ffcc", "#ff00ff", "#9999ff", "#ffaaaa",
+    "#aa66aa", "#ff0033", "#00ee00", "#bbdd88", "#cc66ff", "#99ccff", "#668855",
+  ],
+};
+
 /** The page around this frame; this one if it was opened alone. */
 function outerBody() {
   try {
@@ -51,8 +64,9 @@ export function onDarkMode(changed) {
   }).observe(outerBody(), {attributes: true, attributeFilter: ["class"]});
 }
 
-/** The color of the run at `index` in TensorBoard's list. */
+/** The color of the run at `index` in TensorBoard's list; from the 22nd on they repeat. */
 export function runColor(index) {
-  const colors = isDark() ? COLORS.dark : COLORS.light;
+  const mode = isDark() ? "dark" : "light";
+  const colors = [...COLORS[mode], ...MORE[mode]];
   return colors[index % colors.length];
 }

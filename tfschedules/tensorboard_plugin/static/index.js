@@ -1,5 +1,6 @@
 /** The page of the Schedules tab: views, the list of runs, and when to draw. */
 
+import {Comparison} from "./comparison.js";
 import {Data} from "./data.js";
 import {isDark, onDarkMode, onReload} from "./host.js";
 import {arrange, element} from "./page.js";
@@ -9,6 +10,7 @@ import {Training} from "./training.js";
 import {Versus} from "./versus.js";
 
 const MOST_RUNS = 500; // drawn at once: more are no picture, and fill the browser's memory
+const MARGINS = 76; // pixels around the note and below it
 const NO_RUN = "No run is shown: check one in the list, or change the filter.";
 
 const here = (file) => new URL(file, import.meta.url).href;
@@ -40,7 +42,8 @@ class Page {
   constructor() {
     this.data = new Data();
     const redraw = () => this.draw();
-    this.views = [RangeTests, Training, Versus].map((View) => new View(redraw));
+    const only = (run) => this.runs.only(run);
+    this.views = [RangeTests, Training, Comparison, Versus].map((View) => new View(redraw, only));
     this.runs = new Runs(redraw);
     this.tabs = this.views.map((view) => this.#tab(view));
     this.away = element("div", {className: "problem", role: "alert"});
@@ -56,6 +59,7 @@ class Page {
       ...[tabs, this.away, this.problem, this.empty, this.panel, this.note],
     );
     this.root = element("div", {className: "page"}, this.runs.root, main);
+    new ResizeObserver(() => this.#fit()).observe(this.root);
     this.view = null; // until the first runs tell which has something to show
   }
 
@@ -117,9 +121,10 @@ class Page {
     const checked = this.runs.shown;
     const shown = checked.slice(0, MOST_RUNS);
     try {
-      const show = await view.draw(shown, this.data);
+      const show = await view.draw(shown, this.data, this.runs.passing);
       if (drawing !== this.#drawing) return;
       const note = show();
+      this.runs.mark(view.drawn, view.wrong);
       const part =
         shown.length < checked.length
           ? `The first ${shown.length} of ${checked.length} runs are shown: filter the list to see others. `
@@ -127,6 +132,7 @@ class Page {
       this.note.textContent = shown.length ? part + note : NO_RUN;
       this.panel.setAttribute("aria-busy", "false");
       this.problem.textContent = this.data.problems(shown.map(({run}) => run)).join("\n");
+      this.#fit();
       this.root.dataset.drawn = view.key;
     } catch (error) {
       if (drawing !== this.#drawing) return;
@@ -135,6 +141,15 @@ class Page {
       this.problem.textContent = `This could not be drawn: ${error.message}`;
       console.error(error);
     }
+  }
+
+  /** Let the view's pictures fill the window, below their controls and above the note. */
+  #fit() {
+    if (!this.view || this.panel.hidden) return;
+    const main = this.panel.parentElement;
+    const others = [...main.children].filter((child) => child !== this.panel);
+    const taken = others.reduce((sum, child) => sum + child.offsetHeight, MARGINS);
+    this.view.fit(Math.max(0, main.clientHeight - taken));
   }
 
   #tab(view) {

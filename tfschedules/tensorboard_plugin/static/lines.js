@@ -7,6 +7,8 @@
  * pixels, `alpha`, `dots` for points instead of a line, `ordered` if x never falls.
  */
 
+const ALONE = 2.5; // pixels: the radius of a point without neighbors
+
 const kept = {linear: new WeakMap(), log: new WeakMap()};
 
 /** Values on an axis's own scale, NaN where they have no place there; computed once. */
@@ -28,14 +30,18 @@ export function scaled(line, xLog, yLog) {
   return {...line, tx: transformed(line.x, xLog), ty: transformed(line.y, yLog)};
 }
 
-/** [lowest, highest] of one of the arrays of scaled lines; null if there is no point. */
-export function extent(lines, axis) {
+/**
+ * [lowest, highest] of one of the arrays of scaled lines, of the points whose other one is
+ * `within` a range, where that is given; null if there is no point.
+ */
+export function extent(lines, axis, within = [-Infinity, Infinity]) {
   let low = Infinity;
   let high = -Infinity;
   for (const line of lines) {
     const [own, other] = axis === "x" ? [line.tx, line.ty] : [line.ty, line.tx];
     for (let i = 0; i < own.length; i++) {
-      if (Number.isNaN(own[i]) || Number.isNaN(other[i])) continue;
+      // NaN is within nothing.
+      if (Number.isNaN(own[i]) || !(other[i] >= within[0] && other[i] <= within[1])) continue;
       if (own[i] < low) low = own[i];
       if (own[i] > high) high = own[i];
     }
@@ -55,8 +61,15 @@ export function draw(context, line, at, ratio) {
     dots(context, line, at, ratio);
     context.fill();
   } else {
-    columns(context, line, at);
+    const alone = columns(context, line, at);
     context.stroke();
+    context.beginPath();
+    const radius = ALONE * ratio;
+    for (const [x, y] of alone) {
+      context.moveTo(x + radius, y);
+      context.arc(x, y, radius, 0, 2 * Math.PI);
+    }
+    context.fill();
   }
   context.setLineDash([]);
   context.globalAlpha = 1;
@@ -64,18 +77,18 @@ export function draw(context, line, at, ratio) {
 
 /**
  * A line: of the points that follow one another in the same column of pixels only the
- * first, the lowest, the highest and the last. What is seen is the same.
+ * first, the lowest, the highest and the last. What is seen is the same. Returned are the
+ * points that are alone: a line without a length would not be seen.
  */
 function columns(context, {tx, ty}, at) {
   let column = NaN;
   let open = false;
+  const alone = [];
   let first, low, high, last;
   const end = (broken) => {
     if (Number.isNaN(column)) return;
     if (broken && !open && low === high) {
-      // A point alone: a line without a length would not be seen.
-      context.moveTo(column - 2, low);
-      context.lineTo(column + 2, low);
+      alone.push([column, low]);
       return;
     }
     if (open) context.lineTo(column, first);
@@ -106,6 +119,7 @@ function columns(context, {tx, ty}, at) {
     }
   }
   end(true);
+  return alone;
 }
 
 function dots(context, line, at, ratio) {

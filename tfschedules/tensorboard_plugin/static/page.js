@@ -11,6 +11,22 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
+/** How many of the window's pixels one of an element's is; more than 1 on phones. */
+export const zoomOf = (made) => made.currentCSSZoom ?? 1;
+
+/** A mouse's event in the plot's own pixels, of which uPlot takes them to be. */
+export const unzoomed = (u, _, handle) => (event) => {
+  const zoom = zoomOf(u.over);
+  if (zoom === 1) return handle(event);
+  const {left, top} = u.over.getBoundingClientRect();
+  const {type, button, buttons, movementX, movementY} = event;
+  const place = {
+    clientX: left + (event.clientX - left) / zoom,
+    clientY: top + (event.clientY - top) / zoom,
+  };
+  return handle(new MouseEvent(type, {...place, button, buttons, movementX, movementY}));
+};
+
 /** Give a parent these children; what has the keyboard's focus keeps it. */
 export function arrange(parent, children) {
   const now = parent.children;

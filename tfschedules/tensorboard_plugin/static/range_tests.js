@@ -5,6 +5,7 @@ import {downloads} from "./download.js";
 import {checkBox, element, short} from "./page.js";
 
 const MOST_CYCLES = 3; // shaded at once: more would hide one another
+const MOST_APART = 5; // times the start of one test that another may begin at
 const MOST_WRITTEN = 8; // suggestions with their numbers beside them
 
 const sorted = (values) => Float64Array.from(values.filter(Number.isFinite)).sort();
@@ -51,6 +52,33 @@ function heightAt(test, rate) {
   return values[a] + share * (values[b] - values[a]);
 }
 
+/** The reason, without the suggestion, which has a column of its own. */
+const why = (reason) => reason.replace(/^(Rule "[^"]*") suggests [^ ,:]+(?=[,:] )/, "$1");
+
+/** The columns of all tests, without those that are another one's in each of them. */
+function different(tests) {
+  const all = [...new Set(tests.flatMap((curves) => Object.keys(curves)))];
+  const equal = (one, other) => one?.length === other?.length && !one?.some((v, i) => !Object.is(v, other[i]));
+  const twice = (name, i) =>
+    all.slice(0, i).some((other) => tests.every((curves) => equal(curves[name], curves[other])));
+  return all.filter((name, i) => !twice(name, i));
+}
+
+/** What the smoothed curve begins with; NaN if it has no number. */
+const startOf = (test) => test.curves.smoothed_values.find(Number.isFinite) ?? NaN;
+
+/** The test with its values as parts of what they were at the start. */
+function relative(test) {
+  const start = startOf(test);
+  const curves = Object.fromEntries(
+    Object.entries(test.curves).map(([name, values]) => [
+      name,
+      name === "learning_rates" ? values : values.map((v) => v / start),
+    ]),
+  );
+  return {...test, curves, absolute: test.curves};
+}
+
 export class RangeTests {
   name = "Range tests";
   key = "range_tests";
@@ -63,7 +91,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
   ];
 
   constructor(changed) {
-    this.seen = {raw: true, band: true, marks: true, all: false, xLog: true, yLog: false};
+    this.seen = {raw: true, band: true, marks: true, all: false};
+    Object.assign(this.seen, {relative: false, xLog: true, yLog: false});
     const box = (name, text) =>
       checkBox(text, this.seen[name], (on) => {
         this.seen[name] = on;
@@ -81,7 +110,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         box("raw", "raw"),
         box("band", "band of repeats"),
         box("marks", "suggestions"),
-        box("all", "the divergence, too"),
+        box("all", "show divergence"),
+        box("relative", "relative to the start"),
         box("xLog", "log rate"),
         box("yLog", "log loss"),
         downloads("range_tests", () => this.#content()),
@@ -90,6 +120,15 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       this.table,
     );
     this.tests = [];
+    this.drawn = new Set();
+  }
+
+  /** Share a height among the pictures, and leave some of it for the table. */
+  fit(height) {
+    const controls = this.root.firstElementChild.offsetHeight + 16;
+    const table = Math.min(this.table.offsetHeight, 0.3 * height);
+    const own = Math.floor((height - controls - table) / this.charts.size);
+    for (const chart of this.charts.values()) chart.grow(Math.max(300, own));
   }
 
   /** Show the range tests of these runs. */
@@ -99,6 +138,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       this.tests = runs
         .filter(({run}) => found.has(run))
         .map((run) => ({...run, ...found.get(run.run)}));
+      this.drawn = new Set(this.tests.filter((test) => !test.error).map(({run}) => run));
       this.#charts();
       this.table.replaceChildren(this.#rows());
       return this.#note();
@@ -111,13 +151,31 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
     const damaged = this.tests.length - good.length;
     const notes = good
       .filter((test) => test.rows)
-      .map(({run, rows, count}) => `Of ${run}, ${rows.length} of ${count} points are shown.`);
+      .map(({name, rows, count}) => `Of ${name}, ${rows.length} of ${count} points are shown.`);
     if (notes.length === 0) notes.push("Every point of a range test is kept and shown.");
     else if (notes.length < good.length) notes.push("Of the others every point is shown.");
+    const without = good.filter((test) => !(startOf(test) > 0));
+    if (this.seen.relative && without.length) {
+      const names = without.map(({name}) => name).join(", ");
+      notes.unshift(`Not drawn, as they do not begin above 0: ${names}.`);
+    }
+    if (!this.seen.relative && this.#differ(good)) {
+      notes.unshift("The losses begin at very different values: check “relative to the start” to compare them.");
+    }
     if (damaged) {
       notes.unshift(`${good.length} of ${this.tests.length} range tests are shown: the table says why.`);
     }
     return notes.join(" ");
+  }
+
+  /** Whether one test would flatten another in the same picture. */
+  #differ(tests) {
+    const metrics = [...new Set(tests.map(({metric}) => metric))];
+    return metrics.some((metric) => {
+      const starts = tests.filter((test) => test.metric === metric).map(startOf);
+      const sizes = starts.map(Math.abs).filter((size) => size > 0);
+      return Math.max(...sizes) > MOST_APART * Math.min(...sizes);
+    });
   }
 
   #charts() {
@@ -134,7 +192,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         this.charts.set(metric, new Chart({label, height: 420}));
         this.place.append(this.charts.get(metric).root);
       }
-      const tests = good.filter((test) => test.metric === metric);
+      let tests = good.filter((test) => test.metric === metric);
+      if (this.seen.relative) tests = tests.filter((test) => startOf(test) > 0).map(relative);
       this.charts.get(metric).show(this.#picture(metric, tests));
     }
   }
@@ -147,7 +206,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       const part = {x, color: test.color, ordered: true};
       if (raw) content.lines.push({...part, y: values, alpha: 0.45, width: 1});
       const words = (i) =>
-        `learning rate ${short(x[i])}, raw ${short(values[i])}, step ${test.rows?.[i] ?? i}`;
+        `learning rate ${short(x[i])}, raw ${short((test.absolute ?? test.curves).values[i])}, step ${test.rows?.[i] ?? i}`;
       const seen = values.map((_, i) => i).filter((i) => Number.isFinite(smoothed[i]));
       // Validation data are looked at now and then: the line goes on between.
       const at = (array) => Float64Array.from(seen, (i) => array[i]);
@@ -156,7 +215,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
         x: at(x),
         y: at(smoothed),
         width: 2,
-        name: test.run,
+        name: test.name,
         words: (i) => words(seen[i]),
       });
       const between = this.seen.band ? band(test) : null;
@@ -173,7 +232,8 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
     }
     const groups = [...new Set(tests.map((test) => test.group))];
     const of = groups.length === 1 && groups[0] !== null ? ` of ${groups[0]}` : "";
-    return {...content, xLabel: `learning rate${of}`, yLabel: alike(metric)};
+    const yLabel = alike(metric) + (this.seen.relative ? " / its start" : "");
+    return {...content, xLabel: `learning rate${of}`, yLabel};
   }
 
   #marks({suggestion, bounds, color, ...test}, count) {
@@ -190,26 +250,26 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
   }
 
   #rows() {
-    const heads = ["run", "suggestion", "cycle", "best at", "best", "of", "stopped", "steps", "why"];
+    const heads = ["run", "suggestion", "cycle", "best value", "metric", "ended", "steps", "why"];
     const head = element("tr", {}, ...heads.map((text) => element("th", {scope: "col"}, text)));
     const rows = this.tests.map((test) => {
       const swatch = element("span", {className: "swatch"});
       swatch.style.background = test.color;
-      const name = element("th", {scope: "row"}, swatch, element("bdi", {}, test.run));
+      const name = element("bdi", {title: test.run}, test.name);
+      const own = element("th", {scope: "row"}, swatch, name);
       if (test.error) {
-        return element("tr", {}, name, element("td", {colSpan: heads.length - 1}, test.error));
+        return element("tr", {}, own, element("td", {colSpan: heads.length - 1}, test.error));
       }
       const cells = [
         short(test.suggestion, 3),
         test.bounds ? test.bounds.map((v) => short(v, 3)).join(" … ") : "none",
-        short(test.best?.[0], 3),
-        short(test.best?.[1]),
+        test.best ? `${short(test.best[1])} at ${short(test.best[0], 3)}` : "none",
         test.metric + (test.group === null ? "" : `, group ${test.group}`),
         test.stop_reason,
         `${test.count} of ${test.steps}`,
-        test.reason,
+        why(test.reason),
       ];
-      return element("tr", {}, name, ...cells.map((text) => element("td", {}, text)));
+      return element("tr", {}, own, ...cells.map((text) => element("td", {}, text)));
     });
     return element(
       "table",
@@ -222,7 +282,7 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
 
   #content() {
     const good = this.tests.filter((test) => !test.error);
-    const names = [...new Set(good.flatMap((test) => Object.keys(test.curves)))];
+    const names = different(good.map(({curves}) => curves));
     const rows = [["run", "step", "metric", ...names]];
     for (const {run, metric, curves, rows: steps} of good) {
       curves.learning_rates.forEach((_, i) => {
@@ -233,6 +293,6 @@ result = tfs.find_learning_rate(model, x, y, log_dir="logs")`,
       color,
       name: `${run}: suggestion ${short(suggestion, 3)}`,
     }));
-    return {charts: [...this.charts.values()], legend, rows};
+    return {title: "Range tests", charts: [...this.charts.values()], legend, rows};
   }
 }

@@ -1,13 +1,39 @@
-/** Any scalar against any scalar of the same run. */
+/** The X–Y plot: any scalar against any scalar of the same run. */
 
 import {Chart} from "./chart.js";
+import {withoutDivergence} from "./divergence.js";
 import {downloads} from "./download.js";
 import {checkBox, choice, element, short, slider} from "./page.js";
 import {smooth} from "./smoothing.js";
 
 const STEP = "step";
 const TIME = "seconds since the run began";
+const FEW = 0.02; // the share of a run's points at either end that may be left out of x
+const EMPTY = 1; // decades, with next to nothing in them
 const FIRST = ["schedule/learning_rate", "schedule/loss"];
+
+/**
+ * [low, high] of x without decades in which there is next to nothing: a rate that ends near
+ * 0 goes through many of them in its last steps. `null` where that leaves out nothing much.
+ */
+function decadesOf(lines) {
+  const ends = [];
+  for (const {x} of lines) {
+    const seen = Float64Array.from(x.filter((v) => v > 0 && Number.isFinite(v))).sort();
+    if (seen.length === 0) continue;
+    const at = (share) => seen[Math.round(share * (seen.length - 1))];
+    ends.push([at(0), at(FEW), at(1 - FEW), at(1)].map(Math.log10));
+  }
+  if (ends.length === 0) return null;
+  const least = (i) => Math.min(...ends.map((own) => own[i]));
+  const most = (i) => Math.max(...ends.map((own) => own[i]));
+  const [whole, part] = [most(3) - least(0), most(2) - least(1)];
+  if (!(part > 0 && whole > EMPTY + part)) return null;
+  // Only ends that are far away are cut off.
+  const low = least(1) - least(0) > EMPTY / 2 ? least(1) : least(0);
+  const high = most(3) - most(2) > EMPTY / 2 ? most(2) : most(3);
+  return [10 ** low, 10 ** high];
+}
 
 /** Whether it spans decades, as rates do. */
 const isRate = (tag) => tag.includes("learning_rate");
@@ -40,7 +66,7 @@ export function pairs(x, y) {
 }
 
 export class Versus {
-  name = "Any against any";
+  name = "X–Y plot";
   key = "versus";
   isHere = (run) => Object.keys(run.scalars).length > 0;
   empty = [
@@ -52,7 +78,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
   ];
 
   constructor(changed) {
-    this.seen = {x: "", y: "", xLog: true, yLog: false, dots: false, smoothing: 0};
+    this.seen = {x: "", y: "", xLog: true, yLog: false, dots: false, all: false, smoothing: 0};
     const set = (name) => (value) => {
       this.seen[name] = value;
       if (name === "x" || name === "y") this.chart.zoom[name] = null;
@@ -63,6 +89,8 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     this.choices = {x: choice("x", set("x")), y: choice("y", set("y"))};
     this.chart = new Chart({label: "One scalar against another", height: 480});
     this.lines = [];
+    this.drawn = new Set();
+    this.part = {xRange: null, yRange: null}; // what of the axes is shown
     this.pairs = new Map();
     this.root = element(
       "div",
@@ -76,11 +104,16 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         this.xLog,
         checkBox("log y", false, set("yLog")),
         checkBox("points", false, set("dots")),
+        checkBox("show all", false, set("all")),
         slider("smoothing of y", 0, set("smoothing")),
         downloads("scalars", () => this.#content()),
       ),
       this.chart.root,
     );
+  }
+
+  fit(height) {
+    this.chart.grow(Math.max(260, height - (this.root.offsetHeight - this.chart.root.offsetHeight)));
   }
 
   /** Show one scalar of these runs against another. */
@@ -126,7 +159,7 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
     };
     this.lines = runs
       .filter(({run}) => ys.has(run) && (xs === null || xs.has(run)))
-      .map(({run, color}) => {
+      .map(({run, name, color}) => {
         const own = ys.get(run);
         const times = own.wall_times;
         const computed = {
@@ -138,15 +171,19 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
         between += pair.between;
         const words = (i) => `step ${pair.steps[i]}, ${x} ${short(pair.x[i])}`;
         const ordered = pair.x.every((v, i) => i === 0 || v >= pair.x[i - 1]);
-        const line = {...pair, color, dots, name: run, words};
+        const line = {...pair, color, dots, run, name, words};
         return {...line, alpha: 0.85, ordered: ordered && !dots};
       });
+    this.drawn = new Set(this.lines.map(({run}) => run));
     const faint = (line) => ({...line, name: "", alpha: 0.2, width: 1});
     const smoothed = (line) => ({...line, y: smooth(line.y, smoothing), width: 2});
     const lines = smoothing
       ? [...this.lines.map(faint), ...this.lines.map(smoothed)]
       : this.lines;
-    this.chart.show({lines, xLog, yLog, xLabel: x, yLabel: y});
+    const all = this.lines.map((line) => line.y);
+    const {range} = this.seen.all ? {range: null} : withoutDivergence(all, yLog);
+    this.part = {xRange: xLog && !this.seen.all ? decadesOf(this.lines) : null, yRange: range};
+    this.chart.show({lines, xLog, yLog, xLabel: x, yLabel: y, ...this.part});
     return this.#note(between);
   }
 
@@ -162,16 +199,32 @@ model.fit(x, y, epochs=10, callbacks=callbacks)`,
       `Up to ${most} points a run. Of a longer run TensorBoard keeps 1000, unless it is started with --samples_per_plugin=scalars=10000; more are not shown.`,
     ];
     if (between) notes.push(`At ${between} points x was not kept, and is read off the line between its neighbours.`);
+    const outside = this.#outside();
+    if (outside) notes.push(`${outside} points lie outside of the axes: check “show all” to see them.`);
     if (lost) notes.push(`${lost} points are left out: not finite${xLog || yLog ? ", or not positive on a logarithmic axis" : ""}.`);
     return notes.join(" ");
   }
 
+  /** How many points are beyond what the axes show at first. */
+  #outside() {
+    const {xRange, yRange} = this.part;
+    const out = (v, range) => range !== null && (v < range[0] || v > range[1]);
+    let count = 0;
+    for (const {x, y} of this.lines) {
+      for (let i = 0; i < x.length; i++) {
+        if (Number.isFinite(y[i]) && (out(x[i], xRange) || out(y[i], yRange))) count++;
+      }
+    }
+    return count;
+  }
+
   #content() {
     const rows = [["run", "step", this.seen.x, this.seen.y]];
-    for (const {name, steps, x, y} of this.lines) {
-      steps.forEach((step, i) => rows.push([name, step, x[i], y[i]]));
+    for (const {run, steps, x, y} of this.lines) {
+      steps.forEach((step, i) => rows.push([run, step, x[i], y[i]]));
     }
-    const legend = this.lines.map(({color, name}) => ({color, name}));
-    return {charts: [this.chart], legend, rows};
+    const legend = this.lines.map(({color, run}) => ({color, name: run}));
+    const title = `${this.seen.y} against ${this.seen.x}`;
+    return {title, charts: [this.chart], legend, rows};
   }
 }
