@@ -245,9 +245,9 @@ def test_a_snapshot_of_a_sweep_is_in_the_home(home: Path, monkeypatch: Any) -> N
     seen: list[Any] = []
     (home / "scratch").mkdir()
 
-    def snapshot(model: Any, folder: Any) -> Any:
+    def snapshot(model: Any, folder: Any, **arguments: Any) -> Any:
         seen.append(folder)
-        return Snapshot(model, folder)
+        return Snapshot(model, folder, **arguments)
 
     monkeypatch.setattr("tfschedules.finding.range_test.Snapshot", snapshot)
     sweep(snapshot_dir="~/scratch")
