@@ -123,7 +123,7 @@ def recipes(session: nox.Session) -> None:
     session.run(
         "pytest",
         *("-n", "0"),
-        *(session.posargs or ["tests/programs/test_recipes.py"]),
+        *(session.posargs or ["tests/programs/test_libraries.py"]),
         env={"TFSCHEDULES_NEEDS_RECIPES": "1"},
     )
 

@@ -12,6 +12,8 @@ from tensorboard.util import tensor_util
 from tfschedules.tensorboard import EventWriter, joined_extremes
 from tfschedules.tensorboard.extremes import Extremes, thinned
 
+pytestmark = pytest.mark.any_backend
+
 
 def expected(steps: np.ndarray, values: np.ndarray, buckets: int) -> set[int]:
     """The steps that are kept, found one by one."""

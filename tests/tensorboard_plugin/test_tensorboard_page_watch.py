@@ -9,6 +9,8 @@ from tensorboard_server import NOW, Written, sweep
 from tfschedules.finding.result import RangeTestResult
 from tfschedules.tensorboard import EventWriter
 
+pytestmark = pytest.mark.any_backend
+
 RATE, LOSS = "schedule/learning_rate", "schedule/loss"
 VALIDATION = "evaluation_loss_vs_iterations"
 STEPS = np.arange(200)
