@@ -238,7 +238,12 @@ class ReduceOnPlateau(Borrower):
         return own
 
     def rate_begins(self, drive: Drive, epoch: int) -> None:
-        """Begin anew, or go on where a fit was left."""
+        """Begin anew, or go on where a fit was left.
+
+        Args:
+            drive: What drives the rate.
+            epoch: The first epoch of the fit.
+        """
         self._drive = drive
         known = self._known_states() if epoch > 0 else {}
         self._states = {done: s for done, s in known.items() if done <= epoch}
