@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -557,3 +558,18 @@ def test_another_callback_that_sets_the_rate_is_told_of() -> None:
 def test_bad_arguments(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=re.escape(said)):
         tfs.ReduceOnPlateau(**arguments)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_reductions_before_an_update_are_its_own(alone: bool) -> None:
+    """An epoch may make no update: nobody else has set the rate then."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.5, gradient_accumulation_steps=8), "mse")
+    first = [] if alone else [tfs.HyperparameterScheduler(tfs.Constant(0.5))]
+    rule = tfs.ReduceOnPlateau("loss", factor=0.5, patience=1, mode="max")
+    x = np.ones((2, 1), "float32")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model.fit(x, x, batch_size=1, epochs=4, verbose=0, callbacks=[*first, rule])
+    assert rule.factor_now == 0.125
+    assert not [w for w in told if "Another callback" in str(w.message)]

@@ -226,8 +226,16 @@ class Drive:
         """Whether a plateau rule has a say in the schedule."""
         return self._reduce is not None
 
+    _left_at: int | None = None  # updates made when a plateau rule last reduced it
+    _left: tuple[float, ...] = ()  # what the next update had before, each time
+
     def reduce_by(self, reduce: Callable[[Schedule], Schedule]) -> None:
         """Let a plateau rule make the schedule of the one that was given."""
+        if self._reduce is not None and not self._schedule.in_epochs:
+            made = self.made
+            if self._left_at != made:
+                self._left_at, self._left = made, ()
+            self._left += (float(self.schedule(max(self.step, 0))),)
         self._change(self._given, reduce)
 
     def _change(
@@ -399,6 +407,8 @@ class Drive:
             now = float(value_of(self.optimizer._learning_rate))
         # In float32, as in the step: a function of the user's may cancel there.
         left = [float(self.schedule(max(step, 0))) for step in (made - 1, made)]
+        if self._left_at == made + self._first:  # no update since a rule reduced it
+            left += self._left
         if np.isclose(now, left, rtol=1e-4, atol=1e-12).any() or left[0] == 0:
             return None
         return float(now / left[0])
