@@ -139,7 +139,7 @@ def test_an_optimizer_that_does_not_update_is_refused_with_those_that_do() -> No
         ValueError,
         match=r"sweeps the rate of `optimizer` \(RMSprop\), and the training step does "
         r"not update with it. The model also has `d_optimizer` \(SGD\) .*"
-        r'find_learning_rate\(…, optimizer="d_optimizer"\).*metric=',
+        r'find_learning_rate\(…, optimizer="d_optimizer"\)\.$',
     ):
         tfs.find_learning_rate(model, data(8), metric="d_loss", verbose=0)
     assert same(model, before)

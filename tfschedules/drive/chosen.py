@@ -204,7 +204,7 @@ def unused(chosen: Chosen, example: str) -> str:
     name = others[updates.index(max(updates))].name
     how = "no optimizer=" if name is None else f'optimizer="{name}"'
     named = example.replace("{}", how)
-    return f" The model also has {' and '.join(names)}. Name one: {named}."
+    return f" The model also has {_listed(names)}. Name one: {named}."
 
 
 def _way_to_others(model: keras.Model) -> str:
@@ -217,8 +217,9 @@ def _way_to_others(model: keras.Model) -> str:
     )
 
 
-def _listed(known: Sequence[Chosen]) -> str:
-    return " and ".join(map(str, known))
+def _listed(known: Sequence[Chosen | str]) -> str:
+    *first, last = map(str, known)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _found(model: keras.Model, name: str) -> Any:

@@ -21,5 +21,5 @@ def unswept(chosen: Chosen, drive: Drive, *, over: bool) -> str | None:
     how = unused(chosen, "RangeTest(…, {}), or find_learning_rate(…, {})")
     return (
         f"The range test sweeps the rate of {chosen}, and the training step does not "
-        f"update with it.{how} Give metric= a scalar that train_step reports."
+        f"update with it.{how}"
     )
