@@ -198,7 +198,7 @@ def test_what_is_no_optimizer_of_the_model_is_refused_with_those_that_are() -> N
         callback = tfs.HyperparameterScheduler(FALL, optimizer=name)
         with pytest.raises(
             ValueError,
-            match=rf"Received: optimizer='{name}'. It has `optimizer` \(RMSprop\) and "
+            match=rf"Received: optimizer='{name}'. It has `optimizer` \(RMSprop\), "
             r"`d_optimizer` \(SGD\) and `g_optimizer` \(SGD\)",
         ):
             fit(model, callback)
